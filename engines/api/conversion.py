@@ -67,7 +67,7 @@ def run(request: dict[str, Any], workdir: Path, report: Reporter) -> dict[str, A
             {
                 "component": entry.component.name,
                 "files": entry.files,
-                "parity": entry.parity.to_dict(),
+                "parity": entry.parity_report,
                 "profile": entry.profile.to_dict(),
                 "warnings": list(entry.warnings),
             }

@@ -21,7 +21,7 @@ from engines.package.manifest import (
     Tensor,
 )
 from engines.parity.report import ParityReport
-from engines.runtimes import BuiltForm
+from engines.runtimes import BuiltForm, Where, runtime
 from engines.runtimes.serving import serving
 from engines.spec.devices import load_catalog
 from engines.spec.request import ConversionRequest
@@ -62,6 +62,12 @@ class PackagedComponent:
     def files(self) -> list[str]:
         """Paths of the component's files in the package."""
         return [f"{self.component.name}/{name}" for name in self.form.files]
+
+    @property
+    def parity_report(self) -> dict[str, Any]:
+        """The JSON form of the parity report, with the device if the form ran on it."""
+        here = runtime(self.form.runtime).where(load_catalog().device(self.form.device)) is Where.HERE
+        return self.parity.to_dict() | {"device": self.form.device if here else ""}
 
 
 @dataclass(frozen=True)
@@ -150,7 +156,7 @@ def _component(entry: PackagedComponent, first: BuiltForm) -> ComponentEntry:
             outputs=tuple(_tensor(spec, None) for spec in entry.signature.outputs),
         ),
         preprocessing={given.name: given.preprocessing for given in component.inputs if given.preprocessing.active},
-        parity=entry.parity.to_dict(),
+        parity=entry.parity_report,
         runtime=_runtime(form.runtime) if own else None,
         precision=form.precision if own else None,
         warnings=tuple(entry.warnings) or None,

@@ -155,7 +155,7 @@ def _joined(done: Sequence[ComponentQuantization], key: str, several: bool, part
 
 
 def _parity(done: Sequence[ComponentQuantization], several: bool) -> dict[str, Any]:
-    first = done[0].packaged.parity.to_dict()
+    first = done[0].packaged.parity_report
     if not several:
         return first
     reports = [(entry.packaged.component.name, entry.packaged.parity) for entry in done]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -22,14 +23,32 @@ if TYPE_CHECKING:
 
 channels = typer.Typer(help="Channels from which models are served, with their rules.", no_args_is_help=True)
 
+
+class Verdict(StrEnum):
+    """Verdicts that a channel may be content with."""
+
+    PASS = "PASS"  # noqa: S105  # a verdict, not a password
+    WARN = "WARN"
+
+
 ChannelArgument = Annotated[str, typer.Argument(metavar="MODEL/CHANNEL", help="Such as 'digits/production'.")]
 RequireParity = Annotated[
     bool | None,
-    typer.Option("--require-parity/--no-require-parity", help="Every component must have the verdict PASS."),
+    typer.Option("--require-parity/--no-require-parity", help="Every component must have the verdict; no waivers."),
 ]
-AllowWarn = Annotated[
+MinimumVerdict = Annotated[
+    Verdict | None,
+    typer.Option(help="The worst parity verdict without a waiver: WARN is over the threshold, but within the limit."),
+]
+OnDevice = Annotated[
     bool | None,
-    typer.Option("--allow-warn/--no-allow-warn", help="Also promote WARN: over the threshold, but within the limit."),
+    typer.Option("--verified-on-device/--no-verified-on-device", help="Parity was judged on the package's device."),
+]
+Approvals = Annotated[
+    int | None, typer.Option(min=0, max=20, help="How many others must approve a version first; 0 for none.")
+]
+Approvers = Annotated[
+    list[str] | None, typer.Option("--approver", metavar="USER", help="Whose approvals count; else everybody's.")
 ]
 RequireEvaluation = Annotated[
     bool | None,
@@ -50,19 +69,23 @@ def create(
     description: Annotated[str, typer.Option()] = "",
     label: NewLabels = None,
     require_parity: RequireParity = None,
-    allow_warn: AllowWarn = None,
+    minimum_verdict: MinimumVerdict = None,
+    verified_on_device: OnDevice = None,
+    approvals: Approvals = None,
+    approver: Approvers = None,
     require_evaluation: RequireEvaluation = None,
     dataset: Dataset = None,
     bound: Bounds = None,
     output: Output = TABLE,
 ) -> None:
     """Create a channel of a model."""
-    from lathe.registry.v1.release_service_pb2 import Channel, CreateChannelRequest, PromotionRules
+    from lathe.registry.v1.release_service_pb2 import Channel, CreateChannelRequest
 
     full = channel_name(channel)
     channel_id = full.rsplit("/", 1)[1]
-    rules = PromotionRules()
-    _apply(rules, require_parity, allow_warn, require_evaluation, dataset, bound)
+    rules = _rules(require_parity, minimum_verdict, verified_on_device, require_evaluation, dataset)
+    rules.bounds.extend(parse_bound(text) for text in bound or [])
+    _ask_approvals(rules, approvals, approver)
     request = CreateChannelRequest(
         parent=full.rsplit("/channels/", 1)[0],
         channel_id=channel_id,
@@ -116,7 +139,10 @@ def update(
     description: Annotated[str | None, typer.Option()] = None,
     label: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="Replaces all labels.")] = None,
     require_parity: RequireParity = None,
-    allow_warn: AllowWarn = None,
+    minimum_verdict: MinimumVerdict = None,
+    verified_on_device: OnDevice = None,
+    approvals: Approvals = None,
+    approver: Approvers = None,
     require_evaluation: RequireEvaluation = None,
     dataset: Dataset = None,
     bound: Bounds = None,
@@ -132,7 +158,9 @@ def update(
         "description": description,
         "labels": label,
         "rules.require_parity": require_parity,
-        "rules.allow_warn": allow_warn,
+        "rules.minimum_verdict": minimum_verdict,
+        "rules.verified_on_device": verified_on_device,
+        "rules.approval": approver if approvals is None else approvals,
         "rules.require_evaluation": require_evaluation,
         "rules.dataset": dataset,
         "rules.bounds": bounds,
@@ -143,7 +171,10 @@ def update(
         description=description or "",
         labels=parse_labels(label or []),
     )
-    _apply(changed.rules, require_parity, allow_warn, require_evaluation, dataset, bounds)
+    rules = _rules(require_parity, minimum_verdict, verified_on_device, require_evaluation, dataset)
+    rules.bounds.extend(parse_bound(text) for text in bounds or [])
+    _ask_approvals(rules, approvals, approver)
+    changed.rules.CopyFrom(rules)
     with connect() as connection:
         request = UpdateChannelRequest(channel=changed, update_mask=mask_of(given))
         show_message(connection.releases.UpdateChannel(request), CHANNELS, output)
@@ -162,18 +193,29 @@ def delete(
     note(f"deleted {channel}")
 
 
-def _apply(
-    rules: PromotionRules,
-    parity: bool | None,
-    allow_warn: bool | None,
-    evaluation: bool | None,
-    dataset: str | None,
-    bounds: list[str] | None,
-) -> None:
-    rules.require_parity, rules.allow_warn, rules.require_evaluation = bool(parity), bool(allow_warn), bool(evaluation)
-    if dataset:
-        rules.dataset = dataset_name(dataset)
-    rules.bounds.extend(parse_bound(text) for text in bounds or [])
+def _rules(
+    parity: bool | None, verdict: Verdict | None, on_device: bool | None, evaluation: bool | None, dataset: str | None
+) -> PromotionRules:
+    from lathe.registry.v1.release_service_pb2 import PromotionRules
+    from lathe.type.v1 import measurement_pb2
+
+    from services.platform.words import number
+
+    return PromotionRules(
+        require_parity=bool(parity),
+        minimum_verdict=number(measurement_pb2.Verdict, verdict) if verdict else measurement_pb2.VERDICT_UNSPECIFIED,
+        verified_on_device=bool(on_device),
+        require_evaluation=bool(evaluation),
+        dataset=dataset_name(dataset) if dataset else "",
+    )
+
+
+def _ask_approvals(rules: PromotionRules, count: int | None, approvers: list[str] | None) -> None:
+    """Add the rule, for all named approvers if no number is given; leave it out if no approval is asked for."""
+    wanted = len(approvers or []) if count is None else count
+    if wanted:
+        rules.approval.count = wanted
+        rules.approval.approvers.extend(approvers or [])
 
 
 def parse_bound(text: str) -> MetricBound:

@@ -16,6 +16,7 @@ import typer
 
 from services.cli import logs, status, up
 from services.cli.aliases import aliases
+from services.cli.approvals import approvals, approve
 from services.cli.architectures import architectures
 from services.cli.channels import channels
 from services.cli.convert import convert
@@ -45,6 +46,8 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "profile": profile,
     "evaluate": evaluate,
     "compare": compare,
+    "approve": approve,
+    "approvals": approvals,
     "promote": promote,
     "rollback": rollback,
     "releases": releases,

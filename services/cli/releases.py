@@ -18,6 +18,7 @@ ChannelOption = Annotated[str, typer.Option("--channel", "-c", help="Such as 'pr
 ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help="Such as 'digits'.")]
 VersionArgument = Annotated[str, typer.Argument(metavar="MODEL/NUMBER", help="Such as 'digits/3' or 'digits@best'.")]
 Note = Annotated[str, typer.Option("--note", help="Why, for the history.")]
+Etag = Annotated[str, typer.Option(help="Go on only if this is still the channel's etag: nothing has changed since.")]
 
 
 def promote(
@@ -29,12 +30,13 @@ def promote(
         typer.Option(metavar="COMPONENT=WHY", help="Accept a parity verdict of WARN or FAIL; the release records why."),
     ] = None,
     why: Note = "",
+    etag: Etag = "",
     output: Output = TABLE,
 ) -> None:
     """Promote a package version to a channel. Fails with all rules of the channel that it breaks.
 
     Even without rules, a WARN or FAIL must be accepted: when the version is made, here with --waive, or for WARN by the
-    channel's --allow-warn. A channel with --require-parity accepts no waiver.
+    channel's --minimum-verdict. A channel with --require-parity accepts no waiver.
     """
     from lathe.registry.v1.release_service_pb2 import PromoteModelVersionRequest
 
@@ -45,6 +47,7 @@ def promote(
         evaluation_task=_evaluation(evaluation),
         note=why,
         parity_waivers=parse_pairs(waive or [], "--waive"),
+        etag=etag,
     )
     with connect() as connection:
         show_message(connection.releases.PromoteModelVersion(request), RELEASES, output)
@@ -62,13 +65,14 @@ def rollback(
         ),
     ] = 0,
     why: Note = "",
+    etag: Etag = "",
     output: Output = TABLE,
 ) -> None:
     """Roll back to an earlier release of a channel, without checking rules."""
     from lathe.registry.v1.release_service_pb2 import RollBackRequest
 
     name = channel_name(f"{model_name(model)}/{channel}")
-    request = RollBackRequest(name=name, release=f"{name}/releases/{to}" if to else "", note=why)
+    request = RollBackRequest(name=name, release=f"{name}/releases/{to}" if to else "", note=why, etag=etag)
     with connect() as connection:
         show_message(connection.releases.RollBack(request), RELEASES, output)
 

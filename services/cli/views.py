@@ -65,9 +65,12 @@ def how(release: Any) -> str:
 
 def rules(kept: Any) -> list[str]:
     """Return the rules of a channel in short form."""
-    said = ["parity PASS or WARN" if kept.allow_warn else "parity PASS"] if kept.require_parity else []
-    if kept.allow_warn and not kept.require_parity:
-        said.append("WARN allowed")
+    minimum = enum_name(kept, "minimum_verdict") or "PASS"
+    said = [f"parity at least {minimum}"] if kept.require_parity or minimum != "PASS" else []
+    said[:0] = ["no waivers"] if kept.require_parity else []
+    said += ["verified on the device"] if kept.verified_on_device else []
+    if kept.HasField("approval"):
+        said.append(f"{kept.approval.count} approvals of {', '.join(kept.approval.approvers) or 'others'}")
     if kept.require_evaluation or kept.dataset:
         said.append(f"evaluated on {kept.dataset.removeprefix('datasets/')}" if kept.dataset else "evaluated")
     for bound in kept.bounds:

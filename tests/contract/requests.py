@@ -233,6 +233,15 @@ def right(method: str, made: Mapping[str, Any]) -> dict[str, Any]:
         "DeleteChannel": {"name": RULED_CHANNEL, "etag": '"x"'},
         "PromoteModelVersion": {"name": CHANNEL, "model_version": PACKAGE, "note": "n"},
         "RollBack": {"name": CHANNEL, "release": f"{CHANNEL}/releases/1", "note": "n"},
+        "ApproveModelVersion": {"name": CHANNEL, "model_version": PACKAGE, "note": "n"},
+        "RevokeApproval": {"name": f"{CHANNEL}/approvals/7f3d7c1e-52a4-4a36-8d4e-0c6f1b0a9e11"},
+        "GetApproval": {"name": made["approval"]},
+        "ListApprovals": {
+            "parent": CHANNEL,
+            "page_size": 2,
+            "order_by": "owner",
+            "filter": f"model_version = {PACKAGE}",
+        },
         "GetRelease": {"name": f"{CHANNEL}/releases/1"},
         "ListReleases": {"parent": CHANNEL, "page_size": 2, "order_by": "number", "filter": "kind = PROMOTION"},
         "CheckCompatibility": {

@@ -78,6 +78,7 @@ class Suite:
             "tasks": dict.fromkeys(SPECS, ""),
             "group": "",
             "export": "",
+            "approval": "",
         }
         for method, more in (
             ("CreateModel", {"model_id": "fuzz"}),
@@ -117,6 +118,9 @@ class Suite:
         for name in (CHANNEL, RULED_CHANNEL):
             request = right("CreateChannel", self.made) | {"channel_id": name.rpartition("/")[2]}
             await self.call("CreateChannel", request_of("CreateChannel", request))
+        approval = right("ApproveModelVersion", self.made)
+        given = await self.call("ApproveModelVersion", request_of("ApproveModelVersion", approval))
+        self.made["approval"] = given["name"]
         await self.call(
             "PromoteModelVersion", request_of("PromoteModelVersion", right("PromoteModelVersion", self.made))
         )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from lathe.evaluator.v1.evaluation_service_pb2_grpc import EvaluationServiceStub
 
 from services.process.composition import Platform
+from services.registry.releases.approvals import Approvals
 from services.registry.releases.channels import Channels
 from services.registry.releases.gate import Gate
 from services.registry.releases.history import Releases
@@ -32,4 +33,6 @@ def assemble(platform: Platform) -> ReleaseParts:
     gate = Gate(EvaluationServiceStub(platform.channel("evaluator")))
     releases = Releases(database, content, repositories, reconciler, gate)
     channels = Channels(database, repositories, reconciler)
-    return ReleaseParts(ReleaseServicer(channels, releases, Machines(database, content)), reconciler)
+    return ReleaseParts(
+        ReleaseServicer(channels, releases, Approvals(database), Machines(database, content)), reconciler
+    )

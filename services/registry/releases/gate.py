@@ -27,7 +27,12 @@ class Gate:
         self._evaluations = evaluations
 
     async def check(
-        self, channel: Channel, version: ModelVersion, components: Collection[str], release: Release
+        self,
+        channel: Channel,
+        version: ModelVersion,
+        components: Collection[str],
+        release: Release,
+        approved_by: Collection[str],
     ) -> list[str]:
         """Return the rules that the promotion keeps, a sentence each.
 
@@ -35,7 +40,8 @@ class Gate:
             channel: The channel, with its rules.
             version: The version to be promoted.
             components: Names of the package's components.
-            release: The release to make: it names the evaluation that the rules look at, and the waivers.
+            release: The release to make: it names its owner, the evaluation that the rules look at, and the waivers.
+            approved_by: Who has approved the version for the channel.
 
         Raises:
             LatheError: INVALID_ARGUMENT for a waiver of a component that the package does not have;
@@ -49,7 +55,7 @@ class Gate:
         known, named = None, release.evaluation_task
         if named and need_evaluation(channel.rules, named):
             known = await self._ask(named)
-        found = findings(channel.rules, version, components, release, known)
+        found = findings(channel.rules, version, components, release, known, approved_by=approved_by)
         broken = [each for each in found if not each.kept]
         if broken:
             raise LatheError(

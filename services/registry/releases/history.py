@@ -17,43 +17,32 @@ from lathe.registry.v1.release_service_pb2 import (
     ListReleasesRequest,
     PromoteModelVersionRequest,
     Release,
-    ReleaseKind,
     RollBackRequest,
 )
 from uuid_utils.compat import uuid7
 
 from services.database.leases import Lease
 from services.database.pool import Connection, Database
+from services.platform.changes import check_etag
 from services.platform.errors import aborted, invalid_argument, unavailable
 from services.platform.identity import current_user
 from services.registry import holds, naming
 from services.registry.kinds import CHANNELS, VERSIONS
+from services.registry.releases.approvals import approved_by
 from services.registry.releases.gate import Gate
 from services.registry.releases.layout import lay_out_release, read_manifest
 from services.registry.releases.news import tell_release
 from services.registry.releases.reconciler import Reconciler, mark_unsettled, repository_lease
 from services.registry.releases.repository import ModelRepositories
-from services.registry.releases.rollback import find_release, release_made, restored
-from services.resources.filters.fields import NUMBER, TEXT, TIME, word_field
+from services.registry.releases.rollback import restored
+from services.registry.releases.rows import LISTING, find_release, insert_release, release_made
+from services.registry.releases.rules import counted
 from services.resources.idempotency import claim_first, find_first, made_once
-from services.resources.listing import Listing, ListQuery, list_page
+from services.resources.listing import ListQuery, list_page
 from services.resources.store import ResourceStore
 from services.storage import ContentStore
 
-_FIELDS = {
-    "name": TEXT,
-    "number": NUMBER,
-    "model_version": TEXT,
-    "kind": word_field(ReleaseKind),
-    "owner": TEXT,
-    "create_time": TIME,
-}
-_LISTING = Listing("releases", fields=_FIELDS, default_order="number desc")
-_INSERT = """
-INSERT INTO releases (uid, name, parent, number, model_version, kind, owner, create_time, body)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
-"""
-# A package is copied inside the store; a hold that outlives its process ends by itself.
+# A hold that outlives its process ends by itself.
 _HOLD = timedelta(hours=1)
 
 Draft = Callable[[Connection, Channel], Awaitable[Release]]
@@ -93,7 +82,8 @@ class Releases:
         """Make a package version a channel's current release.
 
         Raises:
-            LatheError: NOT_FOUND for the channel or the version; INVALID_ARGUMENT for a version of another model or a
+            LatheError: NOT_FOUND for the channel or the version; ABORTED for a stale etag, or a channel that changed
+                meanwhile; INVALID_ARGUMENT for a version of another model or a
                 waiver of a component that it does not have;
                 FAILED_PRECONDITION if the version is not a package (NOT_A_PACKAGE), Triton cannot serve it
                 (NOT_SERVABLE), or a rule is broken (PROMOTION_REFUSED, a violation per rule); UNAVAILABLE if the
@@ -122,9 +112,9 @@ class Releases:
         Releases that were left by a roll back are skipped, so that a second roll back goes further back.
 
         Raises:
-            LatheError: NOT_FOUND for the channel or the release; INVALID_ARGUMENT for a release of another channel or
-                the one that serves; FAILED_PRECONDITION, reason NO_EARLIER_RELEASE, if none is named and no other
-                version ever served.
+            LatheError: NOT_FOUND for the channel or the release; ABORTED for a stale etag; INVALID_ARGUMENT for a
+                release of another channel or the one that serves; FAILED_PRECONDITION, reason NO_EARLIER_RELEASE, if
+                none is named and no other version ever served.
         """
         if request.release and naming.channel_of(request.release) != request.name:
             raise invalid_argument("release", f"'{request.release}' is not a release of {request.name}.")
@@ -145,8 +135,7 @@ class Releases:
 
     async def get(self, name: str) -> Release:
         """Return a release; LatheError NOT_FOUND if there is none."""
-        async with self._database.connection() as connection:
-            return self._shown(await find_release(connection, name))
+        return self._shown(await find_release(self._database, name))
 
     async def page(self, request: ListReleasesRequest) -> tuple[list[Release], str]:
         """Return one page of a channel's history, the newest first, and the token of the next page.
@@ -156,7 +145,7 @@ class Releases:
         """
         releases, token = await list_page(
             self._database,
-            _LISTING,
+            LISTING,
             ListQuery.from_request(request),
             lambda row: self._shown(Release.FromString(row["body"])),
         )
@@ -173,7 +162,7 @@ class Releases:
 
         async def make() -> Release:
             async with self._leases.hold(repository_lease(channel)) as lease:
-                plan = await self._plan(channel, draft)
+                plan = await self._plan(request, draft)
                 # The hold keeps the files while they are copied; it ends by itself if this process dies.
                 await holds.hold(self._database, plan.version.name, channel, _HOLD)
                 try:
@@ -186,18 +175,23 @@ class Releases:
         await self._publish(channel, made)
         return self._shown(made)
 
-    async def _plan(self, name: str, draft: Draft) -> _Plan:
+    async def _plan(self, request: PromoteModelVersionRequest | RollBackRequest, draft: Draft) -> _Plan:
         """Decide on the release. Nothing is written, and no connection is held while other services are asked."""
+        name = request.name
         async with self._database.connection() as connection:
             channel = await self._channels.get(name, connection=connection)
+            check_etag(request.etag, channel.etag, name)
             release = await draft(connection, channel)
+            approvals = await approved_by(connection, name, release.model_version)
             version = await self._versions.get(release.model_version, connection=connection)
         manifest = await read_manifest(self._content, version)
+        release.owner = current_user()
         if release.kind == RELEASE_KIND_PROMOTION:
             components = [component.name for component in manifest.components]
-            release.checks.extend(await self._gate.check(channel, version, components, release))
+            release.checks.extend(await self._gate.check(channel, version, components, release, approvals))
+            release.approvers.extend(counted(channel.rules, release.owner, approvals))
         number = naming.release_number(channel.current_release) + 1
-        release.name, release.uid, release.owner = naming.release_name(name, number), str(uuid7()), current_user()
+        release.name, release.uid = naming.release_name(name, number), str(uuid7())
         release.previous_release = channel.current_release
         model = naming.last_part(naming.channel_model(name))
         release.files.extend(await lay_out_release(self._content, version, manifest, model, number))
@@ -224,15 +218,16 @@ class Releases:
             # The model's row before the channel's, as a deletion of the model takes them.
             await connection.execute("SELECT 1 FROM models WHERE name = $1 FOR KEY SHARE", naming.channel_model(name))
             channel = await self._channels.get(name, for_update=True, connection=connection)
-            if (channel.uid, channel.rules) != (plan.channel.uid, plan.channel.rules):
+            check_etag(request.etag, channel.etag, name)
+            approvals = await approved_by(connection, name, plan.version.name)
+            same = (channel.uid, channel.rules) == (plan.channel.uid, plan.channel.rules)
+            if not same or not set(release.approvers).issubset(approvals):
                 raise aborted(
                     "CHANNEL_CHANGED",
-                    f"The rules of '{name}' were changed while '{plan.version.name}' was being released. "
-                    "Nothing was released; try again.",
+                    f"The rules of '{name}' were changed, or an approval was taken back, while '{plan.version.name}' "
+                    "was being released. Nothing was released; try again.",
                 )
-            values = (UUID(release.uid), release.name, name, naming.release_number(release.name), plan.version.name)
-            made = (release.kind, release.owner, release.create_time.ToDatetime(tzinfo=UTC))
-            await connection.execute(_INSERT, *values, *made, release.SerializeToString())
+            await insert_release(connection, release)
             await tell_release(connection, self._shown(release))
             await self._channels.modify(name, serve, connection=connection)
         return release
@@ -248,6 +243,6 @@ class Releases:
             ) from error
 
     def _shown(self, release: Release) -> Release:
-        """Set the fields that follow from the name and the settings, which the stored body does not have."""
+        # The stored body does not have what follows from the name and the settings.
         release.repository_uri = self._repositories.uri(naming.channel_of(release.name))
         return release

@@ -1,13 +1,12 @@
-"""Reads the history of a channel: a release, the one that a request made, the one that a roll back restores."""
+"""Finds the release that a roll back goes back to."""
 
 from __future__ import annotations
 
-from uuid import UUID
-
 from lathe.registry.v1.release_service_pb2 import RELEASE_KIND_ROLLBACK, Channel, Release
 
-from services.database.pool import Connection, Database
-from services.platform.errors import failed_precondition, not_found
+from services.database.pool import Connection
+from services.platform.errors import failed_precondition
+from services.registry.releases.rows import find_release
 
 
 async def restored(connection: Connection, channel: Channel, named: str) -> Release:
@@ -38,29 +37,3 @@ async def _origin(connection: Connection, name: str) -> Release | None:
     while release is not None and release.kind == RELEASE_KIND_ROLLBACK:
         release = await find_release(connection, release.restored_release)
     return release
-
-
-async def find_release(connection: Connection, name: str) -> Release:
-    """Return a release; LatheError NOT_FOUND if there is none."""
-    body = None
-    if "\0" not in name:
-        body = await connection.fetchval("SELECT body FROM releases WHERE name = $1", name)
-    if body is None:
-        raise not_found("release", name)
-    return Release.FromString(body)
-
-
-async def release_made(reader: Connection | Database, uid: UUID) -> Release:
-    """Return the release that a request made.
-
-    Raises:
-        LatheError: FAILED_PRECONDITION, reason ALREADY_DELETED, if its channel is gone.
-    """
-    body = await reader.fetchval("SELECT body FROM releases WHERE uid = $1", uid)
-    if body is None:
-        raise failed_precondition(
-            "ALREADY_DELETED",
-            "A request with this request_id made a release, whose channel has been deleted since. "
-            "Use a new request_id to make another one.",
-        )
-    return Release.FromString(body)

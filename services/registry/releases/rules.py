@@ -22,7 +22,10 @@ _RULES = "channel.rules"
 
 @dataclass(frozen=True)
 class Finding:
-    """One rule: its kind (`PARITY`, `EVALUATION`, `DATASET` or `METRIC`), what it is about, and what was found."""
+    """One rule: its kind, what it is about, and what was found.
+
+    Kinds are `PARITY`, `DEVICE`, `APPROVAL`, `EVALUATION`, `DATASET` and `METRIC`.
+    """
 
     rule: str
     subject: str
@@ -32,6 +35,12 @@ class Finding:
 
 def check_rules(rules: PromotionRules) -> None:
     """Refuse rules that no version can keep: LatheError INVALID_ARGUMENT naming the field."""
+    asked = rules.approval
+    if asked.approvers and asked.count > len(asked.approvers):
+        raise invalid_argument(
+            f"{_RULES}.approval.count",
+            f"{asked.count} approvals are more than the {len(asked.approvers)} named approvers can give.",
+        )
     for index, bound in enumerate(rules.bounds):
         field = f"{_RULES}.bounds[{index}]"
         ends = ([bound.min] if bound.HasField("min") else []) + ([bound.max] if bound.HasField("max") else [])
@@ -57,6 +66,8 @@ def findings(
     components: Collection[str],
     release: Release,
     evaluation: EvaluationTask | None,
+    *,
+    approved_by: Collection[str] = (),
 ) -> list[Finding]:
     """Return the finding of every rule: the channel's rules, and the rule that somebody has to accept a WARN or a FAIL.
 
@@ -64,11 +75,16 @@ def findings(
         rules: The channel's.
         version: The version to be promoted.
         components: Names of the package's components.
-        release: The release to make: it may name an evaluation, and accept verdicts.
+        release: The release to make: it says who makes it, may name an evaluation, and accept verdicts.
         evaluation: That evaluation; None if there is none of that name.
+        approved_by: Who has approved the version for the channel.
     """
     named, waivers = release.evaluation_task, release.parity_waivers
     found = [each for name in sorted(components) if (each := _parity(rules, version, name, waivers.get(name, "")))]
+    if rules.verified_on_device:
+        found += [_device(version, name) for name in sorted(components)]
+    if rules.HasField("approval"):
+        found.append(_approval(rules, version, release.owner, approved_by))
     if need_evaluation(rules, named):
         found += _evaluation(rules, version, named, evaluation)
     return found
@@ -77,21 +93,22 @@ def findings(
 def _parity(rules: PromotionRules, version: ModelVersion, name: str, waiver: str) -> Finding | None:
     """Return the finding about a component's parity; None if the verdict is neither FAIL nor WARN and no rule asks."""
     report = version.parity.get(name)
+    allows_warn = rules.minimum_verdict == VERDICT_WARN
     if report is None or report.verdict == VERDICT_PASS:
         return _required(version, name, report) if rules.require_parity else None
     has, accepted = (
         f"Component '{name}' has the parity verdict {word(Verdict, report.verdict)}",
         waiver or report.waiver,
     )
-    if report.verdict == VERDICT_WARN and rules.allow_warn:
+    if report.verdict == VERDICT_WARN and allows_warn:
         kept, sentence = True, f"{has}, which the channel allows."
     elif rules.require_parity:
         waived = f", accepted as '{accepted}', but the channel accepts no waivers" if accepted else ""
-        kept, sentence = False, f"{has}{waived}; the channel requires {'PASS or WARN' if rules.allow_warn else 'PASS'}."
+        kept, sentence = False, f"{has}{waived}; the channel requires {'PASS or WARN' if allows_warn else 'PASS'}."
     elif accepted:
         kept, sentence = True, f"{has}, accepted: {accepted}."
     else:
-        allow = " let the channel allow WARN (allow_warn, --allow-warn)," if report.verdict == VERDICT_WARN else ""
+        allow = " let the channel allow WARN (minimum_verdict)," if report.verdict == VERDICT_WARN else ""
         fix = f"Name a reason in parity_waivers (--waive {name}=REASON),{allow} or make a version that passes."
         kept, sentence = False, f"{has}{_figures(report)}, and nobody accepted it. {fix}"
     return Finding("PARITY", name, kept, sentence)
@@ -103,6 +120,33 @@ def _required(version: ModelVersion, name: str, report: ParityReport | None) -> 
     why = " (it was uploaded, and no task of Lathe compared it)" if version.package.directly_uploaded else ""
     sentence = f"Component '{name}' needs the parity verdict PASS; {version.name} has no parity report{why}."
     return Finding("PARITY", name, False, sentence)
+
+
+def _device(version: ModelVersion, name: str) -> Finding:
+    judged, meant = version.parity[name].device if name in version.parity else "", version.package.device
+    if judged and judged == meant:
+        return Finding("DEVICE", name, True, f"Component '{name}' was judged on {meant}.")
+    where = f"was judged on {judged}" if judged else "has no record that it was judged on a device"
+    sentence = f"Component '{name}' {where}, and the channel requires {meant or 'the device of the package'}. "
+    return Finding("DEVICE", name, False, sentence + "Make the version again on a worker for that device.")
+
+
+def counted(rules: PromotionRules, promoter: str, approved_by: Collection[str]) -> list[str]:
+    """Return whose approvals count for a promotion; nobody's if the rules ask for none."""
+    named = rules.approval.approvers
+    others = sorted(who for who in approved_by if who != promoter and (not named or who in named))
+    return others if rules.HasField("approval") else []
+
+
+def _approval(rules: PromotionRules, version: ModelVersion, promoter: str, approved_by: Collection[str]) -> Finding:
+    asked, given = rules.approval, counted(rules, promoter, approved_by)
+    people = f"of {', '.join(asked.approvers)}" if asked.approvers else "of somebody else than who promotes it"
+    said = f"{version.name} has {len(given)} of {asked.count} approvals {people}"
+    if len(given) >= asked.count:
+        return Finding("APPROVAL", version.name, True, f"{said}: {', '.join(given)}.")
+    own = " An approval of one's own does not count." if promoter in approved_by else ""
+    sentence = f"{said}{': ' + ', '.join(given) if given else ''}.{own} They approve it with ApproveModelVersion."
+    return Finding("APPROVAL", version.name, False, sentence)
 
 
 def _figures(report: ParityReport) -> str:

@@ -7,6 +7,7 @@ from google.protobuf.empty_pb2 import Empty
 from lathe.registry.v1 import release_service_pb2 as pb
 from lathe.registry.v1.release_service_pb2_grpc import ReleaseServiceServicer
 
+from services.registry.releases.approvals import Approvals
 from services.registry.releases.channels import Channels
 from services.registry.releases.history import Releases
 from services.registry.releases.machines import Machines
@@ -17,9 +18,10 @@ Context = grpc.aio.ServicerContext[object, object]
 class ReleaseServicer(ReleaseServiceServicer):
     """Answers the calls of ReleaseService."""
 
-    def __init__(self, channels: Channels, releases: Releases, machines: Machines) -> None:
+    def __init__(self, channels: Channels, releases: Releases, approvals: Approvals, machines: Machines) -> None:
         self._channels = channels
         self._releases = releases
+        self._approvals = approvals
         self._machines = machines
 
     async def CreateChannel(self, request: pb.CreateChannelRequest, context: Context) -> pb.Channel:
@@ -44,6 +46,20 @@ class ReleaseServicer(ReleaseServiceServicer):
 
     async def RollBack(self, request: pb.RollBackRequest, context: Context) -> pb.Release:
         return await self._releases.roll_back(request)
+
+    async def ApproveModelVersion(self, request: pb.ApproveModelVersionRequest, context: Context) -> pb.Approval:
+        return await self._approvals.approve(request)
+
+    async def RevokeApproval(self, request: pb.RevokeApprovalRequest, context: Context) -> Empty:
+        await self._approvals.revoke(request.name)
+        return Empty()
+
+    async def GetApproval(self, request: pb.GetApprovalRequest, context: Context) -> pb.Approval:
+        return await self._approvals.get(request.name)
+
+    async def ListApprovals(self, request: pb.ListApprovalsRequest, context: Context) -> pb.ListApprovalsResponse:
+        approvals, token = await self._approvals.page(request)
+        return pb.ListApprovalsResponse(approvals=approvals, next_page_token=token)
 
     async def GetRelease(self, request: pb.GetReleaseRequest, context: Context) -> pb.Release:
         return await self._releases.get(request.name)

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from lathe.evaluator.v1.evaluation_service_pb2 import EvaluationSpec, EvaluationTask
-from lathe.registry.v1.model_service_pb2 import ModelVersion
-from lathe.registry.v1.release_service_pb2 import MetricBound, PromotionRules, Release
+from lathe.registry.v1.model_service_pb2 import ModelVersion, PackageInfo
+from lathe.registry.v1.release_service_pb2 import ApprovalRule, MetricBound, PromotionRules, Release
 from lathe.type.v1.digest_pb2 import Digest
 from lathe.type.v1.measurement_pb2 import (
     PARITY_MEASURE_COSINE,
@@ -23,7 +23,7 @@ from lathe.type.v1.measurement_pb2 import (
 from lathe.type.v1.task_pb2 import TASK_STATE_SUCCEEDED, TaskStatus
 
 from services.platform.words import number
-from services.registry.releases.rules import Finding, findings, need_evaluation
+from services.registry.releases.rules import Finding, counted, findings, need_evaluation
 
 VERSION = "models/digits/versions/3"
 TASK = "evaluationTasks/e"
@@ -70,13 +70,13 @@ def test_parity_is_asked_of_every_component() -> None:
         ({}, "WARN", "", "ticket 1", True),
         ({}, "FAIL", "", "ticket 1", True),
         ({}, "FAIL", "accuracy is judged instead", "", True),
-        ({"allow_warn": True}, "WARN", "", "", True),
-        ({"allow_warn": True}, "FAIL", "", "", False),
-        ({"allow_warn": True}, "FAIL", "", "ticket 1", True),
+        ({"minimum_verdict": VERDICT_WARN}, "WARN", "", "", True),
+        ({"minimum_verdict": VERDICT_WARN}, "FAIL", "", "", False),
+        ({"minimum_verdict": VERDICT_WARN}, "FAIL", "", "ticket 1", True),
         ({"require_parity": True}, "WARN", "", "ticket 1", False),
         ({"require_parity": True}, "FAIL", "known", "ticket 1", False),
-        ({"require_parity": True, "allow_warn": True}, "WARN", "", "", True),
-        ({"require_parity": True, "allow_warn": True}, "FAIL", "known", "", False),
+        ({"require_parity": True, "minimum_verdict": VERDICT_WARN}, "WARN", "", "", True),
+        ({"require_parity": True, "minimum_verdict": VERDICT_WARN}, "FAIL", "known", "", False),
     ],
 )
 def test_what_did_not_pass_is_accepted_by_name_or_by_the_channel(
@@ -99,7 +99,50 @@ def test_a_refusal_tells_the_error_and_what_to_do() -> None:
     (finding,) = findings(PromotionRules(), version, ["net"], Release(), None)
     assert "FAIL (cosine 0.9100 of output 'y'), and nobody accepted it" in finding.sentence
     assert "--waive net=REASON" in finding.sentence
-    assert "allow_warn" not in finding.sentence
+    assert "minimum_verdict" not in finding.sentence
+
+
+@pytest.mark.parametrize(
+    ("judged", "words"),
+    [
+        ("cpu-x86-64", ""),
+        ("nvidia-t4", "was judged on nvidia-t4, and the channel requires cpu-x86-64"),
+        ("", "has no record that it was judged on a device"),
+        (None, "has no record that it was judged on a device"),
+    ],
+)
+def test_parity_may_have_to_be_of_the_device_that_the_package_is_for(judged: str | None, words: str) -> None:
+    version = ModelVersion(name=VERSION, package=PackageInfo(device="cpu-x86-64"))
+    if judged is not None:
+        version.parity["net"].CopyFrom(ParityReport(verdict=VERDICT_PASS, device=judged))
+    (finding,) = findings(PromotionRules(verified_on_device=True), version, ["net"], Release(), None)
+    assert (finding.rule, finding.subject, finding.kept) == ("DEVICE", "net", not words)
+    assert words in finding.sentence
+
+
+@pytest.mark.parametrize(
+    ("count", "approvers", "given", "kept"),
+    [
+        (1, [], [], False),
+        (1, [], ["ann"], False),  # who promotes it
+        (1, [], ["bob"], True),
+        (2, [], ["ann", "bob"], False),
+        (2, [], ["bob", "cid"], True),
+        (1, ["bob", "dan"], ["cid"], False),
+        (2, ["bob", "dan", "ann"], ["ann", "bob", "cid"], False),
+        (2, ["bob", "dan"], ["bob", "cid", "dan"], True),
+    ],
+)
+def test_others_may_have_to_approve(count: int, approvers: list[str], given: list[str], kept: bool) -> None:
+    rules = PromotionRules(approval=ApprovalRule(count=count, approvers=approvers))
+    version = ModelVersion(name=VERSION)
+    (finding,) = findings(rules, version, [], Release(owner="ann"), None, approved_by=given)
+    assert (finding.rule, finding.subject, finding.kept) == ("APPROVAL", VERSION, kept)
+    assert ("does not count" in finding.sentence) is (not kept and "ann" in given)
+    named = counted(rules, "ann", given)
+    assert (len(named) >= count) is kept
+    assert all(who in finding.sentence for who in named)
+    assert counted(PromotionRules(), "ann", given) == []
 
 
 @given(value=FLOATS, low=st.none() | FLOATS, high=st.none() | FLOATS)

@@ -6,6 +6,7 @@ import json
 from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any, Self
 
+import grpc
 from google.protobuf import text_format
 from lathe.evaluator.v1.evaluation_service_pb2 import EvaluationSpec, EvaluationTask, Metric
 from lathe.registry.v1.model_service_pb2 import MODEL_FORMAT_PACKAGE, Lineage, ModelVersion, PackageInfo
@@ -23,7 +24,7 @@ from lathe.type.v1.measurement_pb2 import VERDICT_PASS, ParityReport
 from lathe.type.v1.task_pb2 import TASK_STATE_SUCCEEDED, TaskStatus
 
 from services.database.pool import Database
-from services.platform.errors import LatheError
+from services.platform.errors import LatheError, from_rpc_error
 from services.platform.settings import Settings
 from services.registry.releases.reconciler import Reconciler
 from services.registry.releases.repository import ModelRepositories
@@ -98,6 +99,13 @@ class Desk:
 
     async def refused(self, call: Awaitable[object]) -> LatheError:
         return await self.registry.refused(call)
+
+    async def refused_or(self, call: Awaitable[Release]) -> Release | LatheError:
+        """Return what a call answers, or how it was refused."""
+        try:
+            return await call
+        except grpc.aio.AioRpcError as error:
+            return from_rpc_error(error)
 
     async def model(self) -> str:
         return await self.registry.model()

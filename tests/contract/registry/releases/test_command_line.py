@@ -139,3 +139,33 @@ async def test_an_alias_from_the_command_line(desk: Desk, shell: Shell) -> None:
     for wrong in ("digits@", "@best", "a@b@c"):
         with pytest.raises(CliError, match="write MODEL@ALIAS"):
             version_name(wrong)
+
+
+async def test_approvals_from_the_command_line(desk: Desk, shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = await desk.model()
+    name, version = model.removeprefix("models/"), await desk.package(model)
+    channel = f"{name}/production"
+    options = ("--minimum-verdict", "WARN", "--verified-on-device", "--approver", "bob", "--approver", "cid")
+    made = await shell.json("channels", "create", channel, *options, "--approvals", "1")
+    assert made["rules"] == {
+        "minimum_verdict": "VERDICT_WARN",
+        "verified_on_device": True,
+        "approval": {"count": 1, "approvers": ["bob", "cid"]},
+    }
+    await shell.run("channels", "update", channel, "--no-verified-on-device")
+    shown = (await shell.run("channels", "show", channel)).stdout
+    assert "parity at least WARN" in shown
+    assert "1 approvals of bob, cid" in shown
+    assert "has 0 of 1 approvals" in await shell.refusal("promote", f"{name}/1", "-c", "production")
+    with monkeypatch.context() as as_bob:
+        as_bob.setenv("USER", "bob")
+        given = await shell.json("approve", f"{name}/1", "-c", "production", "--note", "tried it")
+        assert (given["owner"], given["model_version"]) == ("bob", version)
+        await shell.run("approve", f"{name}/1", "-c", "production", "--revoke")
+        assert "have not approved" in await shell.refusal("approve", f"{name}/1", "-c", "production", "--revoke")
+        await shell.run("approve", f"{name}/1", "-c", "production")
+    assert [each["owner"] for each in await shell.json("approvals", name, "-c", "production")] == ["bob"]
+    etag = (await shell.json("channels", "show", channel))["etag"]
+    made = await shell.json("promote", f"{name}/1", "-c", "production", "--etag", etag)
+    assert made["approvers"] == ["bob"]
+    assert "has changed since" in await shell.refusal("rollback", name, "-c", "production", "--etag", etag)

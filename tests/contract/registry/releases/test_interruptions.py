@@ -36,7 +36,7 @@ async def test_a_promotion_that_cannot_copy_leaves_nothing_behind(desk: Desk, mo
     with monkeypatch.context() as broken:
         break_off(broken, "copy", after=1)
         # The first copy is the promotion's own; it is left behind by a failure after it.
-        broken.setattr("services.registry.releases.history._INSERT", "SELECT * FROM nowhere")
+        broken.setattr("services.registry.releases.rows._INSERT", "SELECT * FROM nowhere")
         await desk.refused(desk.promote(channel, version))
     assert len(await desk.history(channel)) == 1
     assert await desk.shelf.served(channel) == [1]

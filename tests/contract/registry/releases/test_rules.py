@@ -10,6 +10,7 @@ import pytest
 from google.protobuf.field_mask_pb2 import FieldMask
 from lathe.registry.v1.dataset_service_pb2 import DeleteDatasetRequest
 from lathe.registry.v1.release_service_pb2 import (
+    ApprovalRule,
     Channel,
     CreateChannelRequest,
     MetricBound,
@@ -117,7 +118,7 @@ async def test_without_rules_a_verdict_that_is_not_pass_needs_a_waiver(desk: Des
 
 async def test_a_channel_may_allow_a_warning(desk: Desk) -> None:
     model = await desk.model()
-    channel = await desk.channel(model, PromotionRules(allow_warn=True))
+    channel = await desk.channel(model, PromotionRules(minimum_verdict=VERDICT_WARN))
     warned = await desk.package(model, parity=ParityReport(verdict=VERDICT_WARN))
     made = await desk.promote(channel, warned)
     assert list(made.checks) == ["Component 'main' has the parity verdict WARN, which the channel allows."]
@@ -147,6 +148,13 @@ async def test_rules_are_changed_and_the_next_promotion_meets_them(desk: Desk) -
         (PromotionRules(bounds=[MetricBound(min=1)]), "channel.rules.bounds[0].metric", ""),
         (PromotionRules(dataset="datasets/none"), "channel.rules.dataset", "no dataset named"),
         (PromotionRules(dataset="digits"), "channel.rules.dataset", ""),
+        (PromotionRules(minimum_verdict=VERDICT_FAIL), "channel.rules.minimum_verdict", ""),
+        (PromotionRules(approval=ApprovalRule()), "channel.rules.approval.count", ""),
+        (
+            PromotionRules(approval=ApprovalRule(count=2, approvers=["ann"])),
+            "channel.rules.approval.count",
+            "more than",
+        ),
     ],
 )
 async def test_rules_that_no_version_can_keep_are_refused(

@@ -11,6 +11,7 @@ from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from lathe.type.v1 import digest_pb2 as _digest_pb2
+from lathe.type.v1 import measurement_pb2 as _measurement_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -97,22 +98,32 @@ class PromotionRules(_message.Message):
     REQUIRE_EVALUATION_FIELD_NUMBER: _builtins.int
     DATASET_FIELD_NUMBER: _builtins.int
     BOUNDS_FIELD_NUMBER: _builtins.int
-    ALLOW_WARN_FIELD_NUMBER: _builtins.int
+    MINIMUM_VERDICT_FIELD_NUMBER: _builtins.int
+    VERIFIED_ON_DEVICE_FIELD_NUMBER: _builtins.int
+    APPROVAL_FIELD_NUMBER: _builtins.int
     require_parity: _builtins.bool
-    """Every component has the parity verdict PASS, or WARN if `allow_warn` is set, too. A waiver does not stand in for it, and a
-    version that was uploaded as a package, which nothing compared, does not keep it.
+    """Every component has the verdict `minimum_verdict` or a better one. A waiver does not stand in for it, and a version that was
+    uploaded as a package, which nothing compared, does not keep it.
     """
     require_evaluation: _builtins.bool
     """A SUCCEEDED evaluation of this very version is named, on this dataset if one is given: `datasets/{dataset}`."""
     dataset: _builtins.str
     """Dataset that evaluations have to be on."""
-    allow_warn: _builtins.bool
-    """A component may have the parity verdict WARN. Otherwise WARN, like FAIL, is promoted only if it was accepted by name: when the
-    version was made (`ParityReport.waiver`), or by `parity_waivers` of the promotion.
+    minimum_verdict: _measurement_pb2.Verdict.ValueType
+    """The worst parity verdict that a component may have: PASS if not set, or WARN. What is worse is promoted only if it was accepted by
+    name: when the version was made (`ParityReport.waiver`), or by `parity_waivers` of the promotion.
+    """
+    verified_on_device: _builtins.bool
+    """Every component was judged on the very device that the package is for (`ParityReport.device`), and not in an emulator or on
+    another machine.
     """
     @_builtins.property
     def bounds(self) -> _containers.RepeatedCompositeFieldContainer[Global___MetricBound]:
         """Bounds of its figures."""
+
+    @_builtins.property
+    def approval(self) -> Global___ApprovalRule:
+        """People who have to approve the version before somebody else promotes it."""
 
     def __init__(
         self,
@@ -121,15 +132,45 @@ class PromotionRules(_message.Message):
         require_evaluation: _builtins.bool = ...,
         dataset: _builtins.str = ...,
         bounds: _abc.Iterable[Global___MetricBound] | None = ...,
-        allow_warn: _builtins.bool = ...,
+        minimum_verdict: _measurement_pb2.Verdict.ValueType = ...,
+        verified_on_device: _builtins.bool = ...,
+        approval: Global___ApprovalRule | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["approval", b"approval"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_warn", b"allow_warn", "bounds", b"bounds", "dataset", b"dataset", "require_evaluation", b"require_evaluation", "require_parity", b"require_parity"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["approval", b"approval", "bounds", b"bounds", "dataset", b"dataset", "minimum_verdict", b"minimum_verdict", "require_evaluation", b"require_evaluation", "require_parity", b"require_parity", "verified_on_device", b"verified_on_device"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___PromotionRules: _TypeAlias = PromotionRules  # noqa: Y015
+
+@_typing.final
+class ApprovalRule(_message.Message):
+    """Approvals that a promotion needs. Nobody approves a promotion of their own."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COUNT_FIELD_NUMBER: _builtins.int
+    APPROVERS_FIELD_NUMBER: _builtins.int
+    count: _builtins.int
+    """How many people have to have approved the version in this channel."""
+    @_builtins.property
+    def approvers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Users whose approvals count; those of all users if empty."""
+
+    def __init__(
+        self,
+        *,
+        count: _builtins.int = ...,
+        approvers: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["approvers", b"approvers", "count", b"count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ApprovalRule: _TypeAlias = ApprovalRule  # noqa: Y015
 
 @_typing.final
 class Channel(_message.Message):
@@ -269,6 +310,7 @@ class Release(_message.Message):
     FILES_FIELD_NUMBER: _builtins.int
     CHECKS_FIELD_NUMBER: _builtins.int
     PARITY_WAIVERS_FIELD_NUMBER: _builtins.int
+    APPROVERS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`models/{model}/channels/{channel}/releases/{number}`."""
     uid: _builtins.str
@@ -305,6 +347,10 @@ class Release(_message.Message):
     def parity_waivers(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Why parity verdicts that are not PASS were accepted, by component, in the words of who promoted it."""
 
+    @_builtins.property
+    def approvers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Who had approved it, if the rules asked for approvals."""
+
     def __init__(
         self,
         *,
@@ -322,14 +368,59 @@ class Release(_message.Message):
         files: _abc.Iterable[_digest_pb2.File] | None = ...,
         checks: _abc.Iterable[_builtins.str] | None = ...,
         parity_waivers: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        approvers: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["checks", b"checks", "create_time", b"create_time", "evaluation_task", b"evaluation_task", "files", b"files", "kind", b"kind", "model_version", b"model_version", "name", b"name", "note", b"note", "owner", b"owner", "parity_waivers", b"parity_waivers", "previous_release", b"previous_release", "repository_uri", b"repository_uri", "restored_release", b"restored_release", "uid", b"uid"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["approvers", b"approvers", "checks", b"checks", "create_time", b"create_time", "evaluation_task", b"evaluation_task", "files", b"files", "kind", b"kind", "model_version", b"model_version", "name", b"name", "note", b"note", "owner", b"owner", "parity_waivers", b"parity_waivers", "previous_release", b"previous_release", "repository_uri", b"repository_uri", "restored_release", b"restored_release", "uid", b"uid"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Release: _TypeAlias = Release  # noqa: Y015
+
+@_typing.final
+class Approval(_message.Message):
+    """Somebody's approval of a version for a channel. It stays when the channel's rules change, and goes with the channel or the version."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    UID_FIELD_NUMBER: _builtins.int
+    MODEL_VERSION_FIELD_NUMBER: _builtins.int
+    NOTE_FIELD_NUMBER: _builtins.int
+    OWNER_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """`models/{model}/channels/{channel}/approvals/{approval}`."""
+    uid: _builtins.str
+    """Unique identifier."""
+    model_version: _builtins.str
+    """The approved version: `models/{model}/versions/{number}`."""
+    note: _builtins.str
+    """Why, in the words of who approved it."""
+    owner: _builtins.str
+    """Who approved it."""
+    @_builtins.property
+    def create_time(self) -> _timestamp_pb2.Timestamp:
+        """When."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        uid: _builtins.str = ...,
+        model_version: _builtins.str = ...,
+        note: _builtins.str = ...,
+        owner: _builtins.str = ...,
+        create_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "model_version", b"model_version", "name", b"name", "note", b"note", "owner", b"owner", "uid", b"uid"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Approval: _TypeAlias = Approval  # noqa: Y015
 
 @_typing.final
 class Machine(_message.Message):
@@ -682,6 +773,7 @@ class PromoteModelVersionRequest(_message.Message):
     NOTE_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     PARITY_WAIVERS_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The channel: `models/{model}/channels/{channel}`."""
     model_version: _builtins.str
@@ -692,6 +784,10 @@ class PromoteModelVersionRequest(_message.Message):
     """Why."""
     request_id: _builtins.str
     """Makes a repeat return the first result: a UUID."""
+    etag: _builtins.str
+    """If set, the promotion is ABORTED unless it is the channel's current one: nobody has promoted, rolled back or changed the channel
+    since it was read.
+    """
     @_builtins.property
     def parity_waivers(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Accepts parity verdicts that are not PASS, by component, with the reason: `{"net": "argmax ties, ticket 4711"}`. The release
@@ -707,10 +803,11 @@ class PromoteModelVersionRequest(_message.Message):
         note: _builtins.str = ...,
         request_id: _builtins.str = ...,
         parity_waivers: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        etag: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["evaluation_task", b"evaluation_task", "model_version", b"model_version", "name", b"name", "note", b"note", "parity_waivers", b"parity_waivers", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "evaluation_task", b"evaluation_task", "model_version", b"model_version", "name", b"name", "note", b"note", "parity_waivers", b"parity_waivers", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -726,6 +823,7 @@ class RollBackRequest(_message.Message):
     RELEASE_FIELD_NUMBER: _builtins.int
     NOTE_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The channel: `models/{model}/channels/{channel}`."""
     release: _builtins.str
@@ -736,6 +834,8 @@ class RollBackRequest(_message.Message):
     """Why."""
     request_id: _builtins.str
     """Makes a repeat return the first result: a UUID."""
+    etag: _builtins.str
+    """If set, the roll back is ABORTED unless it is the channel's current one, as in PromoteModelVersion."""
     def __init__(
         self,
         *,
@@ -743,10 +843,11 @@ class RollBackRequest(_message.Message):
         release: _builtins.str = ...,
         note: _builtins.str = ...,
         request_id: _builtins.str = ...,
+        etag: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "note", b"note", "release", b"release", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "name", b"name", "note", b"note", "release", b"release", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -847,3 +948,153 @@ class ListReleasesResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListReleasesResponse: _TypeAlias = ListReleasesResponse  # noqa: Y015
+
+@_typing.final
+class ApproveModelVersionRequest(_message.Message):
+    """Request of ApproveModelVersion."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    MODEL_VERSION_FIELD_NUMBER: _builtins.int
+    NOTE_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """The channel: `models/{model}/channels/{channel}`."""
+    model_version: _builtins.str
+    """The version to approve: `models/{model}/versions/{number}`, or an alias."""
+    note: _builtins.str
+    """Why."""
+    request_id: _builtins.str
+    """Makes a repeat return the first result: a UUID."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        model_version: _builtins.str = ...,
+        note: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model_version", b"model_version", "name", b"name", "note", b"note", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ApproveModelVersionRequest: _TypeAlias = ApproveModelVersionRequest  # noqa: Y015
+
+@_typing.final
+class RevokeApprovalRequest(_message.Message):
+    """Request of RevokeApproval."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """`models/{model}/channels/{channel}/approvals/{approval}`."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RevokeApprovalRequest: _TypeAlias = RevokeApprovalRequest  # noqa: Y015
+
+@_typing.final
+class GetApprovalRequest(_message.Message):
+    """Request of GetApproval."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """`models/{model}/channels/{channel}/approvals/{approval}`."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetApprovalRequest: _TypeAlias = GetApprovalRequest  # noqa: Y015
+
+@_typing.final
+class ListApprovalsRequest(_message.Message):
+    """Request of ListApprovals."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARENT_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    ORDER_BY_FIELD_NUMBER: _builtins.int
+    MINE_ONLY_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    parent: _builtins.str
+    """`models/{model}/channels/{channel}`."""
+    page_size: _builtins.int
+    """Most entries to return: 50 if 0, at most 1000. A page may hold fewer; `next_page_token` says whether more follow."""
+    page_token: _builtins.str
+    """`next_page_token` of the page before."""
+    order_by: _builtins.str
+    """Fields to sort by, for example `owner`; the newest first by default. Any field of `filter`."""
+    mine_only: _builtins.bool
+    """Only the caller's own."""
+    filter: _builtins.str
+    """Which entries, in the language of https://google.aip.dev/160: `model_version = models/digits/versions/3`.
+    Fields: `name`, `model_version`, `owner`, `create_time`.
+    """
+    def __init__(
+        self,
+        *,
+        parent: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+        order_by: _builtins.str = ...,
+        mine_only: _builtins.bool = ...,
+        filter: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "mine_only", b"mine_only", "order_by", b"order_by", "page_size", b"page_size", "page_token", b"page_token", "parent", b"parent"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListApprovalsRequest: _TypeAlias = ListApprovalsRequest  # noqa: Y015
+
+@_typing.final
+class ListApprovalsResponse(_message.Message):
+    """Response of ListApprovals."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    APPROVALS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Asks for the next page; empty on the last."""
+    @_builtins.property
+    def approvals(self) -> _containers.RepeatedCompositeFieldContainer[Global___Approval]:
+        """One page."""
+
+    def __init__(
+        self,
+        *,
+        approvals: _abc.Iterable[Global___Approval] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["approvals", b"approvals", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListApprovalsResponse: _TypeAlias = ListApprovalsResponse  # noqa: Y015

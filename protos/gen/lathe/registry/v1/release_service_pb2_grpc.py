@@ -54,6 +54,26 @@ class ReleaseServiceStub(object):
                 request_serializer=lathe_dot_registry_dot_v1_dot_release__service__pb2.RollBackRequest.SerializeToString,
                 response_deserializer=lathe_dot_registry_dot_v1_dot_release__service__pb2.Release.FromString,
                 )
+        self.ApproveModelVersion = channel.unary_unary(
+                '/lathe.registry.v1.ReleaseService/ApproveModelVersion',
+                request_serializer=lathe_dot_registry_dot_v1_dot_release__service__pb2.ApproveModelVersionRequest.SerializeToString,
+                response_deserializer=lathe_dot_registry_dot_v1_dot_release__service__pb2.Approval.FromString,
+                )
+        self.RevokeApproval = channel.unary_unary(
+                '/lathe.registry.v1.ReleaseService/RevokeApproval',
+                request_serializer=lathe_dot_registry_dot_v1_dot_release__service__pb2.RevokeApprovalRequest.SerializeToString,
+                response_deserializer=google_dot_protobuf_dot_empty__pb2.Empty.FromString,
+                )
+        self.GetApproval = channel.unary_unary(
+                '/lathe.registry.v1.ReleaseService/GetApproval',
+                request_serializer=lathe_dot_registry_dot_v1_dot_release__service__pb2.GetApprovalRequest.SerializeToString,
+                response_deserializer=lathe_dot_registry_dot_v1_dot_release__service__pb2.Approval.FromString,
+                )
+        self.ListApprovals = channel.unary_unary(
+                '/lathe.registry.v1.ReleaseService/ListApprovals',
+                request_serializer=lathe_dot_registry_dot_v1_dot_release__service__pb2.ListApprovalsRequest.SerializeToString,
+                response_deserializer=lathe_dot_registry_dot_v1_dot_release__service__pb2.ListApprovalsResponse.FromString,
+                )
         self.GetRelease = channel.unary_unary(
                 '/lathe.registry.v1.ReleaseService/GetRelease',
                 request_serializer=lathe_dot_registry_dot_v1_dot_release__service__pb2.GetReleaseRequest.SerializeToString,
@@ -129,6 +149,34 @@ class ReleaseServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ApproveModelVersion(self, request, context):
+        """Approves a version for a channel, in the caller's name: see `PromotionRules.approval`. Who approved it before gets that approval.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RevokeApproval(self, request, context):
+        """Takes an approval back. Only who gave it can, and releases that were made with it stay.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetApproval(self, request, context):
+        """Returns an approval.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListApprovals(self, request, context):
+        """Lists the approvals of a channel, the newest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetRelease(self, request, context):
         """Returns a release.
         """
@@ -187,6 +235,26 @@ def add_ReleaseServiceServicer_to_server(servicer, server):
                     servicer.RollBack,
                     request_deserializer=lathe_dot_registry_dot_v1_dot_release__service__pb2.RollBackRequest.FromString,
                     response_serializer=lathe_dot_registry_dot_v1_dot_release__service__pb2.Release.SerializeToString,
+            ),
+            'ApproveModelVersion': grpc.unary_unary_rpc_method_handler(
+                    servicer.ApproveModelVersion,
+                    request_deserializer=lathe_dot_registry_dot_v1_dot_release__service__pb2.ApproveModelVersionRequest.FromString,
+                    response_serializer=lathe_dot_registry_dot_v1_dot_release__service__pb2.Approval.SerializeToString,
+            ),
+            'RevokeApproval': grpc.unary_unary_rpc_method_handler(
+                    servicer.RevokeApproval,
+                    request_deserializer=lathe_dot_registry_dot_v1_dot_release__service__pb2.RevokeApprovalRequest.FromString,
+                    response_serializer=google_dot_protobuf_dot_empty__pb2.Empty.SerializeToString,
+            ),
+            'GetApproval': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetApproval,
+                    request_deserializer=lathe_dot_registry_dot_v1_dot_release__service__pb2.GetApprovalRequest.FromString,
+                    response_serializer=lathe_dot_registry_dot_v1_dot_release__service__pb2.Approval.SerializeToString,
+            ),
+            'ListApprovals': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListApprovals,
+                    request_deserializer=lathe_dot_registry_dot_v1_dot_release__service__pb2.ListApprovalsRequest.FromString,
+                    response_serializer=lathe_dot_registry_dot_v1_dot_release__service__pb2.ListApprovalsResponse.SerializeToString,
             ),
             'GetRelease': grpc.unary_unary_rpc_method_handler(
                     servicer.GetRelease,
@@ -333,6 +401,74 @@ class ReleaseService(object):
         return grpc.experimental.unary_unary(request, target, '/lathe.registry.v1.ReleaseService/RollBack',
             lathe_dot_registry_dot_v1_dot_release__service__pb2.RollBackRequest.SerializeToString,
             lathe_dot_registry_dot_v1_dot_release__service__pb2.Release.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def ApproveModelVersion(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/lathe.registry.v1.ReleaseService/ApproveModelVersion',
+            lathe_dot_registry_dot_v1_dot_release__service__pb2.ApproveModelVersionRequest.SerializeToString,
+            lathe_dot_registry_dot_v1_dot_release__service__pb2.Approval.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def RevokeApproval(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/lathe.registry.v1.ReleaseService/RevokeApproval',
+            lathe_dot_registry_dot_v1_dot_release__service__pb2.RevokeApprovalRequest.SerializeToString,
+            google_dot_protobuf_dot_empty__pb2.Empty.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def GetApproval(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/lathe.registry.v1.ReleaseService/GetApproval',
+            lathe_dot_registry_dot_v1_dot_release__service__pb2.GetApprovalRequest.SerializeToString,
+            lathe_dot_registry_dot_v1_dot_release__service__pb2.Approval.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def ListApprovals(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/lathe.registry.v1.ReleaseService/ListApprovals',
+            lathe_dot_registry_dot_v1_dot_release__service__pb2.ListApprovalsRequest.SerializeToString,
+            lathe_dot_registry_dot_v1_dot_release__service__pb2.ListApprovalsResponse.FromString,
             options, channel_credentials,
             insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
 

@@ -55,6 +55,14 @@ class ReleaseServiceStub:
     """
     RollBack: _grpc.UnaryUnaryMultiCallable[_release_service_pb2.RollBackRequest, _release_service_pb2.Release]
     """Makes an earlier release's version current again, as a new release. Rules are not checked: going back must always work."""
+    ApproveModelVersion: _grpc.UnaryUnaryMultiCallable[_release_service_pb2.ApproveModelVersionRequest, _release_service_pb2.Approval]
+    """Approves a version for a channel, in the caller's name: see `PromotionRules.approval`. Who approved it before gets that approval."""
+    RevokeApproval: _grpc.UnaryUnaryMultiCallable[_release_service_pb2.RevokeApprovalRequest, _empty_pb2.Empty]
+    """Takes an approval back. Only who gave it can, and releases that were made with it stay."""
+    GetApproval: _grpc.UnaryUnaryMultiCallable[_release_service_pb2.GetApprovalRequest, _release_service_pb2.Approval]
+    """Returns an approval."""
+    ListApprovals: _grpc.UnaryUnaryMultiCallable[_release_service_pb2.ListApprovalsRequest, _release_service_pb2.ListApprovalsResponse]
+    """Lists the approvals of a channel, the newest first."""
     GetRelease: _grpc.UnaryUnaryMultiCallable[_release_service_pb2.GetReleaseRequest, _release_service_pb2.Release]
     """Returns a release."""
     ListReleases: _grpc.UnaryUnaryMultiCallable[_release_service_pb2.ListReleasesRequest, _release_service_pb2.ListReleasesResponse]
@@ -88,6 +96,14 @@ class ReleaseServiceAsyncStub(ReleaseServiceStub):
     """
     RollBack: _aio.UnaryUnaryMultiCallable[_release_service_pb2.RollBackRequest, _release_service_pb2.Release]  # type: ignore[assignment]
     """Makes an earlier release's version current again, as a new release. Rules are not checked: going back must always work."""
+    ApproveModelVersion: _aio.UnaryUnaryMultiCallable[_release_service_pb2.ApproveModelVersionRequest, _release_service_pb2.Approval]  # type: ignore[assignment]
+    """Approves a version for a channel, in the caller's name: see `PromotionRules.approval`. Who approved it before gets that approval."""
+    RevokeApproval: _aio.UnaryUnaryMultiCallable[_release_service_pb2.RevokeApprovalRequest, _empty_pb2.Empty]  # type: ignore[assignment]
+    """Takes an approval back. Only who gave it can, and releases that were made with it stay."""
+    GetApproval: _aio.UnaryUnaryMultiCallable[_release_service_pb2.GetApprovalRequest, _release_service_pb2.Approval]  # type: ignore[assignment]
+    """Returns an approval."""
+    ListApprovals: _aio.UnaryUnaryMultiCallable[_release_service_pb2.ListApprovalsRequest, _release_service_pb2.ListApprovalsResponse]  # type: ignore[assignment]
+    """Lists the approvals of a channel, the newest first."""
     GetRelease: _aio.UnaryUnaryMultiCallable[_release_service_pb2.GetReleaseRequest, _release_service_pb2.Release]  # type: ignore[assignment]
     """Returns a release."""
     ListReleases: _aio.UnaryUnaryMultiCallable[_release_service_pb2.ListReleasesRequest, _release_service_pb2.ListReleasesResponse]  # type: ignore[assignment]
@@ -160,6 +176,38 @@ class ReleaseServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_release_service_pb2.Release, _abc.Awaitable[_release_service_pb2.Release]]:
         """Makes an earlier release's version current again, as a new release. Rules are not checked: going back must always work."""
+
+    @_abc_1.abstractmethod
+    def ApproveModelVersion(
+        self,
+        request: _release_service_pb2.ApproveModelVersionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_release_service_pb2.Approval, _abc.Awaitable[_release_service_pb2.Approval]]:
+        """Approves a version for a channel, in the caller's name: see `PromotionRules.approval`. Who approved it before gets that approval."""
+
+    @_abc_1.abstractmethod
+    def RevokeApproval(
+        self,
+        request: _release_service_pb2.RevokeApprovalRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_empty_pb2.Empty, _abc.Awaitable[_empty_pb2.Empty]]:
+        """Takes an approval back. Only who gave it can, and releases that were made with it stay."""
+
+    @_abc_1.abstractmethod
+    def GetApproval(
+        self,
+        request: _release_service_pb2.GetApprovalRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_release_service_pb2.Approval, _abc.Awaitable[_release_service_pb2.Approval]]:
+        """Returns an approval."""
+
+    @_abc_1.abstractmethod
+    def ListApprovals(
+        self,
+        request: _release_service_pb2.ListApprovalsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_release_service_pb2.ListApprovalsResponse, _abc.Awaitable[_release_service_pb2.ListApprovalsResponse]]:
+        """Lists the approvals of a channel, the newest first."""
 
     @_abc_1.abstractmethod
     def GetRelease(

@@ -200,7 +200,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     The channel serves a release. Set `force` to delete it with its history and its repository.
     """
     ERROR_REASON_CHANNEL_CHANGED: _ErrorReason.ValueType  # 181
-    """The channel's rules were changed during the promotion, and nothing was released. Try again."""
+    """The channel's rules were changed, or an approval was taken back, during the promotion, and nothing was released. Try again."""
     ERROR_REASON_PROMOTION_REFUSED: _ErrorReason.ValueType  # 182
     """The version breaks rules of the channel. `PreconditionFailure` has one violation for each; mend those."""
     ERROR_REASON_NOT_SERVABLE: _ErrorReason.ValueType  # 183
@@ -393,7 +393,7 @@ ERROR_REASON_CHANNEL_SERVES: ErrorReason.ValueType  # 180
 The channel serves a release. Set `force` to delete it with its history and its repository.
 """
 ERROR_REASON_CHANNEL_CHANGED: ErrorReason.ValueType  # 181
-"""The channel's rules were changed during the promotion, and nothing was released. Try again."""
+"""The channel's rules were changed, or an approval was taken back, during the promotion, and nothing was released. Try again."""
 ERROR_REASON_PROMOTION_REFUSED: ErrorReason.ValueType  # 182
 """The version breaks rules of the channel. `PreconditionFailure` has one violation for each; mend those."""
 ERROR_REASON_NOT_SERVABLE: ErrorReason.ValueType  # 183

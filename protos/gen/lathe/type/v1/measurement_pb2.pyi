@@ -31,7 +31,7 @@ class _VerdictEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Verdict.Value
     """The error is at most the threshold."""
     VERDICT_WARN: _Verdict.ValueType  # 2
     """The error is over the threshold and at most the limit. The form is made; a promotion needs somebody who accepts it: the
-    channel by `allow_warn`, or the request by `parity_waivers`.
+    channel by `minimum_verdict`, or the request by `parity_waivers`.
     """
     VERDICT_FAIL: _Verdict.ValueType  # 3
     """The error is over the limit, or an output is not finite although the source's is. A conversion fails unless this is waived by name."""
@@ -58,7 +58,7 @@ VERDICT_PASS: Verdict.ValueType  # 1
 """The error is at most the threshold."""
 VERDICT_WARN: Verdict.ValueType  # 2
 """The error is over the threshold and at most the limit. The form is made; a promotion needs somebody who accepts it: the
-channel by `allow_warn`, or the request by `parity_waivers`.
+channel by `minimum_verdict`, or the request by `parity_waivers`.
 """
 VERDICT_FAIL: Verdict.ValueType  # 3
 """The error is over the limit, or an output is not finite although the source's is. A conversion fails unless this is waived by name."""
@@ -160,6 +160,7 @@ class ParityReport(_message.Message):
     MEASURE_FIELD_NUMBER: _builtins.int
     LIMIT_FIELD_NUMBER: _builtins.int
     SAMPLE_VALUES_FIELD_NUMBER: _builtins.int
+    DEVICE_FIELD_NUMBER: _builtins.int
     verdict: Global___Verdict.ValueType
     """The worst verdict over all outputs."""
     threshold: _builtins.float
@@ -184,6 +185,8 @@ class ParityReport(_message.Message):
     """The figure that is the error."""
     limit: _builtins.float
     """The largest error of a WARN; what is over it is a FAIL."""
+    device: _builtins.str
+    """Device of the catalog on which the form ran when it was judged; empty if it ran elsewhere, or if that is not known."""
     @_builtins.property
     def outputs(self) -> _containers.RepeatedCompositeFieldContainer[Global___OutputParity]:
         """Each output."""
@@ -215,10 +218,11 @@ class ParityReport(_message.Message):
         measure: Global___ParityMeasure.ValueType = ...,
         limit: _builtins.float = ...,
         sample_values: _abc.Iterable[_builtins.str] | None = ...,
+        device: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_sizes", b"batch_sizes", "first_diverging_error", b"first_diverging_error", "first_diverging_node", b"first_diverging_node", "first_diverging_operator", b"first_diverging_operator", "limit", b"limit", "measure", b"measure", "outputs", b"outputs", "sample_source", b"sample_source", "sample_values", b"sample_values", "samples", b"samples", "seed", b"seed", "threshold", b"threshold", "verdict", b"verdict", "waiver", b"waiver"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_sizes", b"batch_sizes", "device", b"device", "first_diverging_error", b"first_diverging_error", "first_diverging_node", b"first_diverging_node", "first_diverging_operator", b"first_diverging_operator", "limit", b"limit", "measure", b"measure", "outputs", b"outputs", "sample_source", b"sample_source", "sample_values", b"sample_values", "samples", b"samples", "seed", b"seed", "threshold", b"threshold", "verdict", b"verdict", "waiver", b"waiver"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

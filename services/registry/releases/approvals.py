@@ -1,0 +1,135 @@
+"""Approvals: who says that a version may be promoted in a channel."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from uuid import UUID
+
+from lathe.registry.v1.model_service_pb2 import ModelVersion
+from lathe.registry.v1.release_service_pb2 import (
+    Approval,
+    ApproveModelVersionRequest,
+    Channel,
+    ListApprovalsRequest,
+)
+from uuid_utils.compat import uuid7
+
+from services.database.pool import Connection, Database
+from services.platform.errors import failed_precondition, invalid_argument, not_found, permission_denied
+from services.platform.identity import current_user
+from services.registry import naming
+from services.registry.kinds import CHANNELS, VERSIONS
+from services.resources.filters.fields import TEXT, TIME
+from services.resources.idempotency import claim_first, find_first
+from services.resources.listing import Listing, ListQuery, list_page
+from services.resources.store import ResourceStore
+
+_NOUN = "approval"
+_FIELDS = {"name": TEXT, "model_version": TEXT, "owner": TEXT, "create_time": TIME}
+_LISTING = Listing("approvals", fields=_FIELDS)
+_INSERT = """
+INSERT INTO approvals (uid, name, parent, model_version, owner, create_time, body) VALUES ($1, $2, $3, $4, $5, $6, $7)
+ON CONFLICT (parent, model_version, owner) DO NOTHING RETURNING uid
+"""
+_OF_USER = "SELECT body FROM approvals WHERE parent = $1 AND model_version = $2 AND owner = $3"
+_APPROVED_BY = "SELECT owner FROM approvals WHERE parent = $1 AND model_version = $2 ORDER BY owner"
+
+
+async def approved_by(connection: Connection, channel: str, version: str) -> list[str]:
+    """Return who has approved a version for a channel."""
+    return [row["owner"] for row in await connection.fetch(_APPROVED_BY, channel, version)]
+
+
+class Approvals:
+    """Gives, reads and takes back approvals."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._channels: ResourceStore[Channel] = ResourceStore(database, CHANNELS)
+        self._versions: ResourceStore[ModelVersion] = ResourceStore(database, VERSIONS)
+
+    async def approve(self, request: ApproveModelVersionRequest) -> Approval:
+        """Approve a version for a channel, in the caller's name; return the approval that was given before, if any.
+
+        Raises:
+            LatheError: NOT_FOUND for the channel or the version; INVALID_ARGUMENT for a version of another model.
+        """
+        if request.request_id and (first := await find_first(self._database, request)) is not None:
+            return await self._made(self._database, first)
+        model = naming.channel_model(request.name)
+        if naming.model_of(request.model_version) != model:
+            raise invalid_argument(
+                "model_version", f"'{request.model_version}' is not a version of {model}, to which the channel belongs."
+            )
+        now, uid = datetime.now(UTC), uuid7()
+        made = Approval(
+            name=f"{request.name}/approvals/{uid}",
+            uid=str(uid),
+            model_version=request.model_version,
+            note=request.note,
+            owner=current_user(),
+        )
+        made.create_time.FromDatetime(now)
+        async with self._database.transaction() as connection:
+            # The version before the channel, as a deletion of the model takes them.
+            for store, name in ((VERSIONS, request.model_version), (CHANNELS, request.name)):
+                query = f"SELECT 1 FROM {store.table} WHERE name = $1 FOR KEY SHARE"  # noqa: S608 - our own table
+                if "\0" in name or not await connection.fetchval(query, name):
+                    raise not_found(store.noun, name)
+            values = (uid, made.name, request.name, request.model_version, made.owner, now, made.SerializeToString())
+            if await connection.fetchval(_INSERT, *values) is None:
+                body = await connection.fetchval(_OF_USER, request.name, request.model_version, made.owner)
+                made = Approval.FromString(body)
+            first = await claim_first(connection, request, UUID(made.uid))
+            return made if first is None else await self._made(connection, first)
+
+    async def get(self, name: str) -> Approval:
+        """Return an approval; LatheError NOT_FOUND if there is none."""
+        return await _find(self._database, name)
+
+    async def page(self, request: ListApprovalsRequest) -> tuple[list[Approval], str]:
+        """Return one page of a channel's approvals, the newest first, and the token of the next page.
+
+        Raises:
+            LatheError: NOT_FOUND for a channel that does not exist; INVALID_ARGUMENT for a bad page size, token or
+                filter.
+        """
+        found, token = await list_page(
+            self._database, _LISTING, ListQuery.from_request(request), lambda row: Approval.FromString(row["body"])
+        )
+        if not found:
+            await self._channels.get(request.parent)
+        return found, token
+
+    async def revoke(self, name: str) -> None:
+        """Take an approval back.
+
+        Raises:
+            LatheError: NOT_FOUND; PERMISSION_DENIED if somebody else gave it.
+        """
+        async with self._database.transaction() as connection:
+            # A promotion that counts on it holds the channel.
+            channel = name.rsplit("/approvals/", 1)[0]
+            if "\0" not in name:
+                await connection.execute("SELECT 1 FROM channels WHERE name = $1 FOR KEY SHARE", channel)
+            found = await _find(connection, name)
+            if found.owner != current_user():
+                raise permission_denied(f"'{name}' was given by {found.owner}, who alone can take it back.")
+            await connection.execute("DELETE FROM approvals WHERE name = $1", name)
+
+    async def _made(self, reader: Connection | Database, uid: UUID) -> Approval:
+        body = await reader.fetchval("SELECT body FROM approvals WHERE uid = $1", uid)
+        if body is None:
+            raise failed_precondition(
+                "ALREADY_DELETED",
+                "A request with this request_id made an approval, which has been taken back since. "
+                "Use a new request_id to approve again.",
+            )
+        return Approval.FromString(body)
+
+
+async def _find(reader: Connection | Database, name: str) -> Approval:
+    body = None if "\0" in name else await reader.fetchval("SELECT body FROM approvals WHERE name = $1", name)
+    if body is None:
+        raise not_found(_NOUN, name)
+    return Approval.FromString(body)

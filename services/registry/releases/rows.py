@@ -1,0 +1,70 @@
+"""The rows of releases: written once, and read by name, by request and in lists."""
+
+from __future__ import annotations
+
+from datetime import UTC
+from uuid import UUID
+
+from lathe.registry.v1.release_service_pb2 import Release, ReleaseKind
+
+from services.database.pool import Connection, Database
+from services.platform.errors import failed_precondition, not_found
+from services.registry import naming
+from services.resources.filters.fields import NUMBER, TEXT, TIME, word_field
+from services.resources.listing import Listing
+
+_FIELDS = {
+    "name": TEXT,
+    "number": NUMBER,
+    "model_version": TEXT,
+    "kind": word_field(ReleaseKind),
+    "owner": TEXT,
+    "create_time": TIME,
+}
+LISTING = Listing("releases", fields=_FIELDS, default_order="number desc")
+_INSERT = """
+INSERT INTO releases (uid, name, parent, number, model_version, kind, owner, create_time, body)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+"""
+
+
+async def insert_release(connection: Connection, release: Release) -> None:
+    """Write a release."""
+    await connection.execute(
+        _INSERT,
+        UUID(release.uid),
+        release.name,
+        naming.channel_of(release.name),
+        naming.release_number(release.name),
+        release.model_version,
+        release.kind,
+        release.owner,
+        release.create_time.ToDatetime(tzinfo=UTC),
+        release.SerializeToString(),
+    )
+
+
+async def find_release(connection: Connection | Database, name: str) -> Release:
+    """Return a release; LatheError NOT_FOUND if there is none."""
+    body = None
+    if "\0" not in name:
+        body = await connection.fetchval("SELECT body FROM releases WHERE name = $1", name)
+    if body is None:
+        raise not_found("release", name)
+    return Release.FromString(body)
+
+
+async def release_made(reader: Connection | Database, uid: UUID) -> Release:
+    """Return the release that a request made.
+
+    Raises:
+        LatheError: FAILED_PRECONDITION, reason ALREADY_DELETED, if its channel is gone.
+    """
+    body = await reader.fetchval("SELECT body FROM releases WHERE uid = $1", uid)
+    if body is None:
+        raise failed_precondition(
+            "ALREADY_DELETED",
+            "A request with this request_id made a release, whose channel has been deleted since. "
+            "Use a new request_id to make another one.",
+        )
+    return Release.FromString(body)
