@@ -7,6 +7,7 @@ import logging
 import re
 import sys
 from contextvars import ContextVar, Token
+from datetime import UTC, datetime
 from functools import lru_cache
 from types import TracebackType
 from typing import Any, TextIO
@@ -19,6 +20,9 @@ from services.platform.settings import Settings, without_passwords
 _task_id: ContextVar[str] = ContextVar("task_id", default="")
 # Whole words: `tokens` may count something, `page_token` is no secret, but useless in a log.
 _SECRET_KEY = re.compile(r"(^|_)(password|secret|token|authorization|credentials?|secret_key|access_key)$")
+
+_calls: Any = structlog.get_logger("lathe.calls")
+_call_lines: _CallLines | None = None
 
 
 class bind_task:  # noqa: N801 - reads as a verb in use
@@ -39,6 +43,7 @@ def configure_logs(settings: Settings, service: str, stream: TextIO | None = Non
     """Send the logs of this process, the libraries' included, to `stream` (standard error) in the chosen format."""
     cached = stream is None
     stream = stream or sys.stderr
+    as_json = settings.log_format == "json"
     level = logging.getLevelNamesMapping()[settings.log_level.upper()]
     shared: list[structlog.typing.Processor] = [
         _Service(service),
@@ -49,7 +54,7 @@ def configure_logs(settings: Settings, service: str, stream: TextIO | None = Non
         structlog.processors.format_exc_info,
         scrub,
     ]
-    if settings.log_format == "json":
+    if as_json:
         # An encoder of our own: `json.dumps` would make one for every line.
         encode = json.JSONEncoder(ensure_ascii=False, default=str).encode
         renderer: structlog.typing.Processor = structlog.processors.JSONRenderer(lambda event, **_: encode(event))
@@ -64,6 +69,9 @@ def configure_logs(settings: Settings, service: str, stream: TextIO | None = Non
         # Only if the configuration is final.
         cache_logger_on_first_use=cached,
     )
+    global _call_lines  # noqa: PLW0603 - as structlog's configuration, one per process
+    plain = level <= logging.INFO and (as_json or not stream.isatty())
+    _call_lines = _CallLines(stream, service, as_json=as_json) if plain else None
     handler = logging.StreamHandler(stream)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
@@ -72,6 +80,18 @@ def configure_logs(settings: Settings, service: str, stream: TextIO | None = Non
         )
     )
     logging.basicConfig(level=max(level, logging.WARNING), handlers=[handler], force=True)
+
+
+def log_call(event: str, ms: float, user: str, trace_id: str, sent: int | None) -> None:
+    """Log a call that went well: its method, time, caller, and how many messages a stream sent.
+
+    Such lines are by far the most frequent. Written out, one costs a quarter of what the processors take for it.
+    """
+    if _call_lines is not None:
+        _call_lines.write(event, ms, user, trace_id, sent)
+        return
+    facts = {} if sent is None else {"sent": sent}
+    _calls.info(event, code="OK", ms=ms, user=user, **facts)
 
 
 def scrub(_logger: Any, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
@@ -104,6 +124,36 @@ class _Lines:
             return
 
     debug = info = warning = error = critical = msg
+
+
+class _CallLines:
+    """Writes what the processors would make of a call's line."""
+
+    def __init__(self, stream: TextIO, service: str, *, as_json: bool) -> None:
+        self._lines = _Lines(stream)
+        self._service = service
+        self._as_json = as_json
+        self._user = lru_cache(maxsize=1024)(self._shown)
+
+    def write(self, event: str, ms: float, user: str, trace_id: str, sent: int | None) -> None:
+        now = datetime.now(UTC).isoformat()[:-6] + "Z"
+        user = self._user(user)
+        if self._as_json:
+            more = "" if sent is None else f', "sent": {sent}'
+            self._lines.msg(
+                f'{{"code": "OK", "ms": {ms}, "user": {user}{more}, "event": "{event}", "service": "{self._service}", '
+                f'"trace_id": "{trace_id}", "level": "info", "timestamp": "{now}"}}'
+            )
+        else:
+            more = "" if sent is None else f" sent={sent}"
+            where = f"service={self._service} trace_id={trace_id}"
+            self._lines.msg(f"{now} [info     ] {event} code=OK ms={ms}{more} {where} user={user}")
+
+    def _shown(self, user: str) -> str:
+        user = without_passwords(user)
+        if self._as_json:
+            return json.dumps(user, ensure_ascii=False)
+        return user if user.isprintable() and not set(user) & set(" =\"'") else repr(user)
 
 
 class _LinesFactory:

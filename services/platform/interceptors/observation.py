@@ -8,11 +8,12 @@ from typing import Any
 
 import grpc
 import structlog
-from opentelemetry.trace import Span, SpanKind, Status, StatusCode
+from opentelemetry.trace import Span, SpanKind, Status, StatusCode, format_trace_id
 from prometheus_client import Counter, Histogram
 
 from services.platform.errors import LatheError
 from services.platform.identity import current_user
+from services.platform.logs import log_call
 from services.platform.telemetry import TRACEPARENT_KEY, start_span
 
 SECONDS = Histogram(
@@ -75,6 +76,10 @@ class Observation:
         if self._span.is_recording():
             self._end_span(code, error, cause)
         if self._method.quiet and cause is None:
+            return
+        if code is grpc.StatusCode.OK and cause is None:
+            trace_id = format_trace_id(self._span.get_span_context().trace_id)
+            log_call(self._method.name, round(seconds * 1000, 2), current_user(), trace_id, sent)
             return
         facts: dict[str, Any] = {"code": code.name, "ms": round(seconds * 1000, 2), "user": current_user()}
         if sent is not None:

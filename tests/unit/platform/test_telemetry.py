@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,7 +14,7 @@ import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.platform.logs import bind_task, configure_logs, scrub
+from services.platform.logs import bind_task, configure_logs, log_call, scrub
 from services.platform.settings import Settings
 from services.platform.telemetry import continue_trace, current_traceparent
 
@@ -45,6 +46,25 @@ def test_a_line_names_service_task_and_trace(stream: io.StringIO) -> None:
     assert inside["trace_id"] == TRACEPARENT.split("-")[1]
     assert "task_id" not in outside
     assert "trace_id" not in outside
+
+
+@pytest.mark.parametrize("log_format", ["json", "console"])
+@pytest.mark.parametrize("sent", [None, 2])
+@pytest.mark.parametrize("user", ["ann", 'a "b" ☃', "https://u:hunter2@h"])
+def test_the_line_of_a_call_is_what_the_processors_would_write(
+    stream: io.StringIO, log_format: Any, sent: int | None, user: str
+) -> None:
+    configure_logs(Settings(log_format=log_format), "toy", stream)
+    facts: dict[str, Any] = {} if sent is None else {"sent": sent}
+    with continue_trace("call", TRACEPARENT):
+        log_call("lathe.x.v1.S/Get", 1.5, user, TRACEPARENT.split("-")[1], sent)
+        structlog.get_logger().info("lathe.x.v1.S/Get", code="OK", ms=1.5, user=user, **facts)
+    written, processed = (re.sub(r"20\d\d-\S+Z", "now", line) for line in stream.getvalue().splitlines())
+    if log_format == "json":
+        assert json.loads(written) == json.loads(processed)
+    else:
+        assert sorted(written.split()) == sorted(processed.split())
+    assert "hunter" not in written
 
 
 def test_libraries_lines_look_the_same(stream: io.StringIO) -> None:
