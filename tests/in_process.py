@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import socket
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager
@@ -18,6 +19,18 @@ from services.process.startup import prepare_schema
 from services.tasks.worker.runner import OnLog, OnProgress, Slot
 
 Function = Callable[[dict[str, Any], Slot, OnProgress, OnLog], Awaitable[dict[str, Any]]]
+
+
+def with_free_addresses(settings: Settings, *services: str) -> Settings:
+    """Return settings in which each service has an address of its own, so that they can ask each other."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in services]
+    try:
+        ports = [each.getsockname()[1] for each in sockets]
+    finally:
+        for each in sockets:
+            each.close()
+    addresses = {f"{name}_address": f"127.0.0.1:{port}" for name, port in zip(services, ports, strict=True)}
+    return settings.model_copy(update=addresses)
 
 
 class InProcessSlot:

@@ -48,7 +48,7 @@ class Publisher:
             try:
                 count = await self.publish()
             except (BusUnavailableError, *_DATABASE_AWAY) as error:
-                log.debug("changes.deferred", error=str(error) or type(error).__name__)
+                log.info("changes.deferred", error=str(error) or type(error).__name__)
                 await asyncio.sleep(self._poll)
                 continue
             await asyncio.sleep(min(count * SHORTEST_SECONDS, LONGEST_SECONDS))

@@ -12,6 +12,7 @@ from lathe.registry.v1.artifact_service_pb2_grpc import add_ArtifactServiceServi
 from lathe.registry.v1.dataset_service_pb2_grpc import add_DatasetServiceServicer_to_server
 from lathe.registry.v1.model_service_pb2_grpc import add_ModelServiceServicer_to_server
 from lathe.registry.v1.release_service_pb2_grpc import add_ReleaseServiceServicer_to_server
+from lathe.watch.v1.watch_service_pb2_grpc import add_WatchServiceServicer_to_server
 
 from services.bus.topology import ensure_topology
 from services.changes.publisher import Publisher
@@ -35,6 +36,8 @@ from services.registry.releases import assembly as releases_assembly
 from services.registry.task_sources import TaskSources
 from services.registry.verification import verifications
 from services.registry.versions import Versions
+from services.registry.watch.servicer import WatchServicer
+from services.registry.watch.tasks import TaskWatch
 from services.resources.idempotency import forget_requests
 from services.storage import Uploads
 
@@ -75,6 +78,7 @@ async def build(platform: Platform) -> ServiceParts:
         add_ModelServiceServicer_to_server(ModelServicer(Models(database), versions, creation), server)
         add_AliasServiceServicer_to_server(AliasServicer(aliases), server)
         add_ReleaseServiceServicer_to_server(releases.servicer, server)
+        add_WatchServiceServicer_to_server(WatchServicer(TaskWatch(platform)), server)
         add_RegistryServiceServicer_to_server(
             InternalServicer(versions, creation, TaskSources(database), datasets.selections, datasets.holds), server
         )
@@ -96,7 +100,7 @@ async def build(platform: Platform) -> ServiceParts:
         verifying.run,
         releases.reconciler.heal,
     ]
-    names = [f"lathe.registry.v1.{service}" for service in SERVICES]
+    names = [*(f"lathe.registry.v1.{service}" for service in SERVICES), "lathe.watch.v1.WatchService"]
     return ServiceParts(register, names, works, aliases.look_up)
 
 

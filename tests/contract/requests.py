@@ -21,6 +21,7 @@ from lathe.registry.v1 import (
     release_service_pb2,
 )
 from lathe.template.v1 import template_service_pb2
+from lathe.watch.v1 import watch_service_pb2
 
 from services.platform.words import from_values
 from tests.contract.registry.conftest import source_of
@@ -33,6 +34,7 @@ FILES = (
     ("registry", dataset_service_pb2),
     ("registry", release_service_pb2),
     ("registry", registry_service_pb2),
+    ("registry", watch_service_pb2),
     ("template", template_service_pb2),
     ("template", resolution_service_pb2),
     ("converter", conversion_service_pb2),
@@ -209,6 +211,7 @@ def right(method: str, made: Mapping[str, Any]) -> dict[str, Any]:
             }
         },
         "WatchDataset": {"name": DATASET},
+        "WatchTasks": {"kinds": ["conversion"], "filter": "device = x", "mine_only": True, "send_existing": True},
         "GetDataset": {"name": DATASET},
         "ListDatasets": {**LIST, "filter": "type = CLASSIFICATION AND state = READY"},
         "UpdateDataset": {"dataset": {"name": DATASET, "description": "d"}, "update_mask": "description"},

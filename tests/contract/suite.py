@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
@@ -25,7 +24,7 @@ from tests.contract.registry.conftest import digest_of
 from tests.contract.registry.dataset_desk import image_folder
 from tests.contract.registry.samples import manifest, onnx_model, state_dict
 from tests.contract.requests import CHANNEL, METHODS, MODEL, RULED_CHANNEL, SPECS, request_of, right
-from tests.in_process import serve_in_process
+from tests.in_process import serve_in_process, with_free_addresses
 
 # A stream that waits for more is well.
 STREAM_SECONDS = 0.3
@@ -138,30 +137,21 @@ class Suite:
 async def open_suite(settings: Settings) -> AsyncIterator[Suite]:
     """Start the services and make one resource of each kind."""
     channels: dict[str, grpc.aio.Channel] = {}
-    # Registry and template service ask each other.
-    template_address = _free_address()
-    settings = settings.model_copy(update={"template_address": template_address})
+    services = (
+        ("registry", registry.build, registry.NEEDS),
+        ("template", template.build, template.NEEDS),
+        ("converter", converter.build, None),
+        ("quantizer", quantizer.build, None),
+        ("optimizer", optimizer.build, None),
+        ("evaluator", evaluator.build, None),
+    )
+    settings = with_free_addresses(settings, *(name for name, _, _ in services))
     async with AsyncExitStack() as stack:
-        for name, build, needs in (
-            ("registry", registry.build, registry.NEEDS),
-            ("template", template.build, template.NEEDS),
-            ("converter", converter.build, None),
-            ("quantizer", quantizer.build, None),
-            ("optimizer", optimizer.build, None),
-            ("evaluator", evaluator.build, None),
-        ):
+        for name, build, needs in services:
             given_needs = {} if needs is None else {"needs": needs}
-            listen = template_address if name == "template" else "127.0.0.1:0"
-            serving = serve_in_process(name, build, settings, listen=listen, **given_needs)
+            serving = serve_in_process(name, build, settings, listen=settings.address_of(name), **given_needs)
             address = await stack.enter_async_context(serving)
-            settings = settings.model_copy(update={f"{name}_address": address})
             channels[name] = await stack.enter_async_context(grpc.aio.insecure_channel(address))
         made = Suite(channels)
         await made.prepare()
         yield made
-
-
-def _free_address() -> str:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{taken.getsockname()[1]}"

@@ -30,6 +30,7 @@ from lathe.registry.v1.model_service_pb2 import (
     PackageInfo,
 )
 from lathe.type.v1.task_pb2 import TASK_STATE_CANCELLED, TASK_STATE_FAILED, TASK_STATE_SUCCEEDED, TaskState
+from lathe.watch.v1.watch_service_pb2_grpc import WatchServiceStub
 
 from services.bus.connection import Bus
 from services.converter import main as converter
@@ -46,7 +47,7 @@ from services.template import main as template
 from tests.contract.registry.conftest import Registry
 from tests.contract.registry.dataset_desk import Desk
 from tests.contract.registry.samples import manifest, onnx_model
-from tests.in_process import Function, InProcessRunner, serve_in_process
+from tests.in_process import Function, InProcessRunner, serve_in_process, with_free_addresses
 
 DEVICE = "cpu-x86-64"
 CLASSES = ("0", "1", "2")
@@ -67,6 +68,7 @@ class Workplace:
         self.quantizations = QuantizationServiceStub(channels["quantizer"])
         self.optimizations = OptimizationServiceStub(channels["optimizer"])
         self.profiles = ProfileServiceStub(channels["optimizer"])
+        self.watches = WatchServiceStub(channels["registry"])
         self.refused = self.registry.refused
 
     async def source(self, operator: str = "Identity") -> ModelVersion:
@@ -216,10 +218,11 @@ async def open_workplace(settings: Settings) -> AsyncIterator[Workplace]:
         ("optimizer", optimizer.build, {}),
         ("evaluator", evaluator.build, {}),
     )
+    settings = with_free_addresses(settings, *(name for name, _, _ in services))
     async with AsyncExitStack() as stack:
         http = await stack.enter_async_context(httpx.AsyncClient())
         for name, build, more in services:
-            address = await stack.enter_async_context(serve_in_process(name, build, settings, **more))
-            settings = settings.model_copy(update={f"{name}_address": address})
+            serving = serve_in_process(name, build, settings, listen=settings.address_of(name), **more)
+            address = await stack.enter_async_context(serving)
             channels[name] = await stack.enter_async_context(grpc.aio.insecure_channel(address))
         yield Workplace(settings, channels, http)

@@ -164,6 +164,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The result is saved as another version, which the message names. Use that, or optimize again."""
     ERROR_REASON_SOURCE_GONE: _ErrorReason.ValueType  # 122
     """The source of the result is deleted, so that it cannot be saved beside it. Create the version again, and optimize that."""
+    ERROR_REASON_WATCH_EXPIRED: _ErrorReason.ValueType  # 123
+    """What the token continues after is kept no more, or the stream of changes was made anew: begin without the token, with
+    `send_existing`.
+    """
     ERROR_REASON_DATASET_NOT_READY: _ErrorReason.ValueType  # 140
     """Of datasets.
 
@@ -357,6 +361,10 @@ ERROR_REASON_ALREADY_SAVED: ErrorReason.ValueType  # 121
 """The result is saved as another version, which the message names. Use that, or optimize again."""
 ERROR_REASON_SOURCE_GONE: ErrorReason.ValueType  # 122
 """The source of the result is deleted, so that it cannot be saved beside it. Create the version again, and optimize that."""
+ERROR_REASON_WATCH_EXPIRED: ErrorReason.ValueType  # 123
+"""What the token continues after is kept no more, or the stream of changes was made anew: begin without the token, with
+`send_existing`.
+"""
 ERROR_REASON_DATASET_NOT_READY: ErrorReason.ValueType  # 140
 """Of datasets.
 

@@ -37,6 +37,8 @@ class _ChangeTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ChangeType
     """The resource has other values than before."""
     CHANGE_TYPE_DELETED: _ChangeType.ValueType  # 3
     """The resource is gone; the change shows it as it was last."""
+    CHANGE_TYPE_EXISTING: _ChangeType.ValueType  # 4
+    """No change: the resource as it is when a watch begins."""
 
 class ChangeType(_ChangeType, metaclass=_ChangeTypeEnumTypeWrapper):
     """What a change did."""
@@ -49,6 +51,8 @@ CHANGE_TYPE_UPDATED: ChangeType.ValueType  # 2
 """The resource has other values than before."""
 CHANGE_TYPE_DELETED: ChangeType.ValueType  # 3
 """The resource is gone; the change shows it as it was last."""
+CHANGE_TYPE_EXISTING: ChangeType.ValueType  # 4
+"""No change: the resource as it is when a watch begins."""
 Global___ChangeType: _TypeAlias = ChangeType  # noqa: Y015
 
 @_typing.final
@@ -93,7 +97,7 @@ class TaskSummary(_message.Message):
     uid: _builtins.str
     """Unique identifier."""
     kind: _builtins.str
-    """Kind of the task: `conversion`, `quantization`, `optimization`, `evaluation`."""
+    """Kind of the task: `conversion`, `quantization`, `optimization`, `evaluation`, `profile`."""
     display_name: _builtins.str
     """Name for people."""
     owner: _builtins.str
@@ -118,7 +122,7 @@ class TaskSummary(_message.Message):
 
     @_builtins.property
     def uses(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Names of the resources that its specification names."""
+        """Names of the resources that its specification names; not known of EXISTING ones."""
 
     def __init__(
         self,

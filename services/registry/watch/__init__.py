@@ -1,0 +1,1 @@
+"""WatchService: the tasks of all services in one stream."""
