@@ -64,7 +64,7 @@ class OptimizationReport(Mapping[str, Any]):
         figures = self._result["optimization_result"]
         if self._result.get("no_gain"):
             return f"No gain: {self._result.get('no_gain_reason', '')}".strip()
-        before, after = (text.milliseconds(figures[key]) for key in ("baseline_time", "optimized_time"))
+        before, after = (text.milliseconds(figures[key]) for key in ("baseline_time_ms", "optimized_time_ms"))
         best = recommended(self._result)
         form = best["form"] if best else "the recommended form"
         words = f"{form}: {self.speedup:.2f}x as fast as the source, {after} instead of {before}"

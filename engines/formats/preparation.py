@@ -18,7 +18,7 @@ from engines.spec.source_files import file_inside
 from engines.spec.template import Component, Execution
 from engines.tensors.inputs import ComponentInput, network_dtype, package_inputs
 from engines.tensors.preprocessing import preprocess
-from engines.tensors.samples import USER_PROVIDED, SampleRange, Samples, generated
+from engines.tensors.samples import SampleRange, Samples, SampleSource, generated
 from engines.tensors.signature import Signature, TensorSpec
 from engines.tensors.user_samples import from_npz
 
@@ -136,7 +136,7 @@ def _range(given: ComponentInput) -> SampleRange:
 
 def _with_scalar(values: SampleRange, spec: TensorSpec, samples: Samples) -> SampleRange:
     """Return the values of an input; those of a scalar are the user's own, as others may be meaningless."""
-    if spec.max or not spec.known or values.values or samples.source != USER_PROVIDED:
+    if spec.max or not spec.known or values.values or samples.source != SampleSource.USER:
         return values
     scalar = samples.feeds[0][spec.name]
     return replace(values, values=(float(scalar),)) if scalar.dtype.kind in "biuf" else values

@@ -14,7 +14,7 @@ from engines.runtimes import runtime_packages
 from engines.search.entry import Entry
 from engines.search.search import SearchResult
 from engines.spec.toolchain import hardware, software
-from engines.tensors.samples import Samples
+from engines.tensors.samples import Samples, SampleSource
 from engines.tensors.shapes import format_shape
 
 _SOFTWARE = ("lathe", "nncf", "numpy", "onnx", "onnxscript")
@@ -56,12 +56,9 @@ def result_fields(work: OptimizationRequest, done: Sequence[OptimizedComponent])
     no_gain = all(entry.found.no_gain for entry in done)
     reasons = [_reason(entry, several) for entry in done if entry.found.no_gain]
     values: dict[str, Any] = {
-        "software_environment": [
-            {"software": entry["name"], "version": entry["version"]}
-            for entry in software(
-                (*_SOFTWARE, *runtime_packages(), *format_of(work.conversion.template.source_format).packages)
-            )
-        ],
+        "software": software(
+            (*_SOFTWARE, *runtime_packages(), *format_of(work.conversion.template.source_format).packages)
+        ),
         "hardware_environment": {
             "device_type": work.conversion.template.device,
             "microarchitecture": hardware(),
@@ -98,8 +95,8 @@ def figures(done: Sequence[OptimizedComponent], aim: str) -> dict[str, float]:
         loaded = [entry.samples_per_second / batch for entry in (done[0].found.baseline, done[0].found.recommended)]
         qps = loaded if all(loaded) else qps
     return {
-        "baseline_time": before,
-        "optimized_time": after,
+        "baseline_time_ms": before,
+        "optimized_time_ms": after,
         "baseline_qps": qps[0],
         "optimized_qps": qps[1],
         "speedup": speedup,
@@ -115,9 +112,9 @@ def test_data_info(done: Sequence[OptimizedComponent]) -> dict[str, str]:
             full = f"{entry.packaged.component.name}/{name}" if several else name
             shapes.append(f"{full}: {_distinct(format_shape(feed[name].shape) for feed in feeds)}")
             types.append(f"{full}: {array.dtype}")
-    sources = _distinct(entry.samples.source for entry in done)
+    sources = {entry.samples.source for entry in done}
     return {
-        "test_data_source": sources,
+        "test_data_source": (sources.pop() if len(sources) == 1 else SampleSource.MIXED).value,
         "test_data_shape": "; ".join(shapes),
         "test_data_type": "; ".join(types),
     }

@@ -6,9 +6,12 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from engines.spec.tolerances import Measure, Tolerance
+
+if TYPE_CHECKING:
+    from engines.tensors.samples import SampleSource
 
 
 class Verdict(StrEnum):
@@ -66,7 +69,7 @@ class ParityReport:
     tolerance: Tolerance
     outputs: tuple[OutputParity, ...]
     samples: int
-    sample_source: str
+    sample_source: SampleSource
     seed: int
     batch_sizes: tuple[int, ...]
     sample_values: tuple[str, ...] = ()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from engines.failures import InvalidField
 from engines.tensors import Arrays
-from engines.tensors.samples import LATHE_PROVIDED, SampleRange, Samples, one_feed, stretched
+from engines.tensors.samples import SampleRange, Samples, SampleSource, one_feed, stretched
 from engines.tensors.shapes import Shape
 from engines.tensors.signature import TensorSpec
 from engines.tensors.user_samples import from_npz
@@ -33,9 +33,9 @@ class Feeds:
     given: Samples | None = None
 
     @property
-    def source(self) -> str:
-        """Where the values come from: `user provided` or `lathe provided`."""
-        return self.given.source if self.given else LATHE_PROVIDED
+    def source(self) -> SampleSource:
+        """Where the values come from."""
+        return self.given.source if self.given else SampleSource.GENERATED
 
     @property
     def usual_batch(self) -> int:

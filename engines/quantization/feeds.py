@@ -15,7 +15,7 @@ from engines.failures import EngineFailure, FailureReason
 from engines.imaging import Steps
 from engines.sandbox.deadline import check
 from engines.tensors import Arrays
-from engines.tensors.samples import MAX_FEED_BYTES, USER_PROVIDED, Samples, batch_sizes
+from engines.tensors.samples import MAX_FEED_BYTES, Samples, SampleSource, batch_sizes
 from engines.tensors.signature import TensorSpec
 
 CACHED_BYTES = 2**28
@@ -174,4 +174,4 @@ def judged_on(samples: SampleSet, numbers: Sequence[int], inputs: Sequence[Tenso
     feeds = list(samples.feeds(numbers, low))
     larger = [size for size in batch_sizes(inputs) if size > low]
     feeds += [next(samples.feeds([numbers[row % len(numbers)] for row in range(size)], size)) for size in larger]
-    return Samples(tuple(feeds), USER_PROVIDED, seed, (low, *larger), len(numbers))
+    return Samples(tuple(feeds), SampleSource.USER, seed, (low, *larger), len(numbers))

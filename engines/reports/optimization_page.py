@@ -51,7 +51,9 @@ def verdict(result: Mapping[str, Any]) -> tuple[str, Tone]:
         return f"No gain: {reason.rstrip('.')}. The package holds the source form.", "warn"
     best = recommended(result)
     form = str(best["form"]) if best else "The recommended form"
-    before, after = (text.milliseconds(as_number(figures.get(key))) for key in ("baseline_time", "optimized_time"))
+    before, after = (
+        text.milliseconds(as_number(figures.get(key))) for key in ("baseline_time_ms", "optimized_time_ms")
+    )
     words = (
         f"{form} is {as_number(figures.get('speedup')):.2f} times as fast as the source: {after} instead of {before}."
     )
@@ -76,11 +78,11 @@ def _tiles(result: Mapping[str, Any]) -> list[Tile]:
     if latency.get("speedup_low") and not no_gain:
         low, high = as_number(latency["speedup_low"]), as_number(latency.get("speedup_high"))
         interval = f"95 % interval {low:.2f} to {high:.2f}"
-    before = text.milliseconds(as_number(figures.get("baseline_time")))
+    before = text.milliseconds(as_number(figures.get("baseline_time_ms")))
     was = text.number(as_number(figures.get("baseline_qps")), 4)
     tiles = [
         Tile("Speed-up", f"{as_number(figures.get('speedup')):.2f}×", interval, "warn" if no_gain else "good"),
-        Tile("Latency, p50", text.milliseconds(as_number(figures.get("optimized_time"))), f"source {before}"),
+        Tile("Latency, p50", text.milliseconds(as_number(figures.get("optimized_time_ms"))), f"source {before}"),
         Tile("Calls per second", text.number(as_number(figures.get("optimized_qps")), 4), f"source {was}"),
     ]
     source, accuracy = result.get("source_accuracy"), best.get("accuracy")

@@ -24,6 +24,7 @@ from engines.reports.page import Block, Cell, Facts, Notes, Section, Table, Tone
 from engines.reports.parity_section import VERDICT_TONES
 from engines.reports.speed import interval, latency_plot
 from engines.reports.text import as_number
+from engines.tensors.samples import SampleSource
 
 _OUTCOME_TONES: dict[str, Tone] = {"recommended": "good", "failed": "bad", "left out": "muted", "Pareto": ""}
 _KIB, _MIB = 1 << 10, 1 << 20
@@ -36,23 +37,24 @@ def figures_section(result: Mapping[str, Any]) -> Iterator[Section]:
     figures = result.get("optimization_result") or {}
     hardware, data = result.get("hardware_environment") or {}, result.get("test_data_info") or {}
     pairs = [
-        ("baseline_time", text.milliseconds(as_number(figures.get("baseline_time")))),
-        ("optimized_time", text.milliseconds(as_number(figures.get("optimized_time")))),
+        ("baseline_time_ms", text.milliseconds(as_number(figures.get("baseline_time_ms")))),
+        ("optimized_time_ms", text.milliseconds(as_number(figures.get("optimized_time_ms")))),
         ("baseline_qps", text.number(as_number(figures.get("baseline_qps")), 4)),
         ("optimized_qps", text.number(as_number(figures.get("optimized_qps")), 4)),
         ("speedup", f"{as_number(figures.get('speedup')):.2f}×"),
     ]
     machine = [(key, str(hardware.get(key) or text.NONE)) for key in ("device_type", "microarchitecture")]
-    keys = ("test_data_source", "test_data_shape", "test_data_type")
-    tested = [(key, str(data.get(key) or text.NONE)) for key in keys]
-    programs = [(str(entry["software"]), str(entry["version"])) for entry in result.get("software_environment", [])]
+    source = SampleSource(data["test_data_source"]).words if "test_data_source" in data else text.NONE
+    tested = [("test_data_source", source)]
+    tested += [(key, str(data.get(key) or text.NONE)) for key in ("test_data_shape", "test_data_type")]
+    programs = [(str(entry["name"]), str(entry["version"])) for entry in result.get("software", [])]
     yield Section(
         "Result",
         [
             Facts("optimization_result", pairs),
             Facts("test_data_info", tested),
             Facts("hardware_environment", machine, wide=True),
-            Facts("software_environment", programs, wide=True),
+            Facts("software", programs, wide=True),
         ],
     )
 

@@ -9,6 +9,7 @@ from engines.parity.report import tolerance_of
 from engines.reports import text
 from engines.reports.page import Cell, Section, Table, Tone
 from engines.reports.text import as_number
+from engines.tensors.samples import SampleSource
 
 VERDICT_TONES: dict[str, Tone] = {"PASS": "good", "WARN": "warn", "FAIL": "bad"}
 _FIGURES = ("max_rel_error", "max_abs_error")
@@ -50,7 +51,7 @@ def _verdict_cell(output: Mapping[str, Any]) -> Cell:
 
 
 def _intro(parity: Mapping[str, Any]) -> str:
-    source = str(parity.get("sample_source", ""))
+    source = SampleSource(parity["sample_source"]).words if "sample_source" in parity else ""
     values = ", ".join(map(str, parity.get("sample_values", ())))
     of = f"{source} ({values})" if values else source
     asked = f" Required: {tolerance_of(parity)}." if parity.get("measure") else ""

@@ -20,10 +20,10 @@ from engines.runtimes import runtime_packages
 from engines.runtimes.form import FormSpec
 from engines.search.entry import Entry
 from engines.spec.toolchain import fingerprint, software
-from engines.tensors.samples import Samples
+from engines.tensors.samples import Samples, SampleSource
 from engines.timing.paired import Latency
 
-VERSION = 2
+VERSION = 3
 _SOFTWARE = ("onnx", "nncf", "numpy", "lathe")
 """Packages whose version may change a measurement."""
 _PASSING = frozenset(
@@ -163,5 +163,6 @@ def _parity(values: Mapping[str, Any]) -> ParityReport:
         outputs,
         batch_sizes=tuple(values["batch_sizes"]),
         sample_values=tuple(values["sample_values"]),
-        **{key: values[key] for key in ("samples", "sample_source", "seed", "waiver")},
+        sample_source=SampleSource(values["sample_source"]),
+        **{key: values[key] for key in ("samples", "seed", "waiver")},
     )

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
 import numpy as np
@@ -20,12 +21,23 @@ from engines.tensors.sample_values import NOISE, Field, plausible
 from engines.tensors.shapes import Shape, format_shape
 from engines.tensors.signature import TensorSpec, shape_points
 
-USER_PROVIDED = "user provided"
-LATHE_PROVIDED = "lathe provided"
 SINGLE_BATCHES = 4
 """Feeds that are generated for a graph without a dynamic batch."""
 MAX_FEED_BYTES = 2**28
 """Most bytes of one feed, 256 MiB: larger batches are compared at the largest batch that fits."""
+
+
+class SampleSource(StrEnum):
+    """Where samples come from, as the protos name it."""
+
+    USER = "USER"
+    GENERATED = "GENERATED"
+    MIXED = "MIXED"
+
+    @property
+    def words(self) -> str:
+        """The same for people."""
+        return {"USER": "user provided", "GENERATED": "generated", "MIXED": "user provided and generated"}[self]
 
 
 @dataclass(frozen=True)
@@ -56,7 +68,7 @@ class Samples:
 
     Attributes:
         feeds: The feeds: at the tuned shapes, smallest batch first, then at the other shapes.
-        source: `user provided` or `lathe provided`.
+        source: Where they come from.
         seed: Seed of generated feeds.
         batch_sizes: Batch sizes among the feeds, rising.
         count: Samples in all feeds together.
@@ -64,7 +76,7 @@ class Samples:
     """
 
     feeds: tuple[Arrays, ...]
-    source: str
+    source: SampleSource
     seed: int
     batch_sizes: tuple[int, ...]
     count: int
@@ -105,7 +117,7 @@ def generated(inputs: Sequence[TensorSpec], ranges: Mapping[str, SampleRange], s
     feed, kinds = _plausible(rng, inputs, ranges, at_batch(inputs, tuned, size))
     if kinds:
         feeds, count = (*feeds, feed), count + size
-    return Samples(feeds, LATHE_PROVIDED, seed, sizes, count, (NOISE, *kinds))
+    return Samples(feeds, SampleSource.GENERATED, seed, sizes, count, (NOISE, *kinds))
 
 
 def one_feed(

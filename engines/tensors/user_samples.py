@@ -12,9 +12,9 @@ import numpy as np
 from engines.failures import EngineFailure, invalid
 from engines.tensors import Array
 from engines.tensors.samples import (
-    USER_PROVIDED,
     SampleRange,
     Samples,
+    SampleSource,
     batch_sizes,
     dtype_of,
     given_array,
@@ -82,7 +82,7 @@ def from_npz(
         if shapes != own and len(points(inputs)) > 1:
             pairs = zip(feeds[0].items(), shapes, strict=True)
             feeds.append({name: stretched(array, shape) for (name, array), shape in pairs})
-    return Samples(tuple(feeds), USER_PROVIDED, 0, tuple(sorted(set(sizes))), count)
+    return Samples(tuple(feeds), SampleSource.USER, 0, tuple(sorted(set(sizes))), count)
 
 
 def _split(count: int, largest: int) -> list[int]:

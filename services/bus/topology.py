@@ -8,6 +8,7 @@ WORKERS       KV, seconds   <kind>.<device>.<worker>             the worker live
 CHANGES       7 days        lathe.changes.<kind>.<uid>           public: changes of tasks, datasets and releases
 lathe.changed.<kind>.<uid>  plain NATS: CHANGES has stored one
 changed.<kind>.<task_id>    plain NATS: the task has a new revision
+queues.<kind>               plain NATS: a replica answers with the queues of the kind
 """
 
 from __future__ import annotations
@@ -87,6 +88,11 @@ def change_subject(kind: str, uid: str) -> str:
 def stored_subject(kind: str, uid: str) -> str:
     """Return the subject on which the server says that CHANGES has a new message, which has no delivery guarantee."""
     return f"lathe.changed.{kind}.{uid}"
+
+
+def queues_subject(kind: str) -> str:
+    """Return the subject on which one replica answers with the queues of a kind."""
+    return f"queues.{kind}"
 
 
 def control_subject(kind: str, task_id: str) -> str:

@@ -165,7 +165,7 @@ def _optimization(result: Any) -> None:
     _show_profile("", result.profile)
     found = result.optimization_result
     note(
-        f"source {found.baseline_time:.3f} ms, {found.baseline_qps:.1f} calls/s → {found.optimized_time:.3f} ms, "
+        f"source {found.baseline_time_ms:.3f} ms, {found.baseline_qps:.1f} calls/s → {found.optimized_time_ms:.3f} ms, "
         f"{found.optimized_qps:.1f} calls/s: {found.speedup:.2f}×",
         style="bold",
     )

@@ -17,10 +17,12 @@ from services.cli.views import TASK_LIST, TASKS, enum_name, when
 from services.cli.waiting import SkipCache
 
 if TYPE_CHECKING:
+    from lathe_client.connection import Connection
     from lathe_client.tasks import Kind
 
 tasks = typer.Typer(help="Tasks: list, wait, logs, cancel, retry.", no_args_is_help=True)
 
+TaskArguments = Annotated[list[str], typer.Argument(metavar="TASK...", help="Names, or ids.")]
 TaskArgument = Annotated[str, typer.Argument(metavar="TASK", help="Such as 'conversionTasks/0198…', or its id.")]
 
 
@@ -122,10 +124,13 @@ def logs(
 
 
 @tasks.command("cancel")
-def cancel(task: TaskArgument, output: Output = TABLE) -> None:
-    """Cancel a task; a running engine stops within seconds."""
+def cancel(names: TaskArguments, output: Output = TABLE) -> None:
+    """Cancel tasks; a running engine stops within seconds."""
     with connect() as connection:
-        kind, name = find_task(connection, task)
+        if len(names) > 1:
+            _in_batches(connection, names, "BatchCancel", "cancelled")
+            return
+        kind, name = find_task(connection, names[0])
         show_message(kind.call(connection, "Cancel", name=name), TASKS, output)
 
 
@@ -138,18 +143,27 @@ def retry(task: TaskArgument, skip_cache: SkipCache = False, output: Output = TA
 
 
 @tasks.command("delete")
-def delete(names: Annotated[list[str], typer.Argument(metavar="TASK...")]) -> None:
+def delete(names: TaskArguments) -> None:
     """Delete tasks that have ended; their results stay."""
-    failed = False
     with connect() as connection:
-        found = sorted((find_task(connection, name) for name in names), key=lambda each: each[0].name)
-        for kind, group in groupby(found, key=lambda each: each[0]):
-            answer = kind.call(connection, "BatchDelete", names=[name for _, name in group])
-            for name in answer.deleted:
-                note(f"deleted {name}")
-            for error in answer.errors:
-                note(f"{error.name}: {error.message} [{error.reason}]", style="red")
-            failed = failed or bool(answer.errors)
+        _in_batches(connection, names, "BatchDelete", "deleted")
+
+
+def _in_batches(connection: Connection, names: list[str], verb: str, done: str) -> None:
+    """Call a verb for the tasks of each kind; `done` is the answer's field with those that it was done for."""
+    from lathe.type.v1.error_reason_pb2 import ErrorReason
+
+    from services.platform.words import word
+
+    failed = False
+    found = sorted((find_task(connection, name) for name in names), key=lambda each: each[0].name)
+    for kind, group in groupby(found, key=lambda each: each[0]):
+        answer = kind.call(connection, verb, names=[name for _, name in group])
+        for name in getattr(answer, done):
+            note(f"{done} {name}")
+        for error in answer.errors:
+            note(f"{error.name}: {error.message} [{word(ErrorReason, error.reason)}]", style="red")
+        failed = failed or bool(answer.errors)
     raise typer.Exit(ExitCode.CONFLICT if failed else ExitCode.OK)
 
 

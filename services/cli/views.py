@@ -141,7 +141,7 @@ DIFFERENCES: list[Column[Any]] = [
 
 LINEAGE: list[Column[Any]] = [
     Column("step", lambda node: f"{node.distance:+d}" if node.distance else "here", numeric=True),
-    Column("kind", lambda node: node.kind.replace("_", " ")),
+    Column("kind", lambda node: enum_name(node, "kind").replace("_", " ").lower()),
     Column("what", lambda node: short(node.name)),
     Column("name", lambda node: plain(node.display_name) + (" (deleted)" if node.deleted else "")),
 ]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import asyncpg
@@ -24,6 +24,10 @@ Record = Any
 
 ACQUIRE_TIMEOUT_SECONDS = 30.0
 CONNECT_TIMEOUT_SECONDS = 10.0
+
+
+class _Undo(Exception):  # noqa: N818 - nothing went wrong
+    """Rolls a transaction back."""
 
 
 class Database:
@@ -83,17 +87,21 @@ class Database:
             self._lent -= 1
 
     @asynccontextmanager
-    async def transaction(self, joined: Connection | None = None) -> AsyncIterator[Connection]:
+    async def transaction(self, joined: Connection | None = None, *, undo: bool = False) -> AsyncIterator[Connection]:
         """Borrow a connection inside a transaction: committed at the end of the block, rolled back by an exception.
 
         Args:
             joined: a connection whose transaction the block becomes part of instead, if not None.
+            undo: rolls back at the end of the block, too: it was only to be seen whether all of it can be done.
         """
         if joined is not None:
             yield joined
             return
-        async with self.connection() as connection, connection.transaction():
-            yield connection
+        with suppress(_Undo):
+            async with self.connection() as connection, connection.transaction():
+                yield connection
+                if undo:
+                    raise _Undo
 
     async def fetch(self, query: str, *args: object) -> list[Record]:
         """Return every row of a query."""

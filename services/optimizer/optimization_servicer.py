@@ -14,6 +14,7 @@ from lathe.optimizer.v1.optimization_service_pb2 import (
 
 from services.optimizer.groups import Groups
 from services.optimizer.saver import Saver
+from services.resources.batches import deleted
 from services.tasks.api.servicer import Unary
 
 
@@ -55,5 +56,5 @@ class OptimizationServicer:
 
     async def DeleteOptimizationTaskGroup(self, request: Any, _context: Any) -> Empty:
         """Delete a group."""
-        await self._groups.delete(request.name, request.etag)
-        return Empty()
+        deletion = self._groups.delete(request.name, request.etag)
+        return await deleted(deletion, allow_missing=request.allow_missing)

@@ -8,6 +8,7 @@ from lathe.registry.v1 import alias_service_pb2 as pb
 from lathe.registry.v1.alias_service_pb2_grpc import AliasServiceServicer
 
 from services.registry.aliases import Aliases
+from services.resources.batches import deleted
 
 Context = grpc.aio.ServicerContext[object, object]
 
@@ -32,5 +33,5 @@ class AliasServicer(AliasServiceServicer):
         return await self._aliases.update(request)
 
     async def DeleteAlias(self, request: pb.DeleteAliasRequest, context: Context) -> Empty:
-        await self._aliases.delete(request.name, request.etag)
-        return Empty()
+        deletion = self._aliases.delete(request.name, request.etag)
+        return await deleted(deletion, allow_missing=request.allow_missing)

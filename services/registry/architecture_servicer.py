@@ -8,6 +8,7 @@ from lathe.registry.v1 import architecture_service_pb2 as pb
 from lathe.registry.v1.architecture_service_pb2_grpc import ArchitectureServiceServicer
 
 from services.registry.architectures import Architectures
+from services.resources.batches import deleted
 
 Context = grpc.aio.ServicerContext[object, object]
 
@@ -34,5 +35,5 @@ class ArchitectureServicer(ArchitectureServiceServicer):
         return await self._architectures.update(request)
 
     async def DeleteArchitecture(self, request: pb.DeleteArchitectureRequest, context: Context) -> Empty:
-        await self._architectures.delete(request.name, request.etag)
-        return Empty()
+        deletion = self._architectures.delete(request.name, request.etag)
+        return await deleted(deletion, allow_missing=request.allow_missing)

@@ -58,6 +58,8 @@ class Creation:
                 (INVALID_MODEL), carry code (UNSAFE_MODEL), and for references to what does not exist;
                 FAILED_PRECONDITION for files that are not stored (BLOB_NOT_FOUND).
         """
+        if isinstance(request, CreateModelVersionRequest) and request.validate_only:
+            return await self._make(request)
         return await made_once(
             self._leases,
             request,
@@ -68,8 +70,6 @@ class Creation:
     async def _make(self, request: Request) -> ModelVersion:
         model = await self._models.get(request.parent)
         version = _composed(request.model_version)
-        if isinstance(request, CreateModelVersionRequest):
-            version.lineage.ClearField("task")
         require_described(version.format)
         await self._blobs.require(version.files)
         description = await self._description(request, version)
@@ -102,7 +102,8 @@ class Creation:
             )
             await lineage.add_edges(connection, made)
 
-        async with self._database.transaction() as connection:
+        only = isinstance(request, CreateModelVersionRequest) and request.validate_only
+        async with self._database.transaction(undo=only) as connection:
             # The lock on the model's row makes creations take turns, so that numbers have no gaps and no doubles.
             last = await connection.fetchval(
                 "SELECT last_number FROM models WHERE name = $1 FOR UPDATE", request.parent
@@ -119,6 +120,7 @@ class Creation:
                 request=request,
                 on_create=write_with,
                 connection=connection,
+                validate_only=only,
             )
 
     async def _require_references(self, connection: Connection, version: ModelVersion) -> None:

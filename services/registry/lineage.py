@@ -93,7 +93,5 @@ async def graph(connection: Connection, version: str, max_depth: int) -> Lineage
             for row in rows
         ]
     )
-    for edge in edges:
-        # `from` is a keyword of Python.
-        found.edges.append(LineageEdge(**{"from": edge["source"]}, to=edge["target"]))
+    found.edges.extend(LineageEdge(source=edge["source"], target=edge["target"]) for edge in edges)
     return found

@@ -6,10 +6,12 @@ import grpc
 from google.protobuf.empty_pb2 import Empty
 from lathe.registry.v1 import model_service_pb2 as pb
 from lathe.registry.v1.model_service_pb2_grpc import ModelServiceServicer
+from lathe.type.v1.view_pb2 import VIEW_FULL
 
 from services.registry.creation import Creation
 from services.registry.models import Models
 from services.registry.versions import Versions
+from services.resources.batches import deleted
 
 Context = grpc.aio.ServicerContext[object, object]
 
@@ -36,14 +38,20 @@ class ModelServicer(ModelServiceServicer):
         return await self._models.update(request)
 
     async def DeleteModel(self, request: pb.DeleteModelRequest, context: Context) -> Empty:
-        await self._models.delete(request.name, request.etag, force=request.force)
-        return Empty()
+        deletion = self._models.delete(request.name, request.etag, force=request.force)
+        return await deleted(deletion, allow_missing=request.allow_missing)
 
     async def CreateModelVersion(self, request: pb.CreateModelVersionRequest, context: Context) -> pb.ModelVersion:
         return await self._creation.create(request)
 
     async def GetModelVersion(self, request: pb.GetModelVersionRequest, context: Context) -> pb.ModelVersion:
         return await self._versions.get(request.name)
+
+    async def BatchGetModelVersions(
+        self, request: pb.BatchGetModelVersionsRequest, context: Context
+    ) -> pb.BatchGetModelVersionsResponse:
+        versions = await self._versions.get_many(request.names, full=request.view == VIEW_FULL)
+        return pb.BatchGetModelVersionsResponse(model_versions=versions)
 
     async def ListModelVersions(
         self, request: pb.ListModelVersionsRequest, context: Context
@@ -55,8 +63,14 @@ class ModelServicer(ModelServiceServicer):
         return await self._versions.update(request)
 
     async def DeleteModelVersion(self, request: pb.DeleteModelVersionRequest, context: Context) -> Empty:
-        await self._versions.delete(request.name, request.etag)
-        return Empty()
+        deletion = self._versions.delete(request.name, request.etag)
+        return await deleted(deletion, allow_missing=request.allow_missing)
+
+    async def BatchDeleteModelVersions(
+        self, request: pb.BatchDeleteModelVersionsRequest, context: Context
+    ) -> pb.BatchDeleteModelVersionsResponse:
+        gone, errors = await self._versions.delete_many(request.names, allow_missing=request.allow_missing)
+        return pb.BatchDeleteModelVersionsResponse(deleted=gone, errors=errors)
 
     async def DescribeModelVersion(
         self, request: pb.DescribeModelVersionRequest, context: Context

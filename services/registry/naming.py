@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
-from lathe.registry.v1.model_service_pb2 import PackageInfo
+from lathe.registry.v1.model_service_pb2 import (
+    LINEAGE_KIND_ARCHITECTURE,
+    LINEAGE_KIND_MODEL_VERSION,
+    LINEAGE_KIND_TASK,
+    LINEAGE_KIND_TEMPLATE,
+    LineageKind,
+    PackageInfo,
+)
 
 _MAX_DISPLAY_NAME = 100
+_KINDS = {
+    "models": LINEAGE_KIND_MODEL_VERSION,
+    "architectures": LINEAGE_KIND_ARCHITECTURE,
+    "templates": LINEAGE_KIND_TEMPLATE,
+}
 
 
 def package_file_name(package: PackageInfo) -> str:
@@ -22,10 +34,9 @@ def model_of(version: str) -> str:
     return version.rsplit("/versions/", 1)[0]
 
 
-def node_kind(name: str) -> str:
-    """Return what a resource name in a lineage stands for: `model_version`, `architecture`, `template` or `task`."""
-    collection = name.split("/", 1)[0]
-    return {"models": "model_version", "architectures": "architecture", "templates": "template"}.get(collection, "task")
+def node_kind(name: str) -> LineageKind.ValueType:
+    """Return what a resource name in a lineage stands for."""
+    return _KINDS.get(name.split("/", 1)[0], LINEAGE_KIND_TASK)
 
 
 def default_name(model_display_name: str, number: str) -> str:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from datetime import timedelta
 
 import grpc
 from lathe.registry.v1.model_service_pb2 import (
+    LINEAGE_KIND_TEMPLATE,
     LineageGraph,
     LineageNode,
     ListModelVersionsRequest,
@@ -18,6 +20,7 @@ from lathe.registry.v1.model_service_pb2 import (
 )
 from lathe.template.v1.template_service_pb2 import GetTemplateRequest
 from lathe.template.v1.template_service_pb2_grpc import TemplateServiceStub
+from lathe.type.v1 import batch_pb2
 
 from services.database.pool import Connection, Database
 from services.platform.errors import not_found
@@ -25,6 +28,7 @@ from services.platform.interceptors.validation import check
 from services.registry import descriptions, diff, holds, lineage, naming
 from services.registry.kinds import MODELS, VERSIONS
 from services.registry.removal import remove_versions
+from services.resources.batches import in_batch
 from services.resources.listing import ListQuery
 from services.resources.store import ResourceStore
 
@@ -48,6 +52,13 @@ class Versions:
     async def get(self, name: str) -> ModelVersion:
         """Return a version; LatheError NOT_FOUND if there is none."""
         return await self._store.get(name)
+
+    async def get_many(self, names: Sequence[str], *, full: bool) -> list[ModelVersion]:
+        """Return versions in the order of their names, with files and parity if `full`; LatheError NOT_FOUND."""
+        found = await self._store.get_many(names, full=full)
+        if missing := next((name for name in names if name not in found), None):
+            raise not_found(VERSIONS.noun, missing)
+        return [found[name] for name in names]
 
     async def page(self, request: ListModelVersionsRequest) -> tuple[list[ModelVersion], str]:
         """Return one page and the token of the next; LatheError NOT_FOUND for a model that does not exist."""
@@ -89,6 +100,14 @@ class Versions:
             await connection.execute("UPDATE models SET version_count = version_count - 1 WHERE name = $1", model)
             await self._store.delete(name, etag, on_delete=remove, connection=connection)
 
+    async def delete_many(
+        self, names: Sequence[str], *, allow_missing: bool
+    ) -> tuple[list[str], list[batch_pb2.BatchError]]:
+        """Delete what can be deleted, the newest first, so that what was made of another goes before it."""
+        found = await self._store.get_many(names)
+        newest_first = sorted(names, key=lambda name: found[name].uid if name in found else "", reverse=True)
+        return await in_batch(newest_first, lambda name: self.delete(name, ""), allow_missing=allow_missing)
+
     async def describe(self, name: str) -> ModelDescription:
         """Return what a version contains; LatheError NOT_FOUND if there is none."""
         body = await self._database.fetchval("SELECT body FROM descriptions WHERE version = $1", name)
@@ -107,7 +126,7 @@ class Versions:
         async with self._database.connection() as connection:
             graph = await lineage.graph(connection, name, max_depth)
         # Only templates, which are another service's, may be deleted before what was made from them.
-        templates = [node for node in graph.nodes if node.kind == "template"]
+        templates = [node for node in graph.nodes if node.kind == LINEAGE_KIND_TEMPLATE]
         slots = asyncio.Semaphore(_TEMPLATES_AT_ONCE)
 
         async def mark(node: LineageNode) -> None:

@@ -61,6 +61,7 @@ class ResourceStore(Generic[M]):
         extra: Mapping[str, object] | None = None,
         on_create: Callable[[Connection, M], Awaitable[None]] | None = None,
         connection: Connection | None = None,
+        validate_only: bool = False,
     ) -> M:
         """Store a new resource and return it as stored.
 
@@ -69,11 +70,12 @@ class ResourceStore(Generic[M]):
             resource_id: last part of its name; if empty, made from the kind's `id_source`, numbered if taken.
             parent: name of the resource that it belongs to.
             request_id: a UUID; the caller's second request with it gets what the first one created.
-            request: what makes two requests the same; `message`, `resource_id` and `parent` if None.
+            request: what makes two requests the same, as services may choose ids; message, id and parent if None.
             owner: whose it is; the current user if empty.
             extra: values of extra columns that the message does not have.
             on_create: runs in the same transaction with the stored resource, and not for a repeated request.
             connection: a transaction to run in.
+            validate_only: undoes all of it, unless `connection` is given; then its owner does.
 
         Raises:
             LatheError: ALREADY_EXISTS for a taken id or unique field; FAILED_PRECONDITION, reason NAME_RETIRED, for the
@@ -81,9 +83,8 @@ class ResourceStore(Generic[M]):
         """
         uid = uuid7()
         asker = current_user()
-        async with self._database.transaction(connection) as transaction:
-            if request_id:
-                # A service may choose the id itself, another one for the repeat: then the request alone counts.
+        async with self._database.transaction(connection, undo=validate_only) as transaction:
+            if request_id and not validate_only:
                 mark = fingerprint(message, resource_id, parent) if request is None else fingerprint(request)
                 earlier = await claim_request(
                     transaction,
@@ -103,6 +104,8 @@ class ResourceStore(Generic[M]):
             await self._rows.insert(transaction, created, resource_id=resource_id, parent=parent, extra=extra or {})
             if on_create is not None:
                 await on_create(transaction, created)
+        for field in ("uid", "create_time", "update_time", "etag") if validate_only else ():
+            created.ClearField(field)
         return created  # type: ignore[no-any-return]
 
     async def get(self, name: str, *, for_update: bool = False, connection: Connection | None = None) -> M:
@@ -127,10 +130,11 @@ class ResourceStore(Generic[M]):
         row = await (connection or self._database).fetchrow(query, value)
         return None if row is None else self._kind.read(row)
 
-    async def get_many(self, names: Iterable[str], *, connection: Connection | None = None) -> dict[str, M]:
-        """Return those of the named resources that exist, by name, without their detail fields."""
-        query = f"SELECT name, body FROM {self._kind.table} WHERE name = ANY ($1)"  # noqa: S608 - our own table
-        rows = await (connection or self._database).fetch(query, [name for name in names if "\0" not in name])
+    async def get_many(self, names: Iterable[str], *, full: bool = False) -> dict[str, M]:
+        """Return those of the named resources that exist, by name; their detail fields only if `full`."""
+        body = "body || detail AS body" if full else "body"
+        query = f"SELECT name, {body} FROM {self._kind.table} WHERE name = ANY ($1)"  # noqa: S608 - our own table
+        rows = await self._database.fetch(query, [name for name in names if "\0" not in name])
         return {row["name"]: self._kind.parse(row["body"]) for row in rows}
 
     async def list(
@@ -245,9 +249,6 @@ class ResourceStore(Generic[M]):
     async def _created_by_request(self, uid: UUID, connection: Connection | Database) -> M:
         found = await self.find("uid", uid, connection=connection)
         if found is None:
-            raise errors.failed_precondition(
-                "ALREADY_DELETED",
-                f"A request with this request_id created a {self._kind.noun}, which has been deleted since. "
-                "Use a new request_id to create another one.",
-            )
+            what = f"The {self._kind.noun} that a request with this request_id created is deleted"
+            raise errors.failed_precondition("ALREADY_DELETED", f"{what}. Use a new request_id to create another one.")
         return found

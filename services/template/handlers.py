@@ -101,7 +101,11 @@ class Templates:
         template.built_in = False
         _check_sound(template)
         return await self._store.create(
-            template, resource_id=request.template_id, request_id=request.request_id, request=request
+            template,
+            resource_id=request.template_id,
+            request_id=request.request_id,
+            request=request,
+            validate_only=request.validate_only,
         )
 
     async def get(self, name: str) -> Template:

@@ -8,6 +8,8 @@ from google.protobuf.empty_pb2 import Empty
 from lathe.internal.v1.resolution_service_pb2 import ResolveTaskTemplateRequest
 from lathe.internal.v1.resolution_service_pb2_grpc import ResolutionServiceServicer
 from lathe.template.v1.template_service_pb2 import (
+    BatchDeleteTemplatesRequest,
+    BatchDeleteTemplatesResponse,
     CreateTemplateRequest,
     DeleteTemplateRequest,
     GetTemplateRequest,
@@ -20,6 +22,7 @@ from lathe.template.v1.template_service_pb2 import (
 )
 from lathe.template.v1.template_service_pb2_grpc import TemplateServiceServicer
 
+from services.resources.batches import deleted, in_batch
 from services.template.handlers import Templates
 
 
@@ -48,8 +51,17 @@ class TemplateServicer(TemplateServiceServicer):
 
     async def DeleteTemplate(self, request: DeleteTemplateRequest, _context: Any) -> Empty:
         """Delete a template."""
-        await self._templates.delete(request.name, request.etag)
-        return Empty()
+        deletion = self._templates.delete(request.name, request.etag)
+        return await deleted(deletion, allow_missing=request.allow_missing)
+
+    async def BatchDeleteTemplates(
+        self, request: BatchDeleteTemplatesRequest, _context: Any
+    ) -> BatchDeleteTemplatesResponse:
+        """Delete many templates."""
+        gone, errors = await in_batch(
+            request.names, lambda name: self._templates.delete(name, ""), allow_missing=request.allow_missing
+        )
+        return BatchDeleteTemplatesResponse(deleted=gone, errors=errors)
 
     async def ResolveTemplate(self, request: ResolveTemplateRequest, _context: Any) -> ResolvedTemplate:
         """Return the full specification of a task."""

@@ -11,7 +11,7 @@ import pytest
 
 from services.platform.errors import LatheError, from_rpc_error
 from services.platform.interceptors import validation
-from tests.contract.requests import A_TEMPLATE, AN_ARCHITECTURE, CLASS, MODEL, VERSION, request_of
+from tests.contract.requests import A_TEMPLATE, AN_ARCHITECTURE, CLASS, METHODS, MODEL, VERSION, request_of
 from tests.contract.suite import Suite
 
 
@@ -39,6 +39,8 @@ class Resource:
         return {self.key: values, **self.parent, **given_id, **more}
 
 
+# Whose Create takes `validate_only`.
+CHECKABLE = {"ModelVersion", "Template", "Dataset"}
 RESOURCES = [
     Resource("Model", "Models", {}),
     Resource("ModelVersion", "ModelVersions", {"format": "PTH"}, {"parent": MODEL}),
@@ -212,3 +214,39 @@ async def test_lists_filter_by_owner_and_labels(calls: Calls) -> None:
     calls.user = f"user-{unique()}"
     assert (await calls.page(mine_only=True))[0] == []
     assert (await calls.page(filter=f"labels.team = {made['owner']}"))[0] == [made["display_name"]]
+
+
+async def test_a_request_that_is_only_checked_creates_nothing(calls: Calls) -> None:
+    if calls.resource.noun not in CHECKABLE:
+        pytest.skip("takes no validate_only")
+    request_id, name = str(uuid.uuid4()), unique()
+    checked = await calls.call("Create", calls.request(name, request_id=request_id, validate_only=True))
+    assert checked["display_name"] == name
+    assert not {"uid", "create_time", "update_time", "etag"} & checked.keys()
+    assert (await refused(calls.call("Get", {"name": checked["name"]}))).code is grpc.StatusCode.NOT_FOUND
+    # Its request id and its name are still free.
+    assert (await calls.make(name, request_id=request_id))["name"] == checked["name"]
+
+
+async def test_what_is_gone_may_be_deleted_again(calls: Calls) -> None:
+    made = await calls.settled(await calls.make(unique()))
+    for _ in range(2):
+        await calls.call("Delete", {"name": made["name"], "allow_missing": True})
+    assert (await refused(calls.call("Delete", {"name": made["name"]}))).code is grpc.StatusCode.NOT_FOUND
+
+
+async def test_many_are_deleted_whatever_becomes_of_the_others(calls: Calls) -> None:
+    if f"BatchDelete{calls.resource.plural}" not in METHODS:
+        pytest.skip("no batch of these is deleted")
+    names = [(await calls.settled(await calls.make(unique())))["name"] for _ in range(2)]
+    missing = f"{names[0].rpartition('/')[0]}/{10**9}"
+    answer = await calls.call("BatchDelete", {"names": [*names, missing]}, plural=True)
+    assert set(answer["deleted"]) == set(names)
+    assert [(each["name"], each["reason"]) for each in answer["errors"]] == [(missing, "ERROR_REASON_NOT_FOUND")]
+    again = await calls.call("BatchDelete", {"names": [*names, missing], "allow_missing": True}, plural=True)
+    assert set(again["deleted"]) == {*names, missing}
+
+
+def test_every_deletion_takes_what_is_gone_already() -> None:
+    deletions = {name: method.input_type for name, (*_, method) in METHODS.items() if "Delete" in name}
+    assert [name for name, request in deletions.items() if "allow_missing" not in request.fields_by_name] == []

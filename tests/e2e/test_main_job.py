@@ -109,10 +109,10 @@ def test_the_result_is_a_version_that_knows_where_it_comes_from(desk: Desk, one:
     graph = desk.suite.json("models", "lineage", one.version)
     before = {node["name"]: node["kind"] for node in graph["nodes"] if node.get("distance", 0) < 0}
     assert before == {
-        one.task["spec"]["model_version"]: "model_version",
-        "architectures/tinynet": "architecture",
-        "templates/tiny": "template",
-        one.task["name"]: "task",
+        one.task["spec"]["model_version"]: "LINEAGE_KIND_MODEL_VERSION",
+        "architectures/tinynet": "LINEAGE_KIND_ARCHITECTURE",
+        "templates/tiny": "LINEAGE_KIND_TEMPLATE",
+        one.task["name"]: "LINEAGE_KIND_TASK",
     }
     forward = desk.suite.json("models", "lineage", one.task["spec"]["model_version"])
     assert one.version in {node["name"] for node in forward["nodes"] if node.get("distance", 0) > 0}

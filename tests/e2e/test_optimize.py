@@ -56,9 +56,9 @@ def test_a_search_measures_and_recommends_one(desk: Desk, found: dict[str, Any])
     measured = [each for each in result["candidates"] if "latency" in each]
     assert all(each["parity"]["verdict"] == "VERDICT_PASS" for each in measured)
     assert all(each.get("note") or each.get("failure") for each in result["candidates"] if each not in measured)
-    assert result["test_data_info"]["test_data_source"] == "lathe provided"
+    assert result["test_data_info"]["test_data_source"] == "SAMPLE_SOURCE_GENERATED"
     assert result["hardware_environment"]["device_type"] == DEVICE
-    assert {each["software"] for each in result["software_environment"]} >= {"torch", "onnxruntime", "openvino"}
+    assert {each["name"] for each in result["software"]} >= {"torch", "onnxruntime", "openvino"}
     assert result["optimization_result"]["baseline_qps"] > 0
     assert "model_version" not in result
 

@@ -47,7 +47,7 @@ class Datasets:
             LatheError: INVALID_ARGUMENT for bad paths and a mapping that cannot be; FAILED_PRECONDITION for files that
                 are not stored (BLOB_NOT_FOUND); ALREADY_EXISTS for a taken id or name.
         """
-        if earlier := await self._catalog.first_made(request):
+        if not request.validate_only and (earlier := await self._catalog.first_made(request)):
             return await self._begun(earlier)
         dataset = rules.new_import(request.dataset)
         if dataset.HasField("mapping"):
@@ -64,7 +64,7 @@ class Datasets:
             LatheError: INVALID_ARGUMENT for a source that does not exist (REFERENCE_NOT_FOUND); FAILED_PRECONDITION for
                 one that is not READY (DATASET_NOT_READY); ALREADY_EXISTS for a taken id or name.
         """
-        if earlier := await self._catalog.first_made(request):
+        if not request.validate_only and (earlier := await self._catalog.first_made(request)):
             return await self._begun(earlier)
         dataset = rules.new_derivation(request.dataset)
         rules.require_room(dataset)
@@ -170,8 +170,9 @@ class Datasets:
             request_id=request.request_id,
             request=request,
             on_create=begin,
+            validate_only=request.validate_only,
         )
-        return await self._begun(made)
+        return made if request.validate_only else await self._begun(made)
 
     async def _begun(self, dataset: Dataset) -> Dataset:
         self._imports.wake()

@@ -15,6 +15,7 @@ from services.registry.datasets.handlers import Datasets
 from services.registry.datasets.items import Items
 from services.registry.datasets.preview import Previews
 from services.registry.datasets.watch import DatasetWatch
+from services.resources.batches import deleted, in_batch
 from services.resources.listing import ListQuery
 
 Context = grpc.aio.ServicerContext[object, object]
@@ -67,8 +68,16 @@ class DatasetServicer(DatasetServiceServicer):
         return await self._datasets.update(request)
 
     async def DeleteDataset(self, request: pb.DeleteDatasetRequest, context: Context) -> Empty:
-        await self._datasets.delete(request.name, request.etag)
-        return Empty()
+        deletion = self._datasets.delete(request.name, request.etag)
+        return await deleted(deletion, allow_missing=request.allow_missing)
+
+    async def BatchDeleteDatasets(
+        self, request: pb.BatchDeleteDatasetsRequest, context: Context
+    ) -> pb.BatchDeleteDatasetsResponse:
+        gone, errors = await in_batch(
+            request.names, lambda name: self._datasets.delete(name, ""), allow_missing=request.allow_missing
+        )
+        return pb.BatchDeleteDatasetsResponse(deleted=gone, errors=errors)
 
     async def ListDatasetItems(
         self, request: pb.ListDatasetItemsRequest, context: Context

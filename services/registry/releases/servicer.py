@@ -11,6 +11,7 @@ from services.registry.releases.approvals import Approvals
 from services.registry.releases.channels import Channels
 from services.registry.releases.history import Releases
 from services.registry.releases.machines import Machines
+from services.resources.batches import deleted
 
 Context = grpc.aio.ServicerContext[object, object]
 
@@ -38,8 +39,8 @@ class ReleaseServicer(ReleaseServiceServicer):
         return await self._channels.update(request)
 
     async def DeleteChannel(self, request: pb.DeleteChannelRequest, context: Context) -> Empty:
-        await self._channels.delete(request.name, request.etag, force=request.force)
-        return Empty()
+        deletion = self._channels.delete(request.name, request.etag, force=request.force)
+        return await deleted(deletion, allow_missing=request.allow_missing)
 
     async def PromoteModelVersion(self, request: pb.PromoteModelVersionRequest, context: Context) -> pb.Release:
         return await self._releases.promote(request)

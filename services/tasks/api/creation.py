@@ -83,6 +83,12 @@ class Creator:
             # First of all: a repeat is answered even if what it refers to is gone, or does not answer.
             return await self._first(request_id, wanted) or await self._make(wanted, request_id)
 
+    async def check(self, wanted: TaskRequest) -> TaskRow:
+        """Return the row that `create` would write now, and write nothing; raises as `create` does."""
+        draft = self._draft(wanted, await self._kind.prepare(wanted.spec), None)
+        self._check_size(draft.row)
+        return draft.row
+
     async def _make(self, wanted: TaskRequest, request_id: UUID | None) -> TaskRow:
         prepared = await self._kind.prepare(wanted.spec)
         draft = self._draft(wanted, prepared, request_id)
@@ -125,18 +131,11 @@ class Creator:
 
     async def _queue(self, draft: NewTask) -> Created:
         """Write the task, and send it to the workers at once if there is room."""
-        row, at_once = draft.row, self._dispatcher.reserve(draft.row.device)
-        sent = False
-        try:
-            created = await self._store.create(draft, sent=at_once)
-            sent = at_once and created.queued
-        finally:
-            if at_once and not sent:
-                self._dispatcher.release(row.device)
-        if sent:
-            self._dispatcher.send(Dispatch(row.uid, row.device, draft.msg_id, row.assignment))
-        elif created.queued:
-            self._dispatcher.waits(row.device)
+        row = draft.row
+        with self._dispatcher.reserved(row.device) as place:
+            created = await self._store.create(draft, sent=place.free)
+            if created.queued:
+                place.take(Dispatch(row.uid, row.device, draft.msg_id, row.assignment))
         return created
 
     def _draft(self, wanted: TaskRequest, prepared: PreparedTask, request_id: UUID | None) -> NewTask:

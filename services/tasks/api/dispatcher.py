@@ -11,7 +11,8 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import asyncpg
 import structlog
@@ -68,6 +69,18 @@ class Line:
             self.flow.ended(time.monotonic())
 
 
+class Place:
+    """A place on the way to the workers: if it is `free`, the message of the task that takes it is sent at once."""
+
+    def __init__(self, free: bool) -> None:
+        self.free = free
+        self.taken: Dispatch | None = None
+
+    def take(self, dispatch: Dispatch) -> None:
+        """Take the place, or wait for one if it is not free: the task is written."""
+        self.taken = dispatch
+
+
 class Dispatcher:
     """Sends the tasks of one kind. `poll` is in seconds."""
 
@@ -88,25 +101,27 @@ class Dispatcher:
         self._looking = asyncio.Lock()
         workers.on_arrival(self.wake)
 
-    def reserve(self, device: str) -> bool:
-        """Return whether a new task can be sent at once; if so, `send` or `release` follows."""
+    @contextmanager
+    def reserved(self, device: str) -> Iterator[Place]:
+        """Reserve a place on the way to the workers while a new task is written, if there is one."""
         line = self._line(device)
         fresh = time.monotonic() - line.looked < 2 * self._poll_seconds
-        if line.backlog or not fresh or not self._bus.connected or self._room(device, line) < 1:
-            return False
-        line.sent += 1
-        line.reserved += 1
-        return True
+        free = not line.backlog and fresh and self._bus.connected and self._room(device, line) > 0
+        place = Place(free)
+        line.sent += free
+        line.reserved += free
+        try:
+            yield place
+        finally:
+            line.reserved -= free
+            line.sent -= free and place.taken is None
+        if place.taken is not None:
+            if free:
+                self._send_soon(place.taken)
+            else:
+                self.waits(device)
 
-    def release(self, device: str) -> None:
-        """Give back what was reserved: nothing is sent."""
-        line = self._line(device)
-        line.sent -= 1
-        line.reserved -= 1
-
-    def send(self, dispatch: Dispatch) -> None:
-        """Publish a reserved message, whose row says that it is sent; returns at once."""
-        self._line(dispatch.device).reserved -= 1
+    def _send_soon(self, dispatch: Dispatch) -> None:
         task = asyncio.create_task(self._send([dispatch]))
         self._publishing.add(task)
         task.add_done_callback(self._publishing.discard)

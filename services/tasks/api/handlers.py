@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -9,7 +10,6 @@ from lathe.type.v1 import task_pb2
 
 from services.platform.changes import apply_mask, check_etag, names_field
 from services.platform.errors import (
-    LatheError,
     aborted,
     failed_precondition,
     invalid_argument,
@@ -24,6 +24,7 @@ from services.resources.idempotency import fingerprint
 from services.resources.listing import ListQuery
 from services.tasks.api.creation import Creator, TaskRequest
 from services.tasks.api.ledger import Ledger
+from services.tasks.api.queues import Queues
 from services.tasks.api.workers import WorkersView
 from services.tasks.kind import DETAILS
 from services.tasks.state.commands import Cancel
@@ -39,13 +40,14 @@ _OVERTAKEN_TRIES = 5
 class TaskHandlers:
     """The verbs, for one kind. Requests have the fields that lathe.converter.v1 gives them."""
 
-    def __init__(self, ledger: Ledger, creator: Creator, workers: WorkersView) -> None:
+    def __init__(self, ledger: Ledger, creator: Creator, workers: WorkersView, queues: Queues) -> None:
         self._ledger = ledger
         self._codec = ledger.codec
         self._kind = ledger.codec.kind
         self._store = ledger.store
         self._creator = creator
         self._workers = workers
+        self._queues = queues
 
     async def create(self, request: Any) -> Any:
         """Create a task."""
@@ -60,7 +62,7 @@ class TaskHandlers:
             fingerprint=_fingerprint(request),
             priority=task.priority,
         )
-        return self.present(await self._creator.create(wanted))
+        return await self._created(wanted, validate_only=request.validate_only)
 
     async def retry(self, request: Any) -> Any:
         """Create a task with the specification of a FAILED or CANCELLED one."""
@@ -98,11 +100,28 @@ class TaskHandlers:
             resubmission_of=old.name,
             priority=old.priority,
         )
-        return self.present(await self._creator.create(wanted))
+        return await self._created(wanted, validate_only=request.validate_only)
 
-    async def get(self, request: Any) -> Any:
+    async def _created(self, wanted: TaskRequest, *, validate_only: bool) -> Any:
+        if not validate_only:
+            return self.present(await self._creator.create(wanted))
+        task = self.present(await self._creator.check(wanted))
+        for field in ("name", "uid", "create_time", "update_time", "etag"):
+            task.ClearField(field)
+        return task
+
+    async def get(self, name: str) -> Any:
         """Return a task."""
-        return self.present(await self.row(request.name))
+        return await self.seen(await self.row(name))
+
+    async def get_many(self, names: Sequence[str], *, full: bool) -> list[Any]:
+        """Return tasks in the order of their names, with specifications and results if `full`; LatheError NOT_FOUND."""
+        uids = {name: self._codec.uid_of(name) for name in names}
+        rows = await self._store.load(uid for uid in uids.values() if uid is not None)
+        if missing := next((name for name, uid in uids.items() if uid not in rows), None):
+            raise not_found("task", missing)
+        show = self.present if full else self._basic
+        return [show(rows[uid]) for name in names if (uid := uids[name]) is not None]
 
     async def list_page(self, request: Any) -> tuple[list[Any], str]:
         """Return a page of tasks and the token of the next."""
@@ -134,16 +153,16 @@ class TaskHandlers:
                 return self.present(await self.row(name))
         raise aborted("CONFLICT", f"'{name}' changes faster than it can be edited just now. Try again.")
 
-    async def cancel(self, request: Any) -> Any:
+    async def cancel(self, name: str) -> Any:
         """Ask for a task's end."""
-        row = await self.row(request.name)
+        row = await self.row(name)
         if row.state in TERMINAL and row.state != task_pb2.TASK_STATE_CANCELLED:
             raise failed_precondition(
-                "TASK_ENDED", f"'{request.name}' is {_state(row)} already; there is nothing to cancel.", request.name
+                "TASK_ENDED", f"'{name}' is {_state(row)} already; there is nothing to cancel.", name
             )
         after = await self._ledger.command(row.uid, Cancel(timestamp()))
         if after is None:
-            raise not_found("task", request.name)
+            raise not_found("task", name)
         return self.present(after)
 
     async def delete(self, name: str, etag: str = "") -> None:
@@ -159,19 +178,6 @@ class TaskHandlers:
             await self._kind.release(name, task.spec)
         if not await self._store.delete(row):
             raise aborted("CONFLICT", f"'{name}' was changed at the same moment. Try again.")
-
-    async def batch_delete(self, names: list[str]) -> tuple[list[str], list[task_pb2.BatchError]]:
-        """Delete what can be deleted; say of the rest why not."""
-        deleted: list[str] = []
-        errors: list[task_pb2.BatchError] = []
-        for name in dict.fromkeys(names):
-            try:
-                await self.delete(name)
-                deleted.append(name)
-            except LatheError as error:
-                told = task_pb2.BatchError(name=name, code=error.code.name, reason=error.reason, message=error.message)
-                errors.append(told)
-        return deleted, errors
 
     async def row(self, name: str) -> TaskRow:
         """Return the row of a name. Raises LatheError NOT_FOUND."""
@@ -189,6 +195,13 @@ class TaskHandlers:
             if why:
                 task.status.pending_reason = f"{task.status.pending_reason} {why}".strip()
         return reduced(task, DETAILS)
+
+    async def seen(self, row: TaskRow) -> Any:
+        """Return the task message, with its place in the queue if it waits."""
+        task = self.present(row)
+        if (standing := await self._queues.of(row)) is not None:
+            task.status.queue.CopyFrom(standing)
+        return task
 
     def _basic(self, row: TaskRow) -> Any:
         task = self.present(row)

@@ -20,6 +20,7 @@ from services.tasks.api.handlers import TaskHandlers
 from services.tasks.api.ledger import Ledger
 from services.tasks.api.options import TaskOptions
 from services.tasks.api.projector import Projector
+from services.tasks.api.queues import Queues
 from services.tasks.api.relay import Outbox, Relay
 from services.tasks.api.servicer import Method, TaskServicer
 from services.tasks.api.settler import Settler
@@ -29,6 +30,7 @@ from services.tasks.api.workers import WorkersView
 from services.tasks.kind import TaskKind
 from services.tasks.state.queue import TaskQueue
 from services.tasks.state.rows import TaskCodec
+from services.tasks.state.standing import Standing
 from services.tasks.state.store import TaskStore
 
 
@@ -47,6 +49,7 @@ class TaskEngine:
     dead_letters: DeadLetters
     workers: WorkersView
     publisher: Publisher
+    queues: Queues
 
     @property
     def background(self) -> list[Callable[[], Awaitable[None]]]:
@@ -60,6 +63,7 @@ class TaskEngine:
             self.sweeper,
             self.dead_letters,
             self.publisher,
+            self.queues,
         )
         return [part.run for part in parts]
 
@@ -75,9 +79,9 @@ def build_engine(
     workers, queue = WorkersView(bus, kind.name, options.timing.worker_ttl), TaskQueue(database)
     dispatcher = Dispatcher(database, queue, bus, workers, kind.name, poll=options.relay_poll)
     ledger = Ledger(codec, TaskStore(database, codec, publisher), relay, dispatcher, bus)
-    settler = Settler(ledger)
+    settler, queues = Settler(ledger), Queues(kind, Standing(database), queue, workers, bus)
     ledger.settle_with(settler)
-    handlers = TaskHandlers(ledger, Creator(ledger, dispatcher, settler, workers, bus), workers)
+    handlers = TaskHandlers(ledger, Creator(ledger, dispatcher, settler, workers, bus), workers, queues)
     pace = Pace()
     claims = Claims(ledger, bus, pace)
     projector = Projector(ledger, bus, claims, pace)
@@ -103,6 +107,7 @@ def build_engine(
         dead_letters=DeadLetters(ledger, bus),
         workers=workers,
         publisher=publisher,
+        queues=queues,
     )
 
 

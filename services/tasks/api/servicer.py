@@ -6,19 +6,24 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
 
 import grpc
-from google.protobuf import descriptor_pool, empty_pb2, message_factory
+from google.protobuf import descriptor_pool, message_factory
 from google.protobuf.descriptor import MethodDescriptor
+from lathe.type.v1 import view_pb2
 
+from services.resources.batches import deleted, in_batch
 from services.tasks.api.handlers import TaskHandlers
 from services.tasks.api.streams import TaskStreams
 from services.tasks.kind import TaskKind
+
+# Of a batch; the others of this process need the database, too.
+_AT_ONCE = 4
 
 Unary = Callable[[Any, grpc.aio.ServicerContext[Any, Any]], Awaitable[Any]]
 Method = Callable[[Any, grpc.aio.ServicerContext[Any, Any]], Any]
 
 
 class TaskServicer:
-    """Serves Create, Get, List, Update, Cancel, Retry, Resubmit, Delete, BatchDelete, Watch and Stream…Logs.
+    """Serves Create, Get, List, Update, Cancel, Retry, Resubmit, Delete, their batches, Watch and Stream…Logs.
 
     `more` serves the methods of this service alone, by name: coroutine functions or generators of request and context.
     """
@@ -34,9 +39,11 @@ class TaskServicer:
         self._methods: dict[str, Method] = {
             f"Create{noun}": self._create,
             f"Get{noun}": self._get,
+            f"BatchGet{noun}s": self._batch_get,
             f"List{noun}s": self._list,
             f"Update{noun}": self._update,
             f"Cancel{noun}": self._cancel,
+            f"BatchCancel{noun}s": self._batch_cancel,
             f"Retry{noun}": self._retry,
             f"Resubmit{noun}": self._resubmit,
             f"Delete{noun}": self._delete,
@@ -49,7 +56,9 @@ class TaskServicer:
         if names != self._methods.keys():
             raise ValueError(f"{kind.service}: served and declared methods differ: {names ^ self._methods.keys()}")
         self._list_response = self._output(f"List{noun}s")
-        self._batch_response = self._output(f"BatchDelete{noun}s")
+        self._get_response = self._output(f"BatchGet{noun}s")
+        self._cancel_response = self._output(f"BatchCancel{noun}s")
+        self._delete_response = self._output(f"BatchDelete{noun}s")
 
     def register(self, server: grpc.aio.Server) -> None:
         """Add the service to a server."""
@@ -76,7 +85,11 @@ class TaskServicer:
         return await self._handlers.create(request)
 
     async def _get(self, request: Any, _context: Any) -> Any:
-        return await self._handlers.get(request)
+        return await self._handlers.get(request.name)
+
+    async def _batch_get(self, request: Any, _context: Any) -> Any:
+        full = request.view == view_pb2.VIEW_FULL
+        return self._get_response(tasks=await self._handlers.get_many(request.names, full=full))
 
     async def _list(self, request: Any, _context: Any) -> Any:
         tasks, token = await self._handlers.list_page(request)
@@ -86,7 +99,11 @@ class TaskServicer:
         return await self._handlers.update(request)
 
     async def _cancel(self, request: Any, _context: Any) -> Any:
-        return await self._handlers.cancel(request)
+        return await self._handlers.cancel(request.name)
+
+    async def _batch_cancel(self, request: Any, _context: Any) -> Any:
+        cancelled, errors = await in_batch(request.names, self._handlers.cancel, at_once=_AT_ONCE)
+        return self._cancel_response(cancelled=cancelled, errors=errors)
 
     async def _retry(self, request: Any, _context: Any) -> Any:
         return await self._handlers.retry(request)
@@ -95,12 +112,14 @@ class TaskServicer:
         return await self._handlers.resubmit(request)
 
     async def _delete(self, request: Any, _context: Any) -> Any:
-        await self._handlers.delete(request.name, request.etag)
-        return empty_pb2.Empty()
+        deletion = self._handlers.delete(request.name, request.etag)
+        return await deleted(deletion, allow_missing=request.allow_missing)
 
     async def _batch_delete(self, request: Any, _context: Any) -> Any:
-        deleted, errors = await self._handlers.batch_delete(list(request.names))
-        return self._batch_response(deleted=deleted, errors=errors)
+        gone, errors = await in_batch(
+            request.names, self._handlers.delete, allow_missing=request.allow_missing, at_once=_AT_ONCE
+        )
+        return self._delete_response(deleted=gone, errors=errors)
 
     async def _watch(self, request: Any, _context: Any) -> AsyncIterator[Any]:
         async for task in self._streams.watch(request):

@@ -61,18 +61,20 @@ class TaskStreams:
         self._poll = poll
 
     async def watch(self, request: Any) -> AsyncIterator[Any]:
-        """Yield the task now and after every change; ends with its terminal state."""
+        """Yield the task now and after every change, of its place in the queue too; ends with its terminal state."""
         task_id = request.name.partition("/")[2]
         newest = (await self._handlers.row(request.name)).revision
         # A revision that the task never had says nothing of what the client knows, so that it gets all there is.
         seen = request.after_revision if request.after_revision <= newest else 0
+        position = 0
         async with listening(self._bus, changed_subject(self._kind, task_id)) as changed:
             while True:
                 changed.clear()
                 row = await self._handlers.row(request.name)
-                if row.revision > seen:
-                    seen = row.revision
-                    yield self._handlers.present(row)
+                task = await self._handlers.seen(row)
+                if row.revision > seen or 0 < task.status.queue.position < position:
+                    yield task
+                seen, position = max(seen, row.revision), task.status.queue.position
                 if row.state in TERMINAL:
                     return
                 await wait_for_any(changed, self._poll)
@@ -86,7 +88,7 @@ class TaskStreams:
     async def _log(self, request: Any) -> AsyncIterator[list[task_pb2.LogLine]]:
         task_id = request.name.partition("/")[2]
         place = _Place(request.attempt, request.after_line, request.tail_lines)
-        first = await self._handlers.get(request)
+        first = await self._handlers.get(request.name)
         if request.attempt > len(first.attempts) and request.attempt > max(
             (a.number for a in first.attempts), default=0
         ):
@@ -95,7 +97,7 @@ class TaskStreams:
         async with listening(self._bus, *subjects) as changed:
             while True:
                 changed.clear()
-                task = await self._handlers.get(request)
+                task = await self._handlers.get(request.name)
                 ended = True
                 for attempt in _attempts_from(task, place, single=request.attempt > 0 or not request.follow):
                     if attempt.number != place.attempt:

@@ -42,15 +42,19 @@ class WorkersView:
 
     def environments(self, device: str) -> set[str]:
         """Return the environments that serve a device: several in a mixed pool, or while it is upgraded."""
-        return {worker.environment for worker in self.live() if worker.device == device}
+        return {worker.environment for worker in self.serving(device)}
 
     def serves(self, device: str) -> bool:
         """Whether any live worker takes tasks for a device."""
-        return any(worker.device == device for worker in self.live())
+        return bool(self.serving(device))
 
     def slots(self, device: str) -> int:
         """Return how many tasks for a device the live workers can run at once."""
-        return sum(max(1, worker.slots) for worker in self.live() if worker.device == device)
+        return sum(max(1, worker.slots) for worker in self.serving(device))
+
+    def serving(self, device: str) -> list[WorkerAnnouncement]:
+        """Return the live workers that take tasks for a device."""
+        return [worker for worker in self.live() if worker.device == device]
 
     def alive(self) -> frozenset[str]:
         """Return the names of the live workers."""

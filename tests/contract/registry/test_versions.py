@@ -15,8 +15,14 @@ from lathe.registry.v1.architecture_service_pb2 import (
     UpdateArchitectureRequest,
 )
 from lathe.registry.v1.model_service_pb2 import (
+    LINEAGE_KIND_ARCHITECTURE,
+    LINEAGE_KIND_MODEL_VERSION,
+    LINEAGE_KIND_TASK,
+    LINEAGE_KIND_TEMPLATE,
     MODEL_FORMAT_ONNX,
     MODEL_FORMAT_PTH,
+    BatchDeleteModelVersionsRequest,
+    BatchGetModelVersionsRequest,
     DeleteModelRequest,
     DeleteModelVersionRequest,
     DescribeModelVersionRequest,
@@ -30,6 +36,7 @@ from lathe.registry.v1.model_service_pb2 import (
     UpdateModelVersionRequest,
 )
 from lathe.template.v1.template_service_pb2 import ListTemplatesRequest
+from lathe.type.v1.view_pb2 import VIEW_FULL
 
 from tests.contract.registry import samples
 from tests.contract.registry.conftest import Registry, new_architecture
@@ -149,14 +156,14 @@ async def test_lineage_is_followed_both_ways(registry: Registry, model: str) -> 
 
     graph = await registry.models.GetLineage(GetLineageRequest(name=package.name))
     assert {(node.name, node.kind, node.distance) for node in graph.nodes} == {
-        (package.name, "model_version", 0),
-        (source.name, "model_version", -1),
-        (architecture, "architecture", -1),
-        ("templates/t", "template", -1),
-        ("conversionTasks/1", "task", -1),
-        (final.name, "model_version", 1),
+        (package.name, LINEAGE_KIND_MODEL_VERSION, 0),
+        (source.name, LINEAGE_KIND_MODEL_VERSION, -1),
+        (architecture, LINEAGE_KIND_ARCHITECTURE, -1),
+        ("templates/t", LINEAGE_KIND_TEMPLATE, -1),
+        ("conversionTasks/1", LINEAGE_KIND_TASK, -1),
+        (final.name, LINEAGE_KIND_MODEL_VERSION, 1),
     }
-    edges = {(getattr(edge, "from"), edge.to) for edge in graph.edges}
+    edges = {(edge.source, edge.target) for edge in graph.edges}
     assert (source.name, package.name) in edges
     assert (architecture, source.name) in edges
     assert (package.name, final.name) in edges
@@ -245,3 +252,18 @@ async def test_deleting_a_source_and_deriving_from_it_never_both_succeed(registr
         assert isinstance(derived, grpc.aio.AioRpcError) != isinstance(deleted, grpc.aio.AioRpcError)
         if isinstance(derived, grpc.aio.AioRpcError):
             assert derived.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+async def test_a_batch_deletes_what_was_made_before_what_it_was_made_from(registry: Registry, model: str) -> None:
+    source = await _pth(registry, model)
+    made = await _pth(registry, model, lineage=Lineage(sources=[source.name]))
+    asked = BatchGetModelVersionsRequest(names=[made.name, source.name], view=VIEW_FULL)
+    assert list((await registry.models.BatchGetModelVersions(asked)).model_versions) == [made, source]
+    basic = await registry.models.BatchGetModelVersions(BatchGetModelVersionsRequest(names=[source.name]))
+    assert not basic.model_versions[0].files
+    answer = await registry.models.BatchDeleteModelVersions(
+        BatchDeleteModelVersionsRequest(names=[source.name, made.name])
+    )
+    assert (set(answer.deleted), list(answer.errors)) == ({source.name, made.name}, [])
+    gone = await registry.refused(registry.models.BatchGetModelVersions(asked))
+    assert (gone.code, gone.resource) == (grpc.StatusCode.NOT_FOUND, ("model version", made.name))

@@ -10,6 +10,8 @@ import grpc
 from google.protobuf.field_mask_pb2 import FieldMask
 from lathe.converter.v1 import conversion_service_pb2 as pb
 from lathe.type.v1 import task_pb2
+from lathe.type.v1.error_reason_pb2 import ERROR_REASON_NOT_FOUND
+from lathe.type.v1.view_pb2 import VIEW_FULL
 
 from tests.contract.tasks.calls import Served, create, refused
 
@@ -142,6 +144,64 @@ async def test_delete_only_what_has_ended(served: Served) -> None:
         (names[0], "FAILED_PRECONDITION"),
         (names[2], "NOT_FOUND"),
     ]
+
+
+async def test_what_is_gone_may_be_deleted_again(served: Served) -> None:
+    _, stub = served
+    name = f"conversionTasks/{uuid.uuid4()}"
+    await stub.DeleteConversionTask(pb.DeleteConversionTaskRequest(name=name, allow_missing=True))
+    request = pb.BatchDeleteConversionTasksRequest(names=[name, name], allow_missing=True)
+    assert list((await stub.BatchDeleteConversionTasks(request)).deleted) == [name]
+    waiting = await stub.CreateConversionTask(create())
+    kept = pb.DeleteConversionTaskRequest(name=waiting.name, allow_missing=True)
+    assert (await refused(stub.DeleteConversionTask(kept))).reason == "TASK_NOT_ENDED"
+
+
+async def test_many_are_read_in_their_order(served: Served) -> None:
+    _, stub = served
+    made = [await stub.CreateConversionTask(create(seed=seed)) for seed in range(3)]
+    names = [made[2].name, made[0].name, made[2].name]
+    basic = await stub.BatchGetConversionTasks(pb.BatchGetConversionTasksRequest(names=names))
+    assert [task.name for task in basic.tasks] == names
+    assert not basic.tasks[0].HasField("spec")
+    full = await stub.BatchGetConversionTasks(pb.BatchGetConversionTasksRequest(names=names, view=VIEW_FULL))
+    assert [task.spec.seed for task in full.tasks] == [2, 0, 2]
+    missing = f"conversionTasks/{uuid.uuid4()}"
+    for name in (missing, "conversionTasks/none"):
+        request = pb.BatchGetConversionTasksRequest(names=[made[0].name, name])
+        error = await refused(stub.BatchGetConversionTasks(request))
+        assert (error.code, error.resource) == (grpc.StatusCode.NOT_FOUND, ("task", name))
+
+
+async def test_many_are_cancelled_whatever_becomes_of_the_others(served: Served) -> None:
+    _, stub = served
+    waiting = [(await stub.CreateConversionTask(create(seed=seed))).name for seed in range(6)]
+    missing = f"conversionTasks/{uuid.uuid4()}"
+    request = pb.BatchCancelConversionTasksRequest(names=[*waiting, missing, waiting[0]])
+    answer = await stub.BatchCancelConversionTasks(request)
+    assert list(answer.cancelled) == waiting
+    assert [(each.name, each.code, each.reason) for each in answer.errors] == [
+        (missing, "NOT_FOUND", ERROR_REASON_NOT_FOUND)
+    ]
+    found = await stub.BatchGetConversionTasks(pb.BatchGetConversionTasksRequest(names=waiting))
+    assert {task.status.state for task in found.tasks} == {task_pb2.TASK_STATE_CANCELLED}
+
+
+async def test_a_request_that_is_only_checked_creates_nothing(served: Served) -> None:
+    _, stub = served
+    request = create(seed=41, labels={"only": "checked"})
+    request.validate_only, request.request_id = True, str(uuid.uuid4())
+    checked = await stub.CreateConversionTask(request)
+    assert (checked.name, checked.uid, checked.HasField("create_time"), checked.etag) == ("", "", False, "")
+    assert (checked.spec.seed, checked.device) == (41, (await stub.CreateConversionTask(create(seed=42))).device)
+    found = await stub.ListConversionTasks(pb.ListConversionTasksRequest(filter="labels.only = checked"))
+    assert not found.tasks
+    wrong = create("invalid")
+    wrong.validate_only = True
+    assert (await refused(stub.CreateConversionTask(wrong))).fields[0][0] == "spec.template"
+    # The same request id still stands for the first request that creates something.
+    request.validate_only = False
+    assert (await stub.CreateConversionTask(request)).name
 
 
 async def test_retry_and_resubmit_are_linked(served: Served) -> None:

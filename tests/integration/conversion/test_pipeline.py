@@ -10,7 +10,7 @@ import onnx
 import pytest
 import torch
 from lathe.internal.v1.conversion_pb2 import ConversionOutcome
-from lathe.type.v1.measurement_pb2 import Verdict
+from lathe.type.v1.measurement_pb2 import SAMPLE_SOURCE_GENERATED, Verdict
 
 from engines.failures import EngineFailure, FailureReason
 from engines.formats.torch_export import module_source
@@ -40,7 +40,7 @@ def test_a_network_becomes_a_verified_package(runtime: str, bench: Bench, capsys
     assert component.parity.verdict == Verdict.VERDICT_PASS
     assert list(component.parity.batch_sizes) == [1, 2, 4]
     assert component.parity.outputs[0].top1_agreement == 1.0
-    assert component.parity.sample_source == "lathe provided"
+    assert component.parity.sample_source == SAMPLE_SOURCE_GENERATED
     assert list(component.parity.sample_values) == ["noise", "images"]
     assert [form.form for form in component.profile.forms] == ["torchscript", runtime]
     assert message.architecture_digests == {"architectures/net": "ab" * 32}
@@ -256,7 +256,7 @@ def test_the_users_samples_are_used(bench: Bench) -> None:
     np.savez(bench.workdir / "samples/s.npz", x=x)
     outcome = bench.convert({**bench.request(), "samples_path": "samples/s.npz"})
     parity = outcome["components"][0]["parity"]
-    assert (parity["sample_source"], parity["samples"]) == ("user provided", 9)
+    assert (parity["sample_source"], parity["samples"]) == ("USER", 9)
     np.savez(bench.workdir / "samples/s.npz", x=x[:, :2])
     found = failure(bench, {**bench.request(), "samples_path": "samples/s.npz"})
     assert "'x' has the shape 9*2*12*12" in found.message

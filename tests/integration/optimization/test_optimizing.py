@@ -23,7 +23,7 @@ def test_a_classifier_in_int8_is_held_to_its_dataset(tmp_path: Path) -> None:
 
     assert result["metric"] == "top1"
     assert 0.8 < result["source_accuracy"] <= 1
-    assert result["test_data_info"]["test_data_source"] == "user provided"
+    assert result["test_data_info"]["test_data_source"] == "USER"
     recommended = next(entry for entry in result["candidates"] if entry["recommended"])
     assert recommended["accuracy"] >= result["source_accuracy"] - 0.02 - 1e-9
     assert {entry["precision"] for entry in result["candidates"]} >= {"FP32", "INT8"}

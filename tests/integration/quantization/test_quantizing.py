@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from lathe.internal.v1.quantization_pb2 import QuantizationOutcome
-from lathe.type.v1.measurement_pb2 import Verdict
+from lathe.type.v1.measurement_pb2 import SAMPLE_SOURCE_GENERATED, Verdict
 
 from engines.failures import EngineFailure, FailureReason
 from engines.package.manifest import read_manifest
@@ -90,7 +90,7 @@ def test_schemes_without_calibration(runtime: str, spec: dict[str, Any], bench: 
         request["conversion"]["parity_waivers"] = {"net": "a test of the road"}
     result = outcome(bench, request).result
     assert result.size_bytes < 0.8 * result.source_size_bytes
-    assert result.parity.sample_source == "lathe provided"
+    assert result.parity.sample_source == SAMPLE_SOURCE_GENERATED
     assert result.candidates[0].cosine > 0.9
     assert read_manifest(bench.package).precision == spec.get("precision", "INT8")
 

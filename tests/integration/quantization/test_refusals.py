@@ -85,7 +85,7 @@ def test_an_uploaded_archive_of_images_calibrates(images_bench: QuantizationBenc
     spec = {"calibration_data": {"samples": 4, "preprocessing": preprocessing, "seed": "1"}}
     result = images_bench.quantize(images_bench.onnx_work(spec))["result"]
     assert result["parity"]["samples"] == 2
-    assert result["parity"]["sample_source"] == "user provided"
+    assert result["parity"]["sample_source"] == "USER"
 
 
 def test_convolutions_in_branches_are_not_called_quantized(bench: QuantizationBench) -> None:

@@ -269,12 +269,12 @@ class Site:
         return created
 
     async def get(self, task: pb.ConversionTask) -> pb.ConversionTask:
-        found = await self.engine.handlers.get(pb.GetConversionTaskRequest(name=task.name))
+        found = await self.engine.handlers.get(task.name)
         assert isinstance(found, pb.ConversionTask)
         return found
 
     async def cancel(self, task: pb.ConversionTask) -> pb.ConversionTask:
-        found = await self.engine.handlers.cancel(pb.CancelConversionTaskRequest(name=task.name))
+        found = await self.engine.handlers.cancel(task.name)
         assert isinstance(found, pb.ConversionTask)
         return found
 

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 from lathe.converter.v1 import conversion_service_pb2 as pb
+from lathe.internal.v1.queue_pb2 import QueueReport
 from lathe.type.v1 import task_pb2
 
-from services.bus.topology import TASKS
+from services.bus.topology import TASKS, queues_subject
 from services.database.pool import Database
 from services.platform.errors import LatheError
 from services.platform.identity import Caller, acting_as, become
@@ -125,3 +126,54 @@ async def test_users_take_priorities_up_to_five(site: Site) -> None:
         await site.create("ok", seed=1, priority=6)
     become(Caller("u", is_user=True, is_admin=True))
     assert (await site.create("ok", seed=2, priority=6)).priority == 6
+
+
+async def test_a_waiting_task_knows_its_place(site: Site) -> None:
+    first, second = await create(site, 2)
+    with acting_as("somebody"):
+        (theirs,) = await create(site, 1, 10)
+    (urgent,) = await create(site, 1, 20, priority=4)
+    await asyncio.sleep(1.2)  # figures are kept for a second
+    places = [(await site.get(task)).status.queue for task in (first, urgent, second, theirs)]
+    assert [place.position for place in places] == [1, 2, 4, 4]
+    assert not any(place.workers or place.HasField("estimated_start_time") for place in places)
+    await in_order(site, [first, second, theirs, urgent])
+    assert not (await site.get(first)).status.HasField("queue")
+
+
+async def test_estimates_come_from_what_ran_before(site: Site) -> None:
+    await in_order(site, await create(site, 3))
+    running = [await site.create("hang", seed=seed) for seed in range(3)]
+    await site.reach(running[0], task_pb2.TASK_STATE_RUNNING)
+    await asyncio.sleep(1.2)
+    place = (await site.get(running[2])).status.queue
+    assert (place.position, place.workers) == (2, 1)
+    assert place.estimated_duration.ToMilliseconds() < 20_000
+    assert place.estimated_start_time.seconds > running[2].create_time.seconds - 2
+
+
+async def test_a_watch_tells_when_a_task_comes_forward(site: Site) -> None:
+    first, _, third = await create(site, 3)
+    positions: list[int] = []
+    await asyncio.sleep(1.2)
+    async for task in site.engine.streams.watch(pb.WatchConversionTaskRequest(name=third.name)):
+        positions.append(task.status.queue.position)
+        if len(positions) == 1:
+            await site.cancel(first)
+        if len(positions) == 2:
+            break
+    assert positions == [3, 2]
+
+
+async def test_a_service_reports_its_queues(site: Site) -> None:
+    await create(site, 3)
+    await site.create("ok", model_version="models/gpu/versions/1", output_model="models/nvidia-t4")
+    await site.start_worker(concurrency=2)
+    subject = queues_subject("conversion")
+    report = QueueReport.FromString((await site.bus.nc.request(subject, b"", timeout=5)).data)
+    assert report.kind == "conversion"
+    queues = {queue.device: queue for queue in report.queues}
+    assert (queues["cpu-x86-64"].workers, queues["cpu-x86-64"].slots) == (1, 2)
+    other = queues["nvidia-t4"]
+    assert (other.workers, other.waiting, other.running) == (0, 1, 0)
+    assert other.HasField("oldest_create_time")

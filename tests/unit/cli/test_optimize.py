@@ -45,7 +45,7 @@ def created(suite: Suite) -> Suite:
             failure=failure_pb2.Failure(reason=failure_pb2.FAILURE_REASON_TOOLCHAIN_CRASHED, message="g++ is missing"),
         ),
     ]
-    figures = pb.OptimizationFigures(baseline_time=2.0, optimized_time=1.0, speedup=2.0)
+    figures = pb.OptimizationFigures(baseline_time_ms=2.0, optimized_time_ms=1.0, speedup=2.0)
     done = task(task_pb2.TASK_STATE_SUCCEEDED)
     done.result.CopyFrom(
         pb.OptimizationResult(candidates=candidates, optimization_result=figures, html_report=digest, warnings=["hot"])

@@ -7,6 +7,7 @@ import grpc
 import pytest
 from lathe.converter.v1.conversion_service_pb2 import ConversionTask, ListConversionTasksResponse
 from lathe.evaluator.v1.evaluation_service_pb2 import (
+    BatchCancelEvaluationTasksResponse,
     BatchDeleteEvaluationTasksResponse,
     EvaluationResult,
     EvaluationTask,
@@ -16,19 +17,24 @@ from lathe.evaluator.v1.evaluation_service_pb2 import (
 from lathe.optimizer.v1.optimization_service_pb2 import ListOptimizationTasksResponse
 from lathe.optimizer.v1.profile_service_pb2 import ListProfileTasksResponse
 from lathe.quantizer.v1.quantization_service_pb2 import (
+    BatchCancelQuantizationTasksResponse,
     BatchDeleteQuantizationTasksResponse,
     ListQuantizationTasksResponse,
     QuantizationResult,
     QuantizationTask,
 )
-from lathe.type.v1 import failure_pb2, task_pb2
+from lathe.type.v1 import batch_pb2, failure_pb2, task_pb2
+from lathe.type.v1.error_reason_pb2 import ERROR_REASON_TASK_ENDED, ERROR_REASON_TASK_NOT_ENDED
 from lathe_client import calls
 from lathe_client.tasks import KINDS, kind_of
 
 from tests.unit.cli.conftest import Lathe
 from tests.unit.cli.suite import RefusedError, Suite
 
-VERBS = ("Create", "Get", "List", "Update", "Cancel", "Retry", "Resubmit", "Delete", "BatchDelete", "Watch", "Logs")
+VERBS = (
+    *("Create", "Get", "BatchGet", "List", "Update", "Cancel", "BatchCancel", "Retry", "Resubmit"),
+    *("Delete", "BatchDelete", "Watch", "Logs"),
+)
 
 
 def made(kind: Any, name: str, state: Any = task_pb2.TASK_STATE_SUCCEEDED, seconds: int = 0, **fields: Any) -> Any:
@@ -241,8 +247,22 @@ def test_cancel_and_retry_show_the_resulting_task(three: Suite, lathe: Lathe) ->
     assert three.asked["RetryQuantizationTask"][0].skip_cache
 
 
+def test_many_tasks_are_cancelled_kind_by_kind(three: Suite, lathe: Lathe) -> None:
+    why = ERROR_REASON_TASK_ENDED
+    error = batch_pb2.BatchError(name="evaluationTasks/e1", reason=why, message="It is SUCCEEDED already.")
+    three.answers["BatchCancelQuantizationTasks"] = BatchCancelQuantizationTasksResponse(
+        cancelled=["quantizationTasks/q1"]
+    )
+    three.answers["BatchCancelEvaluationTasks"] = BatchCancelEvaluationTasksResponse(errors=[error])
+    ended = lathe("tasks", "cancel", "q1", "evaluationTasks/e1")
+    assert ended.code == 7
+    assert "cancelled quantizationTasks/q1" in ended.err
+    assert "evaluationTasks/e1: It is SUCCEEDED already. [TASK_ENDED]" in ended.err
+
+
 def test_tasks_are_deleted_kind_by_kind_and_failures_are_reported(three: Suite, lathe: Lathe) -> None:
-    error = task_pb2.BatchError(name="quantizationTasks/q2", reason="NOT_TERMINAL", message="It is RUNNING.")
+    why = ERROR_REASON_TASK_NOT_ENDED
+    error = batch_pb2.BatchError(name="quantizationTasks/q2", reason=why, message="It is RUNNING.")
     three.answers["BatchDeleteQuantizationTasks"] = BatchDeleteQuantizationTasksResponse(
         deleted=["quantizationTasks/q1"], errors=[error]
     )
@@ -255,4 +275,4 @@ def test_tasks_are_deleted_kind_by_kind_and_failures_are_reported(three: Suite, 
     ]
     assert list(three.asked["BatchDeleteEvaluationTasks"][0].names) == ["evaluationTasks/e1"]
     assert "deleted quantizationTasks/q1" in ended.err
-    assert "quantizationTasks/q2: It is RUNNING. [NOT_TERMINAL]" in ended.err
+    assert "quantizationTasks/q2: It is RUNNING. [TASK_NOT_ENDED]" in ended.err

@@ -32,7 +32,7 @@ def parity(cosine: float, error: float, verdict: str = "PASS", precision: str = 
         "waiver": "accuracy is judged instead" if verdict == "WARN" else "",
         "outputs": [{**output, "sqnr_db": 41.0, "verdict": verdict, "top1_agreement": 1.0}],
         "samples": 19,
-        "sample_source": "lathe provided",
+        "sample_source": "GENERATED",
         "seed": "0",
         "batch_sizes": [1, 2, 16],
         "first_diverging_error": 0.0,
@@ -69,20 +69,20 @@ def rich() -> dict[str, Any]:
     """Return a result in which much happened."""
     best = "openvino INT8"
     return {
-        "software_environment": [
-            {"software": "onnxruntime", "version": "1.31.0"},
-            {"software": "openvino", "version": "2026.4.0"},
-            {"software": "torch", "version": "2.13.0"},
+        "software": [
+            {"name": "onnxruntime", "version": "1.31.0"},
+            {"name": "openvino", "version": "2026.4.0"},
+            {"name": "torch", "version": "2.13.0"},
         ],
         "hardware_environment": {"device_type": "cpu-x86-64", "microarchitecture": HARDWARE},
         "test_data_info": {
-            "test_data_source": "lathe provided",
+            "test_data_source": "GENERATED",
             "test_data_shape": "image: 1*3*224*224",
             "test_data_type": "image: float32",
         },
         "optimization_result": {
-            "baseline_time": 29.9,
-            "optimized_time": 5.36,
+            "baseline_time_ms": 29.9,
+            "optimized_time_ms": 5.36,
             "baseline_qps": 33.4,
             "optimized_qps": 186.6,
             "speedup": 5.57,
@@ -134,7 +134,12 @@ def no_gain() -> dict[str, Any]:
     result = rich()
     base = candidate(BASELINE, 0.0151, 1.0, recommended=True, pareto=True)
     other = candidate("onnxruntime FP32", 0.0153, 0.99)
-    figures = {"baseline_time": 0.0151, "optimized_time": 0.0151, "baseline_qps": 66225.0, "optimized_qps": 66225.0}
+    figures = {
+        "baseline_time_ms": 0.0151,
+        "optimized_time_ms": 0.0151,
+        "baseline_qps": 66225.0,
+        "optimized_qps": 66225.0,
+    }
     for name in ("warnings", "source_accuracy", "metric"):
         del result[name]
     return result | {

@@ -75,7 +75,7 @@ def test_a_graph_is_called_with_arrays_and_saved_as_a_package(graph: Path, tmp_p
     assert {"manifest.json", "infer.py", "optimization.html", "record.json"} <= {
         path.name for path in (tmp_path / "saved").iterdir()
     }
-    assert report["test_data_info"]["test_data_source"] == "user provided"
+    assert report["test_data_info"]["test_data_source"] == "USER"
     assert report["hardware_environment"]["device_type"] in {"cpu-x86-64", "cpu-arm64"}
     assert len(report["candidates"]) > 3
     assert "<html" in report.html

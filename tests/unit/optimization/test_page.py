@@ -32,8 +32,8 @@ def test_the_page_stands_alone_and_is_well_formed() -> None:
 def test_the_figures_that_users_look_for_are_under_their_names() -> None:
     text = words(page(rich()))
     for name in (
-        "baseline_time", "optimized_time", "baseline_qps", "optimized_qps", "speedup", "device_type",
-        "microarchitecture", "test_data_source", "test_data_shape", "test_data_type", "software_environment",
+        "baseline_time_ms", "optimized_time_ms", "baseline_qps", "optimized_qps", "speedup", "device_type",
+        "microarchitecture", "test_data_source", "test_data_shape", "test_data_type", "software",
     ):  # fmt: skip
         assert name in text
 

@@ -13,6 +13,7 @@ from engines.runtimes.form import FormSpec
 from engines.search.entry import Entry
 from engines.search.record import Conditions, Record
 from engines.spec.tolerances import TOLERANCES
+from engines.tensors.samples import SampleSource
 from engines.timing.paired import Latency
 from tests.unit.optimization.forms import ORT, graph, samples
 
@@ -20,7 +21,7 @@ PARITY = ParityReport(
     TOLERANCES["INT8"],
     (OutputParity("y", math.inf, math.nan, 0.5, -200.0, None, Verdict.FAIL, "2 elements are not finite"),),
     7,
-    "lathe provided",
+    SampleSource.GENERATED,
     0,
     (1, 4),
     ("noise", "images"),

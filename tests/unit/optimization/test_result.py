@@ -18,14 +18,16 @@ from engines.search.record import Record
 from engines.search.search import SearchResult
 from engines.spec.template import Component
 from engines.spec.tolerances import TOLERANCES
-from engines.tensors.samples import USER_PROVIDED, Samples
+from engines.tensors.samples import Samples, SampleSource
 from engines.tensors.signature import Signature
 from engines.timing.paired import Latency, ProfileReport
 from tests.unit.optimization.test_request import work
 
 EXACT = OutputParity("y", 0.0, 0.0, 1.0, 200.0, None, Verdict.PASS)
-PARITY = ParityReport(TOLERANCES["FP32"], (EXACT,), 2, USER_PROVIDED, 0, (1,))
-SAMPLES = Samples(({"x": np.ones((1, 8), np.float32)}, {"x": np.ones((4, 8), np.float32)}), USER_PROVIDED, 0, (1, 4), 5)
+PARITY = ParityReport(TOLERANCES["FP32"], (EXACT,), 2, SampleSource.USER, 0, (1,))
+SAMPLES = Samples(
+    ({"x": np.ones((1, 8), np.float32)}, {"x": np.ones((4, 8), np.float32)}), SampleSource.USER, 0, (1, 4), 5
+)
 
 
 def latency(name: str, median: float, speedup: float) -> Latency:
@@ -59,8 +61,8 @@ def result(*done: OptimizedComponent, **spec: Any) -> dict[str, Any]:
 
 def test_the_figures_are_those_of_the_paired_measurement() -> None:
     assert result(component("net"))["optimization_result"] == {
-        "baseline_time": 4.0,
-        "optimized_time": 2.0,
+        "baseline_time_ms": 4.0,
+        "optimized_time_ms": 2.0,
         "baseline_qps": 250.0,
         "optimized_qps": 500.0,
         "speedup": 2.0,
@@ -80,13 +82,13 @@ def test_without_a_gain_the_source_is_recommended_and_nothing_is_faster() -> Non
     assert found["no_gain"] is True
     assert found["no_gain_reason"] == "The best form is not faster beyond the noise of 1.02x."
     assert found["optimization_result"]["speedup"] == 1.0
-    assert found["optimization_result"]["optimized_time"] == 4.0
+    assert found["optimization_result"]["optimized_time_ms"] == 4.0
     assert found["candidates"][0]["recommended"] is True
 
 
 def test_test_data_are_told_with_every_shape() -> None:
     assert result(component("net"))["test_data_info"] == {
-        "test_data_source": "user provided",
+        "test_data_source": "USER",
         "test_data_shape": "x: 1*8, 4*8",
         "test_data_type": "x: float32",
     }
@@ -94,8 +96,8 @@ def test_test_data_are_told_with_every_shape() -> None:
 
 def test_of_several_components_times_add_up_and_names_say_whose_they_are() -> None:
     found = result(component("encoder"), component("decoder", gain=False))
-    assert found["optimization_result"]["baseline_time"] == 8.0
-    assert found["optimization_result"]["optimized_time"] == 6.0
+    assert found["optimization_result"]["baseline_time_ms"] == 8.0
+    assert found["optimization_result"]["optimized_time_ms"] == 6.0
     assert found["optimization_result"]["speedup"] == pytest.approx(8 / 6)
     assert found["no_gain"] is False
     assert found["candidates"][0]["form"] == "encoder/torchscript FP32"
@@ -120,7 +122,7 @@ def test_accuracy_quantizer_and_warnings_are_told() -> None:
 
 def test_software_and_hardware_are_named() -> None:
     found = result(component("net"))
-    assert {"software", "version"} == set(found["software_environment"][0])
+    assert {"name", "version"} == set(found["software"][0])
     assert found["hardware_environment"]["device_type"] == "cpu-x86-64"
     assert found["hardware_environment"]["microarchitecture"]
 
@@ -131,6 +133,6 @@ def test_what_read_the_format_is_among_the_software(source_format: str, reader: 
         values = work()
         values["conversion"]["template"]["source_format"] = source_format
         found = result_fields(OptimizationRequest.parse(values), [component("net")])
-        return {each["software"] for each in found["software_environment"]}
+        return {each["name"] for each in found["software"]}
 
     assert named(source_format) - named("ONNX") >= {reader}

@@ -8,13 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from lathe.type.v1.measurement_pb2 import SAMPLE_SOURCE_USER
 
 from engines.failures import EngineFailure, FailureReason
 from engines.parity.comparison import OutputComparison, Parity
 from engines.parity.report import OutputParity, Verdict, json_number, tolerance_of, worst
 from engines.spec.tolerances import TOLERANCES, Measure, Tolerance
 from engines.tensors.errors import tensor_error
-from engines.tensors.samples import Samples
+from engines.tensors.samples import Samples, SampleSource
 
 FLOATS = st.floats(-1e6, 1e6, width=32).map(lambda value: 0.0 if abs(value) < 1e-20 else value)
 PAIRS = hnp.array_shapes(min_dims=1, max_dims=3, max_side=6).flatmap(
@@ -158,7 +159,7 @@ def test_a_report_carries_the_worst_verdict_in_protobuf_json() -> None:
     parity = Parity(("a", "b"), classifier=False)
     one = np.ones((1, 2), np.float32)
     parity.add({"a": one, "b": one}, {"a": one, "b": one * np.float32(np.nan)})
-    report = parity.report(TOLERANCES["FP32"], Samples((), "lathe provided", 7, (1, 2), 3, ("noise",))).to_dict()
+    report = parity.report(TOLERANCES["FP32"], Samples((), SampleSource.GENERATED, 7, (1, 2), 3, ("noise",))).to_dict()
     assert report["verdict"] == "FAIL"
     assert report["outputs"][1]["max_rel_error"] == "Infinity"
     assert (report["samples"], report["seed"], report["batch_sizes"]) == (3, 7, [1, 2])
@@ -179,10 +180,10 @@ def test_the_report_is_the_json_of_its_proto_message() -> None:
     parity = Parity(("a",), classifier=True)
     parity.add({"a": np.eye(2)}, {"a": np.where(np.eye(2), np.inf, 0)})
     message = from_values(
-        parity.report(TOLERANCES["INT8"], Samples((), "user provided", 0, (2,), 2)).to_dict(), ParityReport()
+        parity.report(TOLERANCES["INT8"], Samples((), SampleSource.USER, 0, (2,), 2)).to_dict(), ParityReport()
     )
     assert message.outputs[0].max_abs_error == math.inf
-    assert message.sample_source == "user provided"
+    assert message.sample_source == SAMPLE_SOURCE_USER
     assert word(ParityMeasure, message.measure) == "COSINE"
 
 

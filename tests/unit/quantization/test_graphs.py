@@ -17,10 +17,10 @@ from engines.quantization.onnxruntime_quantizers import Dynamic
 from engines.quantization.quantizers import Material, Settings
 from engines.quantization.recipes import Recipe, open_settings
 from engines.runtimes import BuiltForm
-from engines.tensors.samples import Samples
+from engines.tensors.samples import Samples, SampleSource
 from tests.unit.quantization import graphs, quantized
 
-SAMPLES = Samples(({"x": np.zeros((1, 3, 8, 8), np.float32)},), "lathe provided", 0, (1,), 1)
+SAMPLES = Samples(({"x": np.zeros((1, 3, 8, 8), np.float32)},), SampleSource.GENERATED, 0, (1,), 1)
 
 
 @dataclass
@@ -79,7 +79,7 @@ def test_a_source_that_carries_its_quantization_has_no_nodes_to_take_back(tmp_pa
     save_model(quantized.by_nncf(graphs.network(), graphs.image_feeds()), tmp_path / "float.onnx")
     material = Material(tmp_path / "float.onnx", None, tmp_path / "scratch", lambda _words: None)
     recipe = Recipe(AsItIs(), open_settings(graphs.network(), "onnxruntime"))
-    feeds = Samples(tuple(graphs.image_feeds(1)), "lathe provided", 0, (1,), 1)
+    feeds = Samples(tuple(graphs.image_feeds(1)), SampleSource.GENERATED, 0, (1,), 1)
     assert QuantizedGraphs(material, [recipe], feeds).costly_nodes(recipe.spec, 60.0) == []
 
 

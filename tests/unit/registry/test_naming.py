@@ -1,7 +1,8 @@
 """Names are composed and taken apart in one way only."""
 
-from lathe.registry.v1.model_service_pb2 import PackageInfo
+from lathe.registry.v1.model_service_pb2 import LineageKind, PackageInfo
 
+from services.platform.words import word
 from services.registry import naming
 
 
@@ -14,4 +15,5 @@ def test_kinds_and_parents_are_read_from_names() -> None:
     assert naming.model_of("models/a/versions/3") == "models/a"
     assert naming.version_name("models/a", 3) == "models/a/versions/3"
     names = ["models/a/versions/3", "architectures/b", "templates/c", "conversionTasks/d", "quantizationTasks/e"]
-    assert [naming.node_kind(name) for name in names] == ["model_version", "architecture", "template", "task", "task"]
+    kinds = [word(LineageKind, naming.node_kind(name)) for name in names]
+    assert kinds == ["MODEL_VERSION", "ARCHITECTURE", "TEMPLATE", "TASK", "TASK"]

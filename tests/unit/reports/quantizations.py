@@ -38,7 +38,7 @@ def quantization(**fields: Any) -> dict[str, Any]:
             "limit": 1e-2,
             "waiver": "accuracy is judged instead",
             "samples": 64,
-            "sample_source": "user provided",
+            "sample_source": "USER",
             "outputs": [
                 {"output": "logits", "max_abs_error": 0.41, "max_rel_error": 0.03, "cosine": 0.9987, "sqnr_db": 26.4,
                  "top1_agreement": 0.984, "verdict": "WARN"},

@@ -78,7 +78,7 @@ def test_every_user_sample_is_compared(tmp_path_factory: pytest.TempPathFactory,
     np.savez(path, ids=np.arange(count)[:, None] * np.ones((1, 6), np.int64))
     feeds = from_npz(path, "net", (IDS,), only=True)
     assert {int(row[0]) for feed in feeds.feeds for row in feed["ids"]} == set(range(count))
-    assert feeds.source == "user provided"
+    assert feeds.source == "USER"
     assert feeds.count == count
     assert max(feeds.batch_sizes) == 8
 

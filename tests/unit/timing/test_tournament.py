@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engines.runtimes.form import FormSpec, Made
-from engines.tensors.samples import Samples
+from engines.tensors.samples import Samples, SampleSource
 from engines.tensors.signature import TensorSpec
 from engines.timing.process import FormProcess
 from engines.timing.tournament import (
@@ -100,7 +100,7 @@ def test_turns_are_long_enough_to_tell_of_the_form(seconds: float) -> None:
 
 def feeds(*shapes: tuple[int, ...]) -> Samples:
     arrays = tuple({"x": np.zeros(shape, np.float32)} for shape in shapes)
-    return Samples(arrays, "lathe provided", 0, tuple(sorted({shape[0] for shape in shapes})), len(shapes))
+    return Samples(arrays, SampleSource.GENERATED, 0, tuple(sorted({shape[0] for shape in shapes})), len(shapes))
 
 
 def test_the_feed_that_is_timed_is_the_one_that_the_model_is_for() -> None:

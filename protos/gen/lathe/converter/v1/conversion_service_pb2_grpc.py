@@ -27,6 +27,11 @@ class ConversionServiceStub(object):
                 request_serializer=lathe_dot_converter_dot_v1_dot_conversion__service__pb2.GetConversionTaskRequest.SerializeToString,
                 response_deserializer=lathe_dot_converter_dot_v1_dot_conversion__service__pb2.ConversionTask.FromString,
                 )
+        self.BatchGetConversionTasks = channel.unary_unary(
+                '/lathe.converter.v1.ConversionService/BatchGetConversionTasks',
+                request_serializer=lathe_dot_converter_dot_v1_dot_conversion__service__pb2.BatchGetConversionTasksRequest.SerializeToString,
+                response_deserializer=lathe_dot_converter_dot_v1_dot_conversion__service__pb2.BatchGetConversionTasksResponse.FromString,
+                )
         self.ListConversionTasks = channel.unary_unary(
                 '/lathe.converter.v1.ConversionService/ListConversionTasks',
                 request_serializer=lathe_dot_converter_dot_v1_dot_conversion__service__pb2.ListConversionTasksRequest.SerializeToString,
@@ -41,6 +46,11 @@ class ConversionServiceStub(object):
                 '/lathe.converter.v1.ConversionService/CancelConversionTask',
                 request_serializer=lathe_dot_converter_dot_v1_dot_conversion__service__pb2.CancelConversionTaskRequest.SerializeToString,
                 response_deserializer=lathe_dot_converter_dot_v1_dot_conversion__service__pb2.ConversionTask.FromString,
+                )
+        self.BatchCancelConversionTasks = channel.unary_unary(
+                '/lathe.converter.v1.ConversionService/BatchCancelConversionTasks',
+                request_serializer=lathe_dot_converter_dot_v1_dot_conversion__service__pb2.BatchCancelConversionTasksRequest.SerializeToString,
+                response_deserializer=lathe_dot_converter_dot_v1_dot_conversion__service__pb2.BatchCancelConversionTasksResponse.FromString,
                 )
         self.RetryConversionTask = channel.unary_unary(
                 '/lathe.converter.v1.ConversionService/RetryConversionTask',
@@ -92,6 +102,13 @@ class ConversionServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def BatchGetConversionTasks(self, request, context):
+        """Returns many tasks at once, in the order of their names; NOT_FOUND if one does not exist.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListConversionTasks(self, request, context):
         """Lists tasks.
         """
@@ -109,6 +126,13 @@ class ConversionServiceServicer(object):
     def CancelConversionTask(self, request, context):
         """Asks for a task's end. A PENDING task is CANCELLED at once; a running engine is stopped within 5 seconds. Cancelling a
         terminal task is FAILED_PRECONDITION; cancelling twice is no error.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def BatchCancelConversionTasks(self, request, context):
+        """Cancels many; those that could not be cancelled are listed with their reasons.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -143,7 +167,8 @@ class ConversionServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def WatchConversionTask(self, request, context):
-        """Sends the task now and after every change, and ends with its terminal state. Resume with the last revision seen.
+        """Sends the task now and after every change, and ends with its terminal state. While it waits, it is also sent when it comes
+        forward in the queue. Resume with the last revision seen.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -169,6 +194,11 @@ def add_ConversionServiceServicer_to_server(servicer, server):
                     request_deserializer=lathe_dot_converter_dot_v1_dot_conversion__service__pb2.GetConversionTaskRequest.FromString,
                     response_serializer=lathe_dot_converter_dot_v1_dot_conversion__service__pb2.ConversionTask.SerializeToString,
             ),
+            'BatchGetConversionTasks': grpc.unary_unary_rpc_method_handler(
+                    servicer.BatchGetConversionTasks,
+                    request_deserializer=lathe_dot_converter_dot_v1_dot_conversion__service__pb2.BatchGetConversionTasksRequest.FromString,
+                    response_serializer=lathe_dot_converter_dot_v1_dot_conversion__service__pb2.BatchGetConversionTasksResponse.SerializeToString,
+            ),
             'ListConversionTasks': grpc.unary_unary_rpc_method_handler(
                     servicer.ListConversionTasks,
                     request_deserializer=lathe_dot_converter_dot_v1_dot_conversion__service__pb2.ListConversionTasksRequest.FromString,
@@ -183,6 +213,11 @@ def add_ConversionServiceServicer_to_server(servicer, server):
                     servicer.CancelConversionTask,
                     request_deserializer=lathe_dot_converter_dot_v1_dot_conversion__service__pb2.CancelConversionTaskRequest.FromString,
                     response_serializer=lathe_dot_converter_dot_v1_dot_conversion__service__pb2.ConversionTask.SerializeToString,
+            ),
+            'BatchCancelConversionTasks': grpc.unary_unary_rpc_method_handler(
+                    servicer.BatchCancelConversionTasks,
+                    request_deserializer=lathe_dot_converter_dot_v1_dot_conversion__service__pb2.BatchCancelConversionTasksRequest.FromString,
+                    response_serializer=lathe_dot_converter_dot_v1_dot_conversion__service__pb2.BatchCancelConversionTasksResponse.SerializeToString,
             ),
             'RetryConversionTask': grpc.unary_unary_rpc_method_handler(
                     servicer.RetryConversionTask,
@@ -260,6 +295,23 @@ class ConversionService(object):
             insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
 
     @staticmethod
+    def BatchGetConversionTasks(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/lathe.converter.v1.ConversionService/BatchGetConversionTasks',
+            lathe_dot_converter_dot_v1_dot_conversion__service__pb2.BatchGetConversionTasksRequest.SerializeToString,
+            lathe_dot_converter_dot_v1_dot_conversion__service__pb2.BatchGetConversionTasksResponse.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
     def ListConversionTasks(request,
             target,
             options=(),
@@ -307,6 +359,23 @@ class ConversionService(object):
         return grpc.experimental.unary_unary(request, target, '/lathe.converter.v1.ConversionService/CancelConversionTask',
             lathe_dot_converter_dot_v1_dot_conversion__service__pb2.CancelConversionTaskRequest.SerializeToString,
             lathe_dot_converter_dot_v1_dot_conversion__service__pb2.ConversionTask.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def BatchCancelConversionTasks(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/lathe.converter.v1.ConversionService/BatchCancelConversionTasks',
+            lathe_dot_converter_dot_v1_dot_conversion__service__pb2.BatchCancelConversionTasksRequest.SerializeToString,
+            lathe_dot_converter_dot_v1_dot_conversion__service__pb2.BatchCancelConversionTasksResponse.FromString,
             options, channel_credentials,
             insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
 

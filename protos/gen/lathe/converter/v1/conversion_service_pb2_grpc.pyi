@@ -39,6 +39,8 @@ class ConversionServiceStub:
     """Creates a task, which starts by itself. What can be checked without running anything is checked here."""
     GetConversionTask: _grpc.UnaryUnaryMultiCallable[_conversion_service_pb2.GetConversionTaskRequest, _conversion_service_pb2.ConversionTask]
     """Returns a task."""
+    BatchGetConversionTasks: _grpc.UnaryUnaryMultiCallable[_conversion_service_pb2.BatchGetConversionTasksRequest, _conversion_service_pb2.BatchGetConversionTasksResponse]
+    """Returns many tasks at once, in the order of their names; NOT_FOUND if one does not exist."""
     ListConversionTasks: _grpc.UnaryUnaryMultiCallable[_conversion_service_pb2.ListConversionTasksRequest, _conversion_service_pb2.ListConversionTasksResponse]
     """Lists tasks."""
     UpdateConversionTask: _grpc.UnaryUnaryMultiCallable[_conversion_service_pb2.UpdateConversionTaskRequest, _conversion_service_pb2.ConversionTask]
@@ -47,6 +49,8 @@ class ConversionServiceStub:
     """Asks for a task's end. A PENDING task is CANCELLED at once; a running engine is stopped within 5 seconds. Cancelling a
     terminal task is FAILED_PRECONDITION; cancelling twice is no error.
     """
+    BatchCancelConversionTasks: _grpc.UnaryUnaryMultiCallable[_conversion_service_pb2.BatchCancelConversionTasksRequest, _conversion_service_pb2.BatchCancelConversionTasksResponse]
+    """Cancels many; those that could not be cancelled are listed with their reasons."""
     RetryConversionTask: _grpc.UnaryUnaryMultiCallable[_conversion_service_pb2.RetryConversionTaskRequest, _conversion_service_pb2.ConversionTask]
     """Creates a task with the same specification as a FAILED or CANCELLED one."""
     ResubmitConversionTask: _grpc.UnaryUnaryMultiCallable[_conversion_service_pb2.ResubmitConversionTaskRequest, _conversion_service_pb2.ConversionTask]
@@ -56,7 +60,9 @@ class ConversionServiceStub:
     BatchDeleteConversionTasks: _grpc.UnaryUnaryMultiCallable[_conversion_service_pb2.BatchDeleteConversionTasksRequest, _conversion_service_pb2.BatchDeleteConversionTasksResponse]
     """Deletes many; those that could not be deleted are listed with their reasons."""
     WatchConversionTask: _grpc.UnaryStreamMultiCallable[_conversion_service_pb2.WatchConversionTaskRequest, _conversion_service_pb2.ConversionTask]
-    """Sends the task now and after every change, and ends with its terminal state. Resume with the last revision seen."""
+    """Sends the task now and after every change, and ends with its terminal state. While it waits, it is also sent when it comes
+    forward in the queue. Resume with the last revision seen.
+    """
     StreamConversionTaskLogs: _grpc.UnaryStreamMultiCallable[_conversion_service_pb2.StreamConversionTaskLogsRequest, _task_pb2.LogLines]
     """Sends the task's log so far and, if asked, what follows until the task ends."""
 
@@ -69,6 +75,8 @@ class ConversionServiceAsyncStub(ConversionServiceStub):
     """Creates a task, which starts by itself. What can be checked without running anything is checked here."""
     GetConversionTask: _aio.UnaryUnaryMultiCallable[_conversion_service_pb2.GetConversionTaskRequest, _conversion_service_pb2.ConversionTask]  # type: ignore[assignment]
     """Returns a task."""
+    BatchGetConversionTasks: _aio.UnaryUnaryMultiCallable[_conversion_service_pb2.BatchGetConversionTasksRequest, _conversion_service_pb2.BatchGetConversionTasksResponse]  # type: ignore[assignment]
+    """Returns many tasks at once, in the order of their names; NOT_FOUND if one does not exist."""
     ListConversionTasks: _aio.UnaryUnaryMultiCallable[_conversion_service_pb2.ListConversionTasksRequest, _conversion_service_pb2.ListConversionTasksResponse]  # type: ignore[assignment]
     """Lists tasks."""
     UpdateConversionTask: _aio.UnaryUnaryMultiCallable[_conversion_service_pb2.UpdateConversionTaskRequest, _conversion_service_pb2.ConversionTask]  # type: ignore[assignment]
@@ -77,6 +85,8 @@ class ConversionServiceAsyncStub(ConversionServiceStub):
     """Asks for a task's end. A PENDING task is CANCELLED at once; a running engine is stopped within 5 seconds. Cancelling a
     terminal task is FAILED_PRECONDITION; cancelling twice is no error.
     """
+    BatchCancelConversionTasks: _aio.UnaryUnaryMultiCallable[_conversion_service_pb2.BatchCancelConversionTasksRequest, _conversion_service_pb2.BatchCancelConversionTasksResponse]  # type: ignore[assignment]
+    """Cancels many; those that could not be cancelled are listed with their reasons."""
     RetryConversionTask: _aio.UnaryUnaryMultiCallable[_conversion_service_pb2.RetryConversionTaskRequest, _conversion_service_pb2.ConversionTask]  # type: ignore[assignment]
     """Creates a task with the same specification as a FAILED or CANCELLED one."""
     ResubmitConversionTask: _aio.UnaryUnaryMultiCallable[_conversion_service_pb2.ResubmitConversionTaskRequest, _conversion_service_pb2.ConversionTask]  # type: ignore[assignment]
@@ -86,7 +96,9 @@ class ConversionServiceAsyncStub(ConversionServiceStub):
     BatchDeleteConversionTasks: _aio.UnaryUnaryMultiCallable[_conversion_service_pb2.BatchDeleteConversionTasksRequest, _conversion_service_pb2.BatchDeleteConversionTasksResponse]  # type: ignore[assignment]
     """Deletes many; those that could not be deleted are listed with their reasons."""
     WatchConversionTask: _aio.UnaryStreamMultiCallable[_conversion_service_pb2.WatchConversionTaskRequest, _conversion_service_pb2.ConversionTask]  # type: ignore[assignment]
-    """Sends the task now and after every change, and ends with its terminal state. Resume with the last revision seen."""
+    """Sends the task now and after every change, and ends with its terminal state. While it waits, it is also sent when it comes
+    forward in the queue. Resume with the last revision seen.
+    """
     StreamConversionTaskLogs: _aio.UnaryStreamMultiCallable[_conversion_service_pb2.StreamConversionTaskLogsRequest, _task_pb2.LogLines]  # type: ignore[assignment]
     """Sends the task's log so far and, if asked, what follows until the task ends."""
 
@@ -108,6 +120,14 @@ class ConversionServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_conversion_service_pb2.ConversionTask, _abc.Awaitable[_conversion_service_pb2.ConversionTask]]:
         """Returns a task."""
+
+    @_abc_1.abstractmethod
+    def BatchGetConversionTasks(
+        self,
+        request: _conversion_service_pb2.BatchGetConversionTasksRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_conversion_service_pb2.BatchGetConversionTasksResponse, _abc.Awaitable[_conversion_service_pb2.BatchGetConversionTasksResponse]]:
+        """Returns many tasks at once, in the order of their names; NOT_FOUND if one does not exist."""
 
     @_abc_1.abstractmethod
     def ListConversionTasks(
@@ -134,6 +154,14 @@ class ConversionServiceServicer(metaclass=_abc_1.ABCMeta):
         """Asks for a task's end. A PENDING task is CANCELLED at once; a running engine is stopped within 5 seconds. Cancelling a
         terminal task is FAILED_PRECONDITION; cancelling twice is no error.
         """
+
+    @_abc_1.abstractmethod
+    def BatchCancelConversionTasks(
+        self,
+        request: _conversion_service_pb2.BatchCancelConversionTasksRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_conversion_service_pb2.BatchCancelConversionTasksResponse, _abc.Awaitable[_conversion_service_pb2.BatchCancelConversionTasksResponse]]:
+        """Cancels many; those that could not be cancelled are listed with their reasons."""
 
     @_abc_1.abstractmethod
     def RetryConversionTask(
@@ -173,7 +201,9 @@ class ConversionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _conversion_service_pb2.WatchConversionTaskRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_conversion_service_pb2.ConversionTask], _abc.AsyncIterator[_conversion_service_pb2.ConversionTask]]:
-        """Sends the task now and after every change, and ends with its terminal state. Resume with the last revision seen."""
+        """Sends the task now and after every change, and ends with its terminal state. While it waits, it is also sent when it comes
+        forward in the queue. Resume with the last revision seen.
+        """
 
     @_abc_1.abstractmethod
     def StreamConversionTaskLogs(

@@ -11,6 +11,7 @@ from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from lathe.template.v1 import template_service_pb2 as _template_service_pb2
+from lathe.type.v1 import batch_pb2 as _batch_pb2
 from lathe.type.v1 import digest_pb2 as _digest_pb2
 from lathe.type.v1 import failure_pb2 as _failure_pb2
 from lathe.type.v1 import measurement_pb2 as _measurement_pb2
@@ -440,10 +441,13 @@ class CreateEvaluationTaskRequest(_message.Message):
     TASK_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     SKIP_CACHE_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Makes a repeat return the first result: a UUID."""
     skip_cache: _builtins.bool
     """Does the work even if an equal task has done it."""
+    validate_only: _builtins.bool
+    """Checks the request and returns the task that it would create, without `name`, `uid`, times and `etag`; nothing is created."""
     @_builtins.property
     def task(self) -> Global___EvaluationTask:
         """What to create."""
@@ -454,10 +458,11 @@ class CreateEvaluationTaskRequest(_message.Message):
         task: Global___EvaluationTask | None = ...,
         request_id: _builtins.str = ...,
         skip_cache: _builtins.bool = ...,
+        validate_only: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["task", b"task"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["request_id", b"request_id", "skip_cache", b"skip_cache", "task", b"task"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["request_id", b"request_id", "skip_cache", b"skip_cache", "task", b"task", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -486,6 +491,58 @@ class GetEvaluationTaskRequest(_message.Message):
 Global___GetEvaluationTaskRequest: _TypeAlias = GetEvaluationTaskRequest  # noqa: Y015
 
 @_typing.final
+class BatchGetEvaluationTasksRequest(_message.Message):
+    """Request of BatchGetEvaluationTasks."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAMES_FIELD_NUMBER: _builtins.int
+    VIEW_FIELD_NUMBER: _builtins.int
+    view: _view_pb2.View.ValueType
+    """How much of each task to show; VIEW_BASIC by default, without `spec` and `result`."""
+    @_builtins.property
+    def names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """`evaluationTasks/{task}`, at most 1000."""
+
+    def __init__(
+        self,
+        *,
+        names: _abc.Iterable[_builtins.str] | None = ...,
+        view: _view_pb2.View.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["names", b"names", "view", b"view"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BatchGetEvaluationTasksRequest: _TypeAlias = BatchGetEvaluationTasksRequest  # noqa: Y015
+
+@_typing.final
+class BatchGetEvaluationTasksResponse(_message.Message):
+    """Response of BatchGetEvaluationTasks."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TASKS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def tasks(self) -> _containers.RepeatedCompositeFieldContainer[Global___EvaluationTask]:
+        """The tasks, in the order of the names."""
+
+    def __init__(
+        self,
+        *,
+        tasks: _abc.Iterable[Global___EvaluationTask] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["tasks", b"tasks"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BatchGetEvaluationTasksResponse: _TypeAlias = BatchGetEvaluationTasksResponse  # noqa: Y015
+
+@_typing.final
 class ListEvaluationTasksRequest(_message.Message):
     """Request of ListEvaluationTasks."""
 
@@ -511,7 +568,7 @@ class ListEvaluationTasksRequest(_message.Message):
     filter: _builtins.str
     """Which entries, in the language of https://google.aip.dev/160:
     `state = RUNNING AND labels.team = vision AND create_time > 2026-05-31`.
-    Fields: `name`, `display_name`, `owner`, `labels`, `create_time`, `update_time`, `device`, `state`, `uses`:
+    Fields: `name`, `display_name`, `owner`, `labels`, `create_time`, `update_time`, `device`, `state`, `priority`, `uses`:
     the resources that the specification names, as in `uses:models/digits/versions/1`.
     """
     view: _view_pb2.View.ValueType
@@ -616,6 +673,60 @@ class CancelEvaluationTaskRequest(_message.Message):
 Global___CancelEvaluationTaskRequest: _TypeAlias = CancelEvaluationTaskRequest  # noqa: Y015
 
 @_typing.final
+class BatchCancelEvaluationTasksRequest(_message.Message):
+    """Request of BatchCancelEvaluationTasks."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAMES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """`evaluationTasks/{task}`, at most 1000."""
+
+    def __init__(
+        self,
+        *,
+        names: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["names", b"names"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BatchCancelEvaluationTasksRequest: _TypeAlias = BatchCancelEvaluationTasksRequest  # noqa: Y015
+
+@_typing.final
+class BatchCancelEvaluationTasksResponse(_message.Message):
+    """Response of BatchCancelEvaluationTasks."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CANCELLED_FIELD_NUMBER: _builtins.int
+    ERRORS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def cancelled(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Names of those that are CANCELLED, or CANCELLING until their workers have stopped."""
+
+    @_builtins.property
+    def errors(self) -> _containers.RepeatedCompositeFieldContainer[_batch_pb2.BatchError]:
+        """Those that could not be cancelled."""
+
+    def __init__(
+        self,
+        *,
+        cancelled: _abc.Iterable[_builtins.str] | None = ...,
+        errors: _abc.Iterable[_batch_pb2.BatchError] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancelled", b"cancelled", "errors", b"errors"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BatchCancelEvaluationTasksResponse: _TypeAlias = BatchCancelEvaluationTasksResponse  # noqa: Y015
+
+@_typing.final
 class RetryEvaluationTaskRequest(_message.Message):
     """Request of RetryEvaluationTask."""
 
@@ -656,6 +767,7 @@ class ResubmitEvaluationTaskRequest(_message.Message):
     DISPLAY_NAME_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     SKIP_CACHE_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The first task: `evaluationTasks/{task}`."""
     display_name: _builtins.str
@@ -664,6 +776,8 @@ class ResubmitEvaluationTaskRequest(_message.Message):
     """Makes a repeat return the first result: a UUID."""
     skip_cache: _builtins.bool
     """Does the work even if an equal task has done it."""
+    validate_only: _builtins.bool
+    """Checks the request and returns the task that it would create, without `name`, `uid`, times and `etag`; nothing is created."""
     @_builtins.property
     def spec(self) -> Global___EvaluationSpec:
         """The edited specification, whole."""
@@ -676,10 +790,11 @@ class ResubmitEvaluationTaskRequest(_message.Message):
         display_name: _builtins.str = ...,
         request_id: _builtins.str = ...,
         skip_cache: _builtins.bool = ...,
+        validate_only: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["spec", b"spec"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["display_name", b"display_name", "name", b"name", "request_id", b"request_id", "skip_cache", b"skip_cache", "spec", b"spec"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["display_name", b"display_name", "name", b"name", "request_id", b"request_id", "skip_cache", b"skip_cache", "spec", b"spec", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -693,19 +808,23 @@ class DeleteEvaluationTaskRequest(_message.Message):
 
     NAME_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
+    ALLOW_MISSING_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`evaluationTasks/{task}`."""
     etag: _builtins.str
     """If set, the deletion is ABORTED unless it is the current one."""
+    allow_missing: _builtins.bool
+    """If nothing has the name, the call succeeds all the same."""
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
         etag: _builtins.str = ...,
+        allow_missing: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "name", b"name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_missing", b"allow_missing", "etag", b"etag", "name", b"name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -718,6 +837,9 @@ class BatchDeleteEvaluationTasksRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     NAMES_FIELD_NUMBER: _builtins.int
+    ALLOW_MISSING_FIELD_NUMBER: _builtins.int
+    allow_missing: _builtins.bool
+    """Names that nothing has are no errors."""
     @_builtins.property
     def names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """`evaluationTasks/{task}`, at most 1000."""
@@ -726,10 +848,11 @@ class BatchDeleteEvaluationTasksRequest(_message.Message):
         self,
         *,
         names: _abc.Iterable[_builtins.str] | None = ...,
+        allow_missing: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["names", b"names"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_missing", b"allow_missing", "names", b"names"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -748,14 +871,14 @@ class BatchDeleteEvaluationTasksResponse(_message.Message):
         """Names of those that are gone."""
 
     @_builtins.property
-    def errors(self) -> _containers.RepeatedCompositeFieldContainer[_task_pb2.BatchError]:
+    def errors(self) -> _containers.RepeatedCompositeFieldContainer[_batch_pb2.BatchError]:
         """Those that could not be deleted."""
 
     def __init__(
         self,
         *,
         deleted: _abc.Iterable[_builtins.str] | None = ...,
-        errors: _abc.Iterable[_task_pb2.BatchError] | None = ...,
+        errors: _abc.Iterable[_batch_pb2.BatchError] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
@@ -1121,19 +1244,23 @@ class DeleteEvaluationComparisonRequest(_message.Message):
 
     NAME_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
+    ALLOW_MISSING_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`evaluationComparisons/{comparison}`."""
     etag: _builtins.str
     """If set, the deletion is ABORTED unless it is the current one."""
+    allow_missing: _builtins.bool
+    """If nothing has the name, the call succeeds all the same."""
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
         etag: _builtins.str = ...,
+        allow_missing: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "name", b"name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_missing", b"allow_missing", "etag", b"etag", "name", b"name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -27,6 +27,11 @@ class EvaluationServiceStub(object):
                 request_serializer=lathe_dot_evaluator_dot_v1_dot_evaluation__service__pb2.GetEvaluationTaskRequest.SerializeToString,
                 response_deserializer=lathe_dot_evaluator_dot_v1_dot_evaluation__service__pb2.EvaluationTask.FromString,
                 )
+        self.BatchGetEvaluationTasks = channel.unary_unary(
+                '/lathe.evaluator.v1.EvaluationService/BatchGetEvaluationTasks',
+                request_serializer=lathe_dot_evaluator_dot_v1_dot_evaluation__service__pb2.BatchGetEvaluationTasksRequest.SerializeToString,
+                response_deserializer=lathe_dot_evaluator_dot_v1_dot_evaluation__service__pb2.BatchGetEvaluationTasksResponse.FromString,
+                )
         self.ListEvaluationTasks = channel.unary_unary(
                 '/lathe.evaluator.v1.EvaluationService/ListEvaluationTasks',
                 request_serializer=lathe_dot_evaluator_dot_v1_dot_evaluation__service__pb2.ListEvaluationTasksRequest.SerializeToString,
@@ -41,6 +46,11 @@ class EvaluationServiceStub(object):
                 '/lathe.evaluator.v1.EvaluationService/CancelEvaluationTask',
                 request_serializer=lathe_dot_evaluator_dot_v1_dot_evaluation__service__pb2.CancelEvaluationTaskRequest.SerializeToString,
                 response_deserializer=lathe_dot_evaluator_dot_v1_dot_evaluation__service__pb2.EvaluationTask.FromString,
+                )
+        self.BatchCancelEvaluationTasks = channel.unary_unary(
+                '/lathe.evaluator.v1.EvaluationService/BatchCancelEvaluationTasks',
+                request_serializer=lathe_dot_evaluator_dot_v1_dot_evaluation__service__pb2.BatchCancelEvaluationTasksRequest.SerializeToString,
+                response_deserializer=lathe_dot_evaluator_dot_v1_dot_evaluation__service__pb2.BatchCancelEvaluationTasksResponse.FromString,
                 )
         self.RetryEvaluationTask = channel.unary_unary(
                 '/lathe.evaluator.v1.EvaluationService/RetryEvaluationTask',
@@ -122,6 +132,13 @@ class EvaluationServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def BatchGetEvaluationTasks(self, request, context):
+        """Returns many tasks at once, in the order of their names; NOT_FOUND if one does not exist.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListEvaluationTasks(self, request, context):
         """Lists tasks.
         """
@@ -139,6 +156,13 @@ class EvaluationServiceServicer(object):
     def CancelEvaluationTask(self, request, context):
         """Asks for a task's end. A PENDING task is CANCELLED at once; a running engine is stopped within 5 seconds. Cancelling a
         terminal task is FAILED_PRECONDITION; cancelling twice is no error.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def BatchCancelEvaluationTasks(self, request, context):
+        """Cancels many; those that could not be cancelled are listed with their reasons.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -173,7 +197,8 @@ class EvaluationServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def WatchEvaluationTask(self, request, context):
-        """Sends the task now and after every change, and ends with its terminal state. Resume with the last revision seen.
+        """Sends the task now and after every change, and ends with its terminal state. While it waits, it is also sent when it comes
+        forward in the queue. Resume with the last revision seen.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -243,6 +268,11 @@ def add_EvaluationServiceServicer_to_server(servicer, server):
                     request_deserializer=lathe_dot_evaluator_dot_v1_dot_evaluation__service__pb2.GetEvaluationTaskRequest.FromString,
                     response_serializer=lathe_dot_evaluator_dot_v1_dot_evaluation__service__pb2.EvaluationTask.SerializeToString,
             ),
+            'BatchGetEvaluationTasks': grpc.unary_unary_rpc_method_handler(
+                    servicer.BatchGetEvaluationTasks,
+                    request_deserializer=lathe_dot_evaluator_dot_v1_dot_evaluation__service__pb2.BatchGetEvaluationTasksRequest.FromString,
+                    response_serializer=lathe_dot_evaluator_dot_v1_dot_evaluation__service__pb2.BatchGetEvaluationTasksResponse.SerializeToString,
+            ),
             'ListEvaluationTasks': grpc.unary_unary_rpc_method_handler(
                     servicer.ListEvaluationTasks,
                     request_deserializer=lathe_dot_evaluator_dot_v1_dot_evaluation__service__pb2.ListEvaluationTasksRequest.FromString,
@@ -257,6 +287,11 @@ def add_EvaluationServiceServicer_to_server(servicer, server):
                     servicer.CancelEvaluationTask,
                     request_deserializer=lathe_dot_evaluator_dot_v1_dot_evaluation__service__pb2.CancelEvaluationTaskRequest.FromString,
                     response_serializer=lathe_dot_evaluator_dot_v1_dot_evaluation__service__pb2.EvaluationTask.SerializeToString,
+            ),
+            'BatchCancelEvaluationTasks': grpc.unary_unary_rpc_method_handler(
+                    servicer.BatchCancelEvaluationTasks,
+                    request_deserializer=lathe_dot_evaluator_dot_v1_dot_evaluation__service__pb2.BatchCancelEvaluationTasksRequest.FromString,
+                    response_serializer=lathe_dot_evaluator_dot_v1_dot_evaluation__service__pb2.BatchCancelEvaluationTasksResponse.SerializeToString,
             ),
             'RetryEvaluationTask': grpc.unary_unary_rpc_method_handler(
                     servicer.RetryEvaluationTask,
@@ -364,6 +399,23 @@ class EvaluationService(object):
             insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
 
     @staticmethod
+    def BatchGetEvaluationTasks(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/lathe.evaluator.v1.EvaluationService/BatchGetEvaluationTasks',
+            lathe_dot_evaluator_dot_v1_dot_evaluation__service__pb2.BatchGetEvaluationTasksRequest.SerializeToString,
+            lathe_dot_evaluator_dot_v1_dot_evaluation__service__pb2.BatchGetEvaluationTasksResponse.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
     def ListEvaluationTasks(request,
             target,
             options=(),
@@ -411,6 +463,23 @@ class EvaluationService(object):
         return grpc.experimental.unary_unary(request, target, '/lathe.evaluator.v1.EvaluationService/CancelEvaluationTask',
             lathe_dot_evaluator_dot_v1_dot_evaluation__service__pb2.CancelEvaluationTaskRequest.SerializeToString,
             lathe_dot_evaluator_dot_v1_dot_evaluation__service__pb2.EvaluationTask.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def BatchCancelEvaluationTasks(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/lathe.evaluator.v1.EvaluationService/BatchCancelEvaluationTasks',
+            lathe_dot_evaluator_dot_v1_dot_evaluation__service__pb2.BatchCancelEvaluationTasksRequest.SerializeToString,
+            lathe_dot_evaluator_dot_v1_dot_evaluation__service__pb2.BatchCancelEvaluationTasksResponse.FromString,
             options, channel_credentials,
             insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
 

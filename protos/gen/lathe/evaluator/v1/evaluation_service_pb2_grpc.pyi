@@ -39,6 +39,8 @@ class EvaluationServiceStub:
     """Creates a task, which starts by itself."""
     GetEvaluationTask: _grpc.UnaryUnaryMultiCallable[_evaluation_service_pb2.GetEvaluationTaskRequest, _evaluation_service_pb2.EvaluationTask]
     """Returns a task."""
+    BatchGetEvaluationTasks: _grpc.UnaryUnaryMultiCallable[_evaluation_service_pb2.BatchGetEvaluationTasksRequest, _evaluation_service_pb2.BatchGetEvaluationTasksResponse]
+    """Returns many tasks at once, in the order of their names; NOT_FOUND if one does not exist."""
     ListEvaluationTasks: _grpc.UnaryUnaryMultiCallable[_evaluation_service_pb2.ListEvaluationTasksRequest, _evaluation_service_pb2.ListEvaluationTasksResponse]
     """Lists tasks."""
     UpdateEvaluationTask: _grpc.UnaryUnaryMultiCallable[_evaluation_service_pb2.UpdateEvaluationTaskRequest, _evaluation_service_pb2.EvaluationTask]
@@ -47,6 +49,8 @@ class EvaluationServiceStub:
     """Asks for a task's end. A PENDING task is CANCELLED at once; a running engine is stopped within 5 seconds. Cancelling a
     terminal task is FAILED_PRECONDITION; cancelling twice is no error.
     """
+    BatchCancelEvaluationTasks: _grpc.UnaryUnaryMultiCallable[_evaluation_service_pb2.BatchCancelEvaluationTasksRequest, _evaluation_service_pb2.BatchCancelEvaluationTasksResponse]
+    """Cancels many; those that could not be cancelled are listed with their reasons."""
     RetryEvaluationTask: _grpc.UnaryUnaryMultiCallable[_evaluation_service_pb2.RetryEvaluationTaskRequest, _evaluation_service_pb2.EvaluationTask]
     """Creates a task with the same specification as a FAILED or CANCELLED one."""
     ResubmitEvaluationTask: _grpc.UnaryUnaryMultiCallable[_evaluation_service_pb2.ResubmitEvaluationTaskRequest, _evaluation_service_pb2.EvaluationTask]
@@ -56,7 +60,9 @@ class EvaluationServiceStub:
     BatchDeleteEvaluationTasks: _grpc.UnaryUnaryMultiCallable[_evaluation_service_pb2.BatchDeleteEvaluationTasksRequest, _evaluation_service_pb2.BatchDeleteEvaluationTasksResponse]
     """Deletes many; those that could not be deleted are listed with their reasons."""
     WatchEvaluationTask: _grpc.UnaryStreamMultiCallable[_evaluation_service_pb2.WatchEvaluationTaskRequest, _evaluation_service_pb2.EvaluationTask]
-    """Sends the task now and after every change, and ends with its terminal state. Resume with the last revision seen."""
+    """Sends the task now and after every change, and ends with its terminal state. While it waits, it is also sent when it comes
+    forward in the queue. Resume with the last revision seen.
+    """
     StreamEvaluationTaskLogs: _grpc.UnaryStreamMultiCallable[_evaluation_service_pb2.StreamEvaluationTaskLogsRequest, _task_pb2.LogLines]
     """Sends the task's log so far and, if asked, what follows until the task ends."""
     CreateEvaluationComparison: _grpc.UnaryUnaryMultiCallable[_evaluation_service_pb2.CreateEvaluationComparisonRequest, _evaluation_service_pb2.EvaluationComparison]
@@ -85,6 +91,8 @@ class EvaluationServiceAsyncStub(EvaluationServiceStub):
     """Creates a task, which starts by itself."""
     GetEvaluationTask: _aio.UnaryUnaryMultiCallable[_evaluation_service_pb2.GetEvaluationTaskRequest, _evaluation_service_pb2.EvaluationTask]  # type: ignore[assignment]
     """Returns a task."""
+    BatchGetEvaluationTasks: _aio.UnaryUnaryMultiCallable[_evaluation_service_pb2.BatchGetEvaluationTasksRequest, _evaluation_service_pb2.BatchGetEvaluationTasksResponse]  # type: ignore[assignment]
+    """Returns many tasks at once, in the order of their names; NOT_FOUND if one does not exist."""
     ListEvaluationTasks: _aio.UnaryUnaryMultiCallable[_evaluation_service_pb2.ListEvaluationTasksRequest, _evaluation_service_pb2.ListEvaluationTasksResponse]  # type: ignore[assignment]
     """Lists tasks."""
     UpdateEvaluationTask: _aio.UnaryUnaryMultiCallable[_evaluation_service_pb2.UpdateEvaluationTaskRequest, _evaluation_service_pb2.EvaluationTask]  # type: ignore[assignment]
@@ -93,6 +101,8 @@ class EvaluationServiceAsyncStub(EvaluationServiceStub):
     """Asks for a task's end. A PENDING task is CANCELLED at once; a running engine is stopped within 5 seconds. Cancelling a
     terminal task is FAILED_PRECONDITION; cancelling twice is no error.
     """
+    BatchCancelEvaluationTasks: _aio.UnaryUnaryMultiCallable[_evaluation_service_pb2.BatchCancelEvaluationTasksRequest, _evaluation_service_pb2.BatchCancelEvaluationTasksResponse]  # type: ignore[assignment]
+    """Cancels many; those that could not be cancelled are listed with their reasons."""
     RetryEvaluationTask: _aio.UnaryUnaryMultiCallable[_evaluation_service_pb2.RetryEvaluationTaskRequest, _evaluation_service_pb2.EvaluationTask]  # type: ignore[assignment]
     """Creates a task with the same specification as a FAILED or CANCELLED one."""
     ResubmitEvaluationTask: _aio.UnaryUnaryMultiCallable[_evaluation_service_pb2.ResubmitEvaluationTaskRequest, _evaluation_service_pb2.EvaluationTask]  # type: ignore[assignment]
@@ -102,7 +112,9 @@ class EvaluationServiceAsyncStub(EvaluationServiceStub):
     BatchDeleteEvaluationTasks: _aio.UnaryUnaryMultiCallable[_evaluation_service_pb2.BatchDeleteEvaluationTasksRequest, _evaluation_service_pb2.BatchDeleteEvaluationTasksResponse]  # type: ignore[assignment]
     """Deletes many; those that could not be deleted are listed with their reasons."""
     WatchEvaluationTask: _aio.UnaryStreamMultiCallable[_evaluation_service_pb2.WatchEvaluationTaskRequest, _evaluation_service_pb2.EvaluationTask]  # type: ignore[assignment]
-    """Sends the task now and after every change, and ends with its terminal state. Resume with the last revision seen."""
+    """Sends the task now and after every change, and ends with its terminal state. While it waits, it is also sent when it comes
+    forward in the queue. Resume with the last revision seen.
+    """
     StreamEvaluationTaskLogs: _aio.UnaryStreamMultiCallable[_evaluation_service_pb2.StreamEvaluationTaskLogsRequest, _task_pb2.LogLines]  # type: ignore[assignment]
     """Sends the task's log so far and, if asked, what follows until the task ends."""
     CreateEvaluationComparison: _aio.UnaryUnaryMultiCallable[_evaluation_service_pb2.CreateEvaluationComparisonRequest, _evaluation_service_pb2.EvaluationComparison]  # type: ignore[assignment]
@@ -142,6 +154,14 @@ class EvaluationServiceServicer(metaclass=_abc_1.ABCMeta):
         """Returns a task."""
 
     @_abc_1.abstractmethod
+    def BatchGetEvaluationTasks(
+        self,
+        request: _evaluation_service_pb2.BatchGetEvaluationTasksRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_evaluation_service_pb2.BatchGetEvaluationTasksResponse, _abc.Awaitable[_evaluation_service_pb2.BatchGetEvaluationTasksResponse]]:
+        """Returns many tasks at once, in the order of their names; NOT_FOUND if one does not exist."""
+
+    @_abc_1.abstractmethod
     def ListEvaluationTasks(
         self,
         request: _evaluation_service_pb2.ListEvaluationTasksRequest,
@@ -166,6 +186,14 @@ class EvaluationServiceServicer(metaclass=_abc_1.ABCMeta):
         """Asks for a task's end. A PENDING task is CANCELLED at once; a running engine is stopped within 5 seconds. Cancelling a
         terminal task is FAILED_PRECONDITION; cancelling twice is no error.
         """
+
+    @_abc_1.abstractmethod
+    def BatchCancelEvaluationTasks(
+        self,
+        request: _evaluation_service_pb2.BatchCancelEvaluationTasksRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_evaluation_service_pb2.BatchCancelEvaluationTasksResponse, _abc.Awaitable[_evaluation_service_pb2.BatchCancelEvaluationTasksResponse]]:
+        """Cancels many; those that could not be cancelled are listed with their reasons."""
 
     @_abc_1.abstractmethod
     def RetryEvaluationTask(
@@ -205,7 +233,9 @@ class EvaluationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _evaluation_service_pb2.WatchEvaluationTaskRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_evaluation_service_pb2.EvaluationTask], _abc.AsyncIterator[_evaluation_service_pb2.EvaluationTask]]:
-        """Sends the task now and after every change, and ends with its terminal state. Resume with the last revision seen."""
+        """Sends the task now and after every change, and ends with its terminal state. While it waits, it is also sent when it comes
+        forward in the queue. Resume with the last revision seen.
+        """
 
     @_abc_1.abstractmethod
     def StreamEvaluationTaskLogs(

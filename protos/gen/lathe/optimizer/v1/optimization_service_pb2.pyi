@@ -11,6 +11,7 @@ from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from lathe.type.v1 import batch_pb2 as _batch_pb2
 from lathe.type.v1 import digest_pb2 as _digest_pb2
 from lathe.type.v1 import failure_pb2 as _failure_pb2
 from lathe.type.v1 import measurement_pb2 as _measurement_pb2
@@ -215,32 +216,6 @@ class OptimizationSpec(_message.Message):
 Global___OptimizationSpec: _TypeAlias = OptimizationSpec  # noqa: Y015
 
 @_typing.final
-class SoftwareEnvironment(_message.Message):
-    """A program that took part."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    SOFTWARE_FIELD_NUMBER: _builtins.int
-    VERSION_FIELD_NUMBER: _builtins.int
-    software: _builtins.str
-    """Name of its package."""
-    version: _builtins.str
-    """Its version."""
-    def __init__(
-        self,
-        *,
-        software: _builtins.str = ...,
-        version: _builtins.str = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["software", b"software", "version", b"version"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___SoftwareEnvironment: _TypeAlias = SoftwareEnvironment  # noqa: Y015
-
-@_typing.final
 class HardwareEnvironment(_message.Message):
     """Where the device's figures were measured."""
 
@@ -275,8 +250,8 @@ class TestDataInfo(_message.Message):
     TEST_DATA_SOURCE_FIELD_NUMBER: _builtins.int
     TEST_DATA_SHAPE_FIELD_NUMBER: _builtins.int
     TEST_DATA_TYPE_FIELD_NUMBER: _builtins.int
-    test_data_source: _builtins.str
-    """`user provided` or `lathe provided`."""
+    test_data_source: _measurement_pb2.SampleSource.ValueType
+    """Where it comes from."""
     test_data_shape: _builtins.str
     """Shapes."""
     test_data_type: _builtins.str
@@ -284,7 +259,7 @@ class TestDataInfo(_message.Message):
     def __init__(
         self,
         *,
-        test_data_source: _builtins.str = ...,
+        test_data_source: _measurement_pb2.SampleSource.ValueType = ...,
         test_data_shape: _builtins.str = ...,
         test_data_type: _builtins.str = ...,
     ) -> None: ...
@@ -302,14 +277,14 @@ class OptimizationFigures(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    BASELINE_TIME_FIELD_NUMBER: _builtins.int
-    OPTIMIZED_TIME_FIELD_NUMBER: _builtins.int
+    BASELINE_TIME_MS_FIELD_NUMBER: _builtins.int
+    OPTIMIZED_TIME_MS_FIELD_NUMBER: _builtins.int
     BASELINE_QPS_FIELD_NUMBER: _builtins.int
     OPTIMIZED_QPS_FIELD_NUMBER: _builtins.int
     SPEEDUP_FIELD_NUMBER: _builtins.int
-    baseline_time: _builtins.float
+    baseline_time_ms: _builtins.float
     """Median of the source form, in milliseconds."""
-    optimized_time: _builtins.float
+    optimized_time_ms: _builtins.float
     """Median of the recommended form, in milliseconds."""
     baseline_qps: _builtins.float
     """Calls per second of the source form."""
@@ -320,15 +295,15 @@ class OptimizationFigures(_message.Message):
     def __init__(
         self,
         *,
-        baseline_time: _builtins.float = ...,
-        optimized_time: _builtins.float = ...,
+        baseline_time_ms: _builtins.float = ...,
+        optimized_time_ms: _builtins.float = ...,
         baseline_qps: _builtins.float = ...,
         optimized_qps: _builtins.float = ...,
         speedup: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["baseline_qps", b"baseline_qps", "baseline_time", b"baseline_time", "optimized_qps", b"optimized_qps", "optimized_time", b"optimized_time", "speedup", b"speedup"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["baseline_qps", b"baseline_qps", "baseline_time_ms", b"baseline_time_ms", "optimized_qps", b"optimized_qps", "optimized_time_ms", b"optimized_time_ms", "speedup", b"speedup"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -409,7 +384,7 @@ class Candidate(_message.Message):
     @_builtins.property
     def latency(self) -> _measurement_pb2.LatencyMeasurement:
         """Latency, if it got that far. Forms are timed in different rounds, each beside the source form. The times are scaled to
-        rounds in which the source form takes its median, `baseline_time`, so that candidates can be compared.
+        rounds in which the source form takes its median, `baseline_time_ms`, so that candidates can be compared.
         """
 
     @_builtins.property
@@ -458,7 +433,7 @@ class OptimizationResult(_message.Message):
 
     MODEL_VERSION_FIELD_NUMBER: _builtins.int
     FILES_FIELD_NUMBER: _builtins.int
-    SOFTWARE_ENVIRONMENT_FIELD_NUMBER: _builtins.int
+    SOFTWARE_FIELD_NUMBER: _builtins.int
     HARDWARE_ENVIRONMENT_FIELD_NUMBER: _builtins.int
     TEST_DATA_INFO_FIELD_NUMBER: _builtins.int
     OPTIMIZATION_RESULT_FIELD_NUMBER: _builtins.int
@@ -489,7 +464,7 @@ class OptimizationResult(_message.Message):
         """Files of the recommended form."""
 
     @_builtins.property
-    def software_environment(self) -> _containers.RepeatedCompositeFieldContainer[Global___SoftwareEnvironment]:
+    def software(self) -> _containers.RepeatedCompositeFieldContainer[_measurement_pb2.Software]:
         """Programs that took part."""
 
     @_builtins.property
@@ -529,7 +504,7 @@ class OptimizationResult(_message.Message):
         *,
         model_version: _builtins.str = ...,
         files: _abc.Iterable[_digest_pb2.File] | None = ...,
-        software_environment: _abc.Iterable[Global___SoftwareEnvironment] | None = ...,
+        software: _abc.Iterable[_measurement_pb2.Software] | None = ...,
         hardware_environment: Global___HardwareEnvironment | None = ...,
         test_data_info: Global___TestDataInfo | None = ...,
         optimization_result: Global___OptimizationFigures | None = ...,
@@ -546,7 +521,7 @@ class OptimizationResult(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_source_accuracy", b"_source_accuracy", "hardware_environment", b"hardware_environment", "html_report", b"html_report", "manifest", b"manifest", "optimization_result", b"optimization_result", "profile", b"profile", "source_accuracy", b"source_accuracy", "test_data_info", b"test_data_info"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_source_accuracy", b"_source_accuracy", "candidates", b"candidates", "files", b"files", "hardware_environment", b"hardware_environment", "html_report", b"html_report", "manifest", b"manifest", "metric", b"metric", "model_version", b"model_version", "no_gain", b"no_gain", "no_gain_reason", b"no_gain_reason", "optimization_result", b"optimization_result", "profile", b"profile", "saved_location", b"saved_location", "software_environment", b"software_environment", "source_accuracy", b"source_accuracy", "test_data_info", b"test_data_info", "warnings", b"warnings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_source_accuracy", b"_source_accuracy", "candidates", b"candidates", "files", b"files", "hardware_environment", b"hardware_environment", "html_report", b"html_report", "manifest", b"manifest", "metric", b"metric", "model_version", b"model_version", "no_gain", b"no_gain", "no_gain_reason", b"no_gain_reason", "optimization_result", b"optimization_result", "profile", b"profile", "saved_location", b"saved_location", "software", b"software", "source_accuracy", b"source_accuracy", "test_data_info", b"test_data_info", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__source_accuracy: _TypeAlias = _typing.Literal["source_accuracy"]  # noqa: Y015
     _WhichOneofArgType__source_accuracy: _TypeAlias = _typing.Literal["_source_accuracy", b"_source_accuracy"]  # noqa: Y015
@@ -679,10 +654,13 @@ class CreateOptimizationTaskRequest(_message.Message):
     TASK_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     SKIP_CACHE_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Makes a repeat return the first result: a UUID."""
     skip_cache: _builtins.bool
     """Does the work even if an equal task has done it."""
+    validate_only: _builtins.bool
+    """Checks the request and returns the task that it would create, without `name`, `uid`, times and `etag`; nothing is created."""
     @_builtins.property
     def task(self) -> Global___OptimizationTask:
         """What to create."""
@@ -693,10 +671,11 @@ class CreateOptimizationTaskRequest(_message.Message):
         task: Global___OptimizationTask | None = ...,
         request_id: _builtins.str = ...,
         skip_cache: _builtins.bool = ...,
+        validate_only: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["task", b"task"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["request_id", b"request_id", "skip_cache", b"skip_cache", "task", b"task"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["request_id", b"request_id", "skip_cache", b"skip_cache", "task", b"task", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -725,6 +704,58 @@ class GetOptimizationTaskRequest(_message.Message):
 Global___GetOptimizationTaskRequest: _TypeAlias = GetOptimizationTaskRequest  # noqa: Y015
 
 @_typing.final
+class BatchGetOptimizationTasksRequest(_message.Message):
+    """Request of BatchGetOptimizationTasks."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAMES_FIELD_NUMBER: _builtins.int
+    VIEW_FIELD_NUMBER: _builtins.int
+    view: _view_pb2.View.ValueType
+    """How much of each task to show; VIEW_BASIC by default, without `spec` and `result`."""
+    @_builtins.property
+    def names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """`optimizationTasks/{task}`, at most 1000."""
+
+    def __init__(
+        self,
+        *,
+        names: _abc.Iterable[_builtins.str] | None = ...,
+        view: _view_pb2.View.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["names", b"names", "view", b"view"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BatchGetOptimizationTasksRequest: _TypeAlias = BatchGetOptimizationTasksRequest  # noqa: Y015
+
+@_typing.final
+class BatchGetOptimizationTasksResponse(_message.Message):
+    """Response of BatchGetOptimizationTasks."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TASKS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def tasks(self) -> _containers.RepeatedCompositeFieldContainer[Global___OptimizationTask]:
+        """The tasks, in the order of the names."""
+
+    def __init__(
+        self,
+        *,
+        tasks: _abc.Iterable[Global___OptimizationTask] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["tasks", b"tasks"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BatchGetOptimizationTasksResponse: _TypeAlias = BatchGetOptimizationTasksResponse  # noqa: Y015
+
+@_typing.final
 class ListOptimizationTasksRequest(_message.Message):
     """Request of ListOptimizationTasks."""
 
@@ -750,7 +781,7 @@ class ListOptimizationTasksRequest(_message.Message):
     filter: _builtins.str
     """Which entries, in the language of https://google.aip.dev/160:
     `state = RUNNING AND labels.team = vision AND create_time > 2026-05-31`.
-    Fields: `name`, `display_name`, `owner`, `labels`, `create_time`, `update_time`, `device`, `state`, `uses`:
+    Fields: `name`, `display_name`, `owner`, `labels`, `create_time`, `update_time`, `device`, `state`, `priority`, `uses`:
     the resources that the specification names, as in `uses:models/digits/versions/1`.
     """
     view: _view_pb2.View.ValueType
@@ -855,6 +886,60 @@ class CancelOptimizationTaskRequest(_message.Message):
 Global___CancelOptimizationTaskRequest: _TypeAlias = CancelOptimizationTaskRequest  # noqa: Y015
 
 @_typing.final
+class BatchCancelOptimizationTasksRequest(_message.Message):
+    """Request of BatchCancelOptimizationTasks."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAMES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """`optimizationTasks/{task}`, at most 1000."""
+
+    def __init__(
+        self,
+        *,
+        names: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["names", b"names"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BatchCancelOptimizationTasksRequest: _TypeAlias = BatchCancelOptimizationTasksRequest  # noqa: Y015
+
+@_typing.final
+class BatchCancelOptimizationTasksResponse(_message.Message):
+    """Response of BatchCancelOptimizationTasks."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CANCELLED_FIELD_NUMBER: _builtins.int
+    ERRORS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def cancelled(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Names of those that are CANCELLED, or CANCELLING until their workers have stopped."""
+
+    @_builtins.property
+    def errors(self) -> _containers.RepeatedCompositeFieldContainer[_batch_pb2.BatchError]:
+        """Those that could not be cancelled."""
+
+    def __init__(
+        self,
+        *,
+        cancelled: _abc.Iterable[_builtins.str] | None = ...,
+        errors: _abc.Iterable[_batch_pb2.BatchError] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancelled", b"cancelled", "errors", b"errors"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BatchCancelOptimizationTasksResponse: _TypeAlias = BatchCancelOptimizationTasksResponse  # noqa: Y015
+
+@_typing.final
 class RetryOptimizationTaskRequest(_message.Message):
     """Request of RetryOptimizationTask."""
 
@@ -895,6 +980,7 @@ class ResubmitOptimizationTaskRequest(_message.Message):
     DISPLAY_NAME_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     SKIP_CACHE_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The first task: `optimizationTasks/{task}`."""
     display_name: _builtins.str
@@ -903,6 +989,8 @@ class ResubmitOptimizationTaskRequest(_message.Message):
     """Makes a repeat return the first result: a UUID."""
     skip_cache: _builtins.bool
     """Does the work even if an equal task has done it."""
+    validate_only: _builtins.bool
+    """Checks the request and returns the task that it would create, without `name`, `uid`, times and `etag`; nothing is created."""
     @_builtins.property
     def spec(self) -> Global___OptimizationSpec:
         """The edited specification, whole."""
@@ -915,10 +1003,11 @@ class ResubmitOptimizationTaskRequest(_message.Message):
         display_name: _builtins.str = ...,
         request_id: _builtins.str = ...,
         skip_cache: _builtins.bool = ...,
+        validate_only: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["spec", b"spec"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["display_name", b"display_name", "name", b"name", "request_id", b"request_id", "skip_cache", b"skip_cache", "spec", b"spec"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["display_name", b"display_name", "name", b"name", "request_id", b"request_id", "skip_cache", b"skip_cache", "spec", b"spec", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -932,19 +1021,23 @@ class DeleteOptimizationTaskRequest(_message.Message):
 
     NAME_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
+    ALLOW_MISSING_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`optimizationTasks/{task}`."""
     etag: _builtins.str
     """If set, the deletion is ABORTED unless it is the current one."""
+    allow_missing: _builtins.bool
+    """If nothing has the name, the call succeeds all the same."""
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
         etag: _builtins.str = ...,
+        allow_missing: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "name", b"name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_missing", b"allow_missing", "etag", b"etag", "name", b"name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -957,6 +1050,9 @@ class BatchDeleteOptimizationTasksRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     NAMES_FIELD_NUMBER: _builtins.int
+    ALLOW_MISSING_FIELD_NUMBER: _builtins.int
+    allow_missing: _builtins.bool
+    """Names that nothing has are no errors."""
     @_builtins.property
     def names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """`optimizationTasks/{task}`, at most 1000."""
@@ -965,10 +1061,11 @@ class BatchDeleteOptimizationTasksRequest(_message.Message):
         self,
         *,
         names: _abc.Iterable[_builtins.str] | None = ...,
+        allow_missing: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["names", b"names"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_missing", b"allow_missing", "names", b"names"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -987,14 +1084,14 @@ class BatchDeleteOptimizationTasksResponse(_message.Message):
         """Names of those that are gone."""
 
     @_builtins.property
-    def errors(self) -> _containers.RepeatedCompositeFieldContainer[_task_pb2.BatchError]:
+    def errors(self) -> _containers.RepeatedCompositeFieldContainer[_batch_pb2.BatchError]:
         """Those that could not be deleted."""
 
     def __init__(
         self,
         *,
         deleted: _abc.Iterable[_builtins.str] | None = ...,
-        errors: _abc.Iterable[_task_pb2.BatchError] | None = ...,
+        errors: _abc.Iterable[_batch_pb2.BatchError] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
@@ -1369,19 +1466,23 @@ class DeleteOptimizationTaskGroupRequest(_message.Message):
 
     NAME_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
+    ALLOW_MISSING_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`optimizationTaskGroups/{group}`."""
     etag: _builtins.str
     """If set, the deletion is ABORTED unless it is the current one."""
+    allow_missing: _builtins.bool
+    """If nothing has the name, the call succeeds all the same."""
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
         etag: _builtins.str = ...,
+        allow_missing: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "name", b"name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_missing", b"allow_missing", "etag", b"etag", "name", b"name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -27,6 +27,11 @@ class OptimizationServiceStub(object):
                 request_serializer=lathe_dot_optimizer_dot_v1_dot_optimization__service__pb2.GetOptimizationTaskRequest.SerializeToString,
                 response_deserializer=lathe_dot_optimizer_dot_v1_dot_optimization__service__pb2.OptimizationTask.FromString,
                 )
+        self.BatchGetOptimizationTasks = channel.unary_unary(
+                '/lathe.optimizer.v1.OptimizationService/BatchGetOptimizationTasks',
+                request_serializer=lathe_dot_optimizer_dot_v1_dot_optimization__service__pb2.BatchGetOptimizationTasksRequest.SerializeToString,
+                response_deserializer=lathe_dot_optimizer_dot_v1_dot_optimization__service__pb2.BatchGetOptimizationTasksResponse.FromString,
+                )
         self.ListOptimizationTasks = channel.unary_unary(
                 '/lathe.optimizer.v1.OptimizationService/ListOptimizationTasks',
                 request_serializer=lathe_dot_optimizer_dot_v1_dot_optimization__service__pb2.ListOptimizationTasksRequest.SerializeToString,
@@ -41,6 +46,11 @@ class OptimizationServiceStub(object):
                 '/lathe.optimizer.v1.OptimizationService/CancelOptimizationTask',
                 request_serializer=lathe_dot_optimizer_dot_v1_dot_optimization__service__pb2.CancelOptimizationTaskRequest.SerializeToString,
                 response_deserializer=lathe_dot_optimizer_dot_v1_dot_optimization__service__pb2.OptimizationTask.FromString,
+                )
+        self.BatchCancelOptimizationTasks = channel.unary_unary(
+                '/lathe.optimizer.v1.OptimizationService/BatchCancelOptimizationTasks',
+                request_serializer=lathe_dot_optimizer_dot_v1_dot_optimization__service__pb2.BatchCancelOptimizationTasksRequest.SerializeToString,
+                response_deserializer=lathe_dot_optimizer_dot_v1_dot_optimization__service__pb2.BatchCancelOptimizationTasksResponse.FromString,
                 )
         self.RetryOptimizationTask = channel.unary_unary(
                 '/lathe.optimizer.v1.OptimizationService/RetryOptimizationTask',
@@ -117,6 +127,13 @@ class OptimizationServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def BatchGetOptimizationTasks(self, request, context):
+        """Returns many tasks at once, in the order of their names; NOT_FOUND if one does not exist.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListOptimizationTasks(self, request, context):
         """Lists tasks.
         """
@@ -134,6 +151,13 @@ class OptimizationServiceServicer(object):
     def CancelOptimizationTask(self, request, context):
         """Asks for a task's end. A PENDING task is CANCELLED at once; a running engine is stopped within 5 seconds. Cancelling a
         terminal task is FAILED_PRECONDITION; cancelling twice is no error.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def BatchCancelOptimizationTasks(self, request, context):
+        """Cancels many; those that could not be cancelled are listed with their reasons.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -168,7 +192,8 @@ class OptimizationServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def WatchOptimizationTask(self, request, context):
-        """Sends the task now and after every change, and ends with its terminal state. Resume with the last revision seen.
+        """Sends the task now and after every change, and ends with its terminal state. While it waits, it is also sent when it comes
+        forward in the queue. Resume with the last revision seen.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -232,6 +257,11 @@ def add_OptimizationServiceServicer_to_server(servicer, server):
                     request_deserializer=lathe_dot_optimizer_dot_v1_dot_optimization__service__pb2.GetOptimizationTaskRequest.FromString,
                     response_serializer=lathe_dot_optimizer_dot_v1_dot_optimization__service__pb2.OptimizationTask.SerializeToString,
             ),
+            'BatchGetOptimizationTasks': grpc.unary_unary_rpc_method_handler(
+                    servicer.BatchGetOptimizationTasks,
+                    request_deserializer=lathe_dot_optimizer_dot_v1_dot_optimization__service__pb2.BatchGetOptimizationTasksRequest.FromString,
+                    response_serializer=lathe_dot_optimizer_dot_v1_dot_optimization__service__pb2.BatchGetOptimizationTasksResponse.SerializeToString,
+            ),
             'ListOptimizationTasks': grpc.unary_unary_rpc_method_handler(
                     servicer.ListOptimizationTasks,
                     request_deserializer=lathe_dot_optimizer_dot_v1_dot_optimization__service__pb2.ListOptimizationTasksRequest.FromString,
@@ -246,6 +276,11 @@ def add_OptimizationServiceServicer_to_server(servicer, server):
                     servicer.CancelOptimizationTask,
                     request_deserializer=lathe_dot_optimizer_dot_v1_dot_optimization__service__pb2.CancelOptimizationTaskRequest.FromString,
                     response_serializer=lathe_dot_optimizer_dot_v1_dot_optimization__service__pb2.OptimizationTask.SerializeToString,
+            ),
+            'BatchCancelOptimizationTasks': grpc.unary_unary_rpc_method_handler(
+                    servicer.BatchCancelOptimizationTasks,
+                    request_deserializer=lathe_dot_optimizer_dot_v1_dot_optimization__service__pb2.BatchCancelOptimizationTasksRequest.FromString,
+                    response_serializer=lathe_dot_optimizer_dot_v1_dot_optimization__service__pb2.BatchCancelOptimizationTasksResponse.SerializeToString,
             ),
             'RetryOptimizationTask': grpc.unary_unary_rpc_method_handler(
                     servicer.RetryOptimizationTask,
@@ -348,6 +383,23 @@ class OptimizationService(object):
             insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
 
     @staticmethod
+    def BatchGetOptimizationTasks(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/lathe.optimizer.v1.OptimizationService/BatchGetOptimizationTasks',
+            lathe_dot_optimizer_dot_v1_dot_optimization__service__pb2.BatchGetOptimizationTasksRequest.SerializeToString,
+            lathe_dot_optimizer_dot_v1_dot_optimization__service__pb2.BatchGetOptimizationTasksResponse.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
     def ListOptimizationTasks(request,
             target,
             options=(),
@@ -395,6 +447,23 @@ class OptimizationService(object):
         return grpc.experimental.unary_unary(request, target, '/lathe.optimizer.v1.OptimizationService/CancelOptimizationTask',
             lathe_dot_optimizer_dot_v1_dot_optimization__service__pb2.CancelOptimizationTaskRequest.SerializeToString,
             lathe_dot_optimizer_dot_v1_dot_optimization__service__pb2.OptimizationTask.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def BatchCancelOptimizationTasks(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/lathe.optimizer.v1.OptimizationService/BatchCancelOptimizationTasks',
+            lathe_dot_optimizer_dot_v1_dot_optimization__service__pb2.BatchCancelOptimizationTasksRequest.SerializeToString,
+            lathe_dot_optimizer_dot_v1_dot_optimization__service__pb2.BatchCancelOptimizationTasksResponse.FromString,
             options, channel_credentials,
             insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
 

@@ -39,6 +39,8 @@ class OptimizationServiceStub:
     """Creates a task, which starts by itself."""
     GetOptimizationTask: _grpc.UnaryUnaryMultiCallable[_optimization_service_pb2.GetOptimizationTaskRequest, _optimization_service_pb2.OptimizationTask]
     """Returns a task."""
+    BatchGetOptimizationTasks: _grpc.UnaryUnaryMultiCallable[_optimization_service_pb2.BatchGetOptimizationTasksRequest, _optimization_service_pb2.BatchGetOptimizationTasksResponse]
+    """Returns many tasks at once, in the order of their names; NOT_FOUND if one does not exist."""
     ListOptimizationTasks: _grpc.UnaryUnaryMultiCallable[_optimization_service_pb2.ListOptimizationTasksRequest, _optimization_service_pb2.ListOptimizationTasksResponse]
     """Lists tasks."""
     UpdateOptimizationTask: _grpc.UnaryUnaryMultiCallable[_optimization_service_pb2.UpdateOptimizationTaskRequest, _optimization_service_pb2.OptimizationTask]
@@ -47,6 +49,8 @@ class OptimizationServiceStub:
     """Asks for a task's end. A PENDING task is CANCELLED at once; a running engine is stopped within 5 seconds. Cancelling a
     terminal task is FAILED_PRECONDITION; cancelling twice is no error.
     """
+    BatchCancelOptimizationTasks: _grpc.UnaryUnaryMultiCallable[_optimization_service_pb2.BatchCancelOptimizationTasksRequest, _optimization_service_pb2.BatchCancelOptimizationTasksResponse]
+    """Cancels many; those that could not be cancelled are listed with their reasons."""
     RetryOptimizationTask: _grpc.UnaryUnaryMultiCallable[_optimization_service_pb2.RetryOptimizationTaskRequest, _optimization_service_pb2.OptimizationTask]
     """Creates a task with the same specification as a FAILED or CANCELLED one."""
     ResubmitOptimizationTask: _grpc.UnaryUnaryMultiCallable[_optimization_service_pb2.ResubmitOptimizationTaskRequest, _optimization_service_pb2.OptimizationTask]
@@ -56,7 +60,9 @@ class OptimizationServiceStub:
     BatchDeleteOptimizationTasks: _grpc.UnaryUnaryMultiCallable[_optimization_service_pb2.BatchDeleteOptimizationTasksRequest, _optimization_service_pb2.BatchDeleteOptimizationTasksResponse]
     """Deletes many; those that could not be deleted are listed with their reasons."""
     WatchOptimizationTask: _grpc.UnaryStreamMultiCallable[_optimization_service_pb2.WatchOptimizationTaskRequest, _optimization_service_pb2.OptimizationTask]
-    """Sends the task now and after every change, and ends with its terminal state. Resume with the last revision seen."""
+    """Sends the task now and after every change, and ends with its terminal state. While it waits, it is also sent when it comes
+    forward in the queue. Resume with the last revision seen.
+    """
     StreamOptimizationTaskLogs: _grpc.UnaryStreamMultiCallable[_optimization_service_pb2.StreamOptimizationTaskLogsRequest, _task_pb2.LogLines]
     """Sends the task's log so far and, if asked, what follows until the task ends."""
     SaveModel: _grpc.UnaryUnaryMultiCallable[_optimization_service_pb2.SaveModelRequest, _optimization_service_pb2.OptimizationTask]
@@ -84,6 +90,8 @@ class OptimizationServiceAsyncStub(OptimizationServiceStub):
     """Creates a task, which starts by itself."""
     GetOptimizationTask: _aio.UnaryUnaryMultiCallable[_optimization_service_pb2.GetOptimizationTaskRequest, _optimization_service_pb2.OptimizationTask]  # type: ignore[assignment]
     """Returns a task."""
+    BatchGetOptimizationTasks: _aio.UnaryUnaryMultiCallable[_optimization_service_pb2.BatchGetOptimizationTasksRequest, _optimization_service_pb2.BatchGetOptimizationTasksResponse]  # type: ignore[assignment]
+    """Returns many tasks at once, in the order of their names; NOT_FOUND if one does not exist."""
     ListOptimizationTasks: _aio.UnaryUnaryMultiCallable[_optimization_service_pb2.ListOptimizationTasksRequest, _optimization_service_pb2.ListOptimizationTasksResponse]  # type: ignore[assignment]
     """Lists tasks."""
     UpdateOptimizationTask: _aio.UnaryUnaryMultiCallable[_optimization_service_pb2.UpdateOptimizationTaskRequest, _optimization_service_pb2.OptimizationTask]  # type: ignore[assignment]
@@ -92,6 +100,8 @@ class OptimizationServiceAsyncStub(OptimizationServiceStub):
     """Asks for a task's end. A PENDING task is CANCELLED at once; a running engine is stopped within 5 seconds. Cancelling a
     terminal task is FAILED_PRECONDITION; cancelling twice is no error.
     """
+    BatchCancelOptimizationTasks: _aio.UnaryUnaryMultiCallable[_optimization_service_pb2.BatchCancelOptimizationTasksRequest, _optimization_service_pb2.BatchCancelOptimizationTasksResponse]  # type: ignore[assignment]
+    """Cancels many; those that could not be cancelled are listed with their reasons."""
     RetryOptimizationTask: _aio.UnaryUnaryMultiCallable[_optimization_service_pb2.RetryOptimizationTaskRequest, _optimization_service_pb2.OptimizationTask]  # type: ignore[assignment]
     """Creates a task with the same specification as a FAILED or CANCELLED one."""
     ResubmitOptimizationTask: _aio.UnaryUnaryMultiCallable[_optimization_service_pb2.ResubmitOptimizationTaskRequest, _optimization_service_pb2.OptimizationTask]  # type: ignore[assignment]
@@ -101,7 +111,9 @@ class OptimizationServiceAsyncStub(OptimizationServiceStub):
     BatchDeleteOptimizationTasks: _aio.UnaryUnaryMultiCallable[_optimization_service_pb2.BatchDeleteOptimizationTasksRequest, _optimization_service_pb2.BatchDeleteOptimizationTasksResponse]  # type: ignore[assignment]
     """Deletes many; those that could not be deleted are listed with their reasons."""
     WatchOptimizationTask: _aio.UnaryStreamMultiCallable[_optimization_service_pb2.WatchOptimizationTaskRequest, _optimization_service_pb2.OptimizationTask]  # type: ignore[assignment]
-    """Sends the task now and after every change, and ends with its terminal state. Resume with the last revision seen."""
+    """Sends the task now and after every change, and ends with its terminal state. While it waits, it is also sent when it comes
+    forward in the queue. Resume with the last revision seen.
+    """
     StreamOptimizationTaskLogs: _aio.UnaryStreamMultiCallable[_optimization_service_pb2.StreamOptimizationTaskLogsRequest, _task_pb2.LogLines]  # type: ignore[assignment]
     """Sends the task's log so far and, if asked, what follows until the task ends."""
     SaveModel: _aio.UnaryUnaryMultiCallable[_optimization_service_pb2.SaveModelRequest, _optimization_service_pb2.OptimizationTask]  # type: ignore[assignment]
@@ -140,6 +152,14 @@ class OptimizationServiceServicer(metaclass=_abc_1.ABCMeta):
         """Returns a task."""
 
     @_abc_1.abstractmethod
+    def BatchGetOptimizationTasks(
+        self,
+        request: _optimization_service_pb2.BatchGetOptimizationTasksRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_optimization_service_pb2.BatchGetOptimizationTasksResponse, _abc.Awaitable[_optimization_service_pb2.BatchGetOptimizationTasksResponse]]:
+        """Returns many tasks at once, in the order of their names; NOT_FOUND if one does not exist."""
+
+    @_abc_1.abstractmethod
     def ListOptimizationTasks(
         self,
         request: _optimization_service_pb2.ListOptimizationTasksRequest,
@@ -164,6 +184,14 @@ class OptimizationServiceServicer(metaclass=_abc_1.ABCMeta):
         """Asks for a task's end. A PENDING task is CANCELLED at once; a running engine is stopped within 5 seconds. Cancelling a
         terminal task is FAILED_PRECONDITION; cancelling twice is no error.
         """
+
+    @_abc_1.abstractmethod
+    def BatchCancelOptimizationTasks(
+        self,
+        request: _optimization_service_pb2.BatchCancelOptimizationTasksRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_optimization_service_pb2.BatchCancelOptimizationTasksResponse, _abc.Awaitable[_optimization_service_pb2.BatchCancelOptimizationTasksResponse]]:
+        """Cancels many; those that could not be cancelled are listed with their reasons."""
 
     @_abc_1.abstractmethod
     def RetryOptimizationTask(
@@ -203,7 +231,9 @@ class OptimizationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _optimization_service_pb2.WatchOptimizationTaskRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_optimization_service_pb2.OptimizationTask], _abc.AsyncIterator[_optimization_service_pb2.OptimizationTask]]:
-        """Sends the task now and after every change, and ends with its terminal state. Resume with the last revision seen."""
+        """Sends the task now and after every change, and ends with its terminal state. While it waits, it is also sent when it comes
+        forward in the queue. Resume with the last revision seen.
+        """
 
     @_abc_1.abstractmethod
     def StreamOptimizationTaskLogs(

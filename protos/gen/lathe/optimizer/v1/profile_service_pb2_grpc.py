@@ -27,6 +27,11 @@ class ProfileServiceStub(object):
                 request_serializer=lathe_dot_optimizer_dot_v1_dot_profile__service__pb2.GetProfileTaskRequest.SerializeToString,
                 response_deserializer=lathe_dot_optimizer_dot_v1_dot_profile__service__pb2.ProfileTask.FromString,
                 )
+        self.BatchGetProfileTasks = channel.unary_unary(
+                '/lathe.optimizer.v1.ProfileService/BatchGetProfileTasks',
+                request_serializer=lathe_dot_optimizer_dot_v1_dot_profile__service__pb2.BatchGetProfileTasksRequest.SerializeToString,
+                response_deserializer=lathe_dot_optimizer_dot_v1_dot_profile__service__pb2.BatchGetProfileTasksResponse.FromString,
+                )
         self.ListProfileTasks = channel.unary_unary(
                 '/lathe.optimizer.v1.ProfileService/ListProfileTasks',
                 request_serializer=lathe_dot_optimizer_dot_v1_dot_profile__service__pb2.ListProfileTasksRequest.SerializeToString,
@@ -41,6 +46,11 @@ class ProfileServiceStub(object):
                 '/lathe.optimizer.v1.ProfileService/CancelProfileTask',
                 request_serializer=lathe_dot_optimizer_dot_v1_dot_profile__service__pb2.CancelProfileTaskRequest.SerializeToString,
                 response_deserializer=lathe_dot_optimizer_dot_v1_dot_profile__service__pb2.ProfileTask.FromString,
+                )
+        self.BatchCancelProfileTasks = channel.unary_unary(
+                '/lathe.optimizer.v1.ProfileService/BatchCancelProfileTasks',
+                request_serializer=lathe_dot_optimizer_dot_v1_dot_profile__service__pb2.BatchCancelProfileTasksRequest.SerializeToString,
+                response_deserializer=lathe_dot_optimizer_dot_v1_dot_profile__service__pb2.BatchCancelProfileTasksResponse.FromString,
                 )
         self.RetryProfileTask = channel.unary_unary(
                 '/lathe.optimizer.v1.ProfileService/RetryProfileTask',
@@ -92,6 +102,13 @@ class ProfileServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def BatchGetProfileTasks(self, request, context):
+        """Returns many tasks at once, in the order of their names; NOT_FOUND if one does not exist.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListProfileTasks(self, request, context):
         """Lists tasks.
         """
@@ -109,6 +126,13 @@ class ProfileServiceServicer(object):
     def CancelProfileTask(self, request, context):
         """Asks for a task's end. A PENDING task is CANCELLED at once; a running engine is stopped within 5 seconds. Cancelling a
         terminal task is FAILED_PRECONDITION; cancelling twice is no error.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def BatchCancelProfileTasks(self, request, context):
+        """Cancels many; those that could not be cancelled are listed with their reasons.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -143,7 +167,8 @@ class ProfileServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def WatchProfileTask(self, request, context):
-        """Sends the task now and after every change, and ends with its terminal state. Resume with the last revision seen.
+        """Sends the task now and after every change, and ends with its terminal state. While it waits, it is also sent when it comes
+        forward in the queue. Resume with the last revision seen.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -169,6 +194,11 @@ def add_ProfileServiceServicer_to_server(servicer, server):
                     request_deserializer=lathe_dot_optimizer_dot_v1_dot_profile__service__pb2.GetProfileTaskRequest.FromString,
                     response_serializer=lathe_dot_optimizer_dot_v1_dot_profile__service__pb2.ProfileTask.SerializeToString,
             ),
+            'BatchGetProfileTasks': grpc.unary_unary_rpc_method_handler(
+                    servicer.BatchGetProfileTasks,
+                    request_deserializer=lathe_dot_optimizer_dot_v1_dot_profile__service__pb2.BatchGetProfileTasksRequest.FromString,
+                    response_serializer=lathe_dot_optimizer_dot_v1_dot_profile__service__pb2.BatchGetProfileTasksResponse.SerializeToString,
+            ),
             'ListProfileTasks': grpc.unary_unary_rpc_method_handler(
                     servicer.ListProfileTasks,
                     request_deserializer=lathe_dot_optimizer_dot_v1_dot_profile__service__pb2.ListProfileTasksRequest.FromString,
@@ -183,6 +213,11 @@ def add_ProfileServiceServicer_to_server(servicer, server):
                     servicer.CancelProfileTask,
                     request_deserializer=lathe_dot_optimizer_dot_v1_dot_profile__service__pb2.CancelProfileTaskRequest.FromString,
                     response_serializer=lathe_dot_optimizer_dot_v1_dot_profile__service__pb2.ProfileTask.SerializeToString,
+            ),
+            'BatchCancelProfileTasks': grpc.unary_unary_rpc_method_handler(
+                    servicer.BatchCancelProfileTasks,
+                    request_deserializer=lathe_dot_optimizer_dot_v1_dot_profile__service__pb2.BatchCancelProfileTasksRequest.FromString,
+                    response_serializer=lathe_dot_optimizer_dot_v1_dot_profile__service__pb2.BatchCancelProfileTasksResponse.SerializeToString,
             ),
             'RetryProfileTask': grpc.unary_unary_rpc_method_handler(
                     servicer.RetryProfileTask,
@@ -260,6 +295,23 @@ class ProfileService(object):
             insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
 
     @staticmethod
+    def BatchGetProfileTasks(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/lathe.optimizer.v1.ProfileService/BatchGetProfileTasks',
+            lathe_dot_optimizer_dot_v1_dot_profile__service__pb2.BatchGetProfileTasksRequest.SerializeToString,
+            lathe_dot_optimizer_dot_v1_dot_profile__service__pb2.BatchGetProfileTasksResponse.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
     def ListProfileTasks(request,
             target,
             options=(),
@@ -307,6 +359,23 @@ class ProfileService(object):
         return grpc.experimental.unary_unary(request, target, '/lathe.optimizer.v1.ProfileService/CancelProfileTask',
             lathe_dot_optimizer_dot_v1_dot_profile__service__pb2.CancelProfileTaskRequest.SerializeToString,
             lathe_dot_optimizer_dot_v1_dot_profile__service__pb2.ProfileTask.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def BatchCancelProfileTasks(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/lathe.optimizer.v1.ProfileService/BatchCancelProfileTasks',
+            lathe_dot_optimizer_dot_v1_dot_profile__service__pb2.BatchCancelProfileTasksRequest.SerializeToString,
+            lathe_dot_optimizer_dot_v1_dot_profile__service__pb2.BatchCancelProfileTasksResponse.FromString,
             options, channel_credentials,
             insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
 

@@ -39,6 +39,8 @@ class ProfileServiceStub:
     """Creates a task, which starts by itself. What can be checked without running anything is checked here."""
     GetProfileTask: _grpc.UnaryUnaryMultiCallable[_profile_service_pb2.GetProfileTaskRequest, _profile_service_pb2.ProfileTask]
     """Returns a task."""
+    BatchGetProfileTasks: _grpc.UnaryUnaryMultiCallable[_profile_service_pb2.BatchGetProfileTasksRequest, _profile_service_pb2.BatchGetProfileTasksResponse]
+    """Returns many tasks at once, in the order of their names; NOT_FOUND if one does not exist."""
     ListProfileTasks: _grpc.UnaryUnaryMultiCallable[_profile_service_pb2.ListProfileTasksRequest, _profile_service_pb2.ListProfileTasksResponse]
     """Lists tasks."""
     UpdateProfileTask: _grpc.UnaryUnaryMultiCallable[_profile_service_pb2.UpdateProfileTaskRequest, _profile_service_pb2.ProfileTask]
@@ -47,6 +49,8 @@ class ProfileServiceStub:
     """Asks for a task's end. A PENDING task is CANCELLED at once; a running engine is stopped within 5 seconds. Cancelling a
     terminal task is FAILED_PRECONDITION; cancelling twice is no error.
     """
+    BatchCancelProfileTasks: _grpc.UnaryUnaryMultiCallable[_profile_service_pb2.BatchCancelProfileTasksRequest, _profile_service_pb2.BatchCancelProfileTasksResponse]
+    """Cancels many; those that could not be cancelled are listed with their reasons."""
     RetryProfileTask: _grpc.UnaryUnaryMultiCallable[_profile_service_pb2.RetryProfileTaskRequest, _profile_service_pb2.ProfileTask]
     """Creates a task with the same specification as a FAILED or CANCELLED one."""
     ResubmitProfileTask: _grpc.UnaryUnaryMultiCallable[_profile_service_pb2.ResubmitProfileTaskRequest, _profile_service_pb2.ProfileTask]
@@ -56,7 +60,9 @@ class ProfileServiceStub:
     BatchDeleteProfileTasks: _grpc.UnaryUnaryMultiCallable[_profile_service_pb2.BatchDeleteProfileTasksRequest, _profile_service_pb2.BatchDeleteProfileTasksResponse]
     """Deletes many; those that could not be deleted are listed with their reasons."""
     WatchProfileTask: _grpc.UnaryStreamMultiCallable[_profile_service_pb2.WatchProfileTaskRequest, _profile_service_pb2.ProfileTask]
-    """Sends the task now and after every change, and ends with its terminal state. Resume with the last revision seen."""
+    """Sends the task now and after every change, and ends with its terminal state. While it waits, it is also sent when it comes
+    forward in the queue. Resume with the last revision seen.
+    """
     StreamProfileTaskLogs: _grpc.UnaryStreamMultiCallable[_profile_service_pb2.StreamProfileTaskLogsRequest, _task_pb2.LogLines]
     """Sends the task's log so far and, if asked, what follows until the task ends."""
 
@@ -69,6 +75,8 @@ class ProfileServiceAsyncStub(ProfileServiceStub):
     """Creates a task, which starts by itself. What can be checked without running anything is checked here."""
     GetProfileTask: _aio.UnaryUnaryMultiCallable[_profile_service_pb2.GetProfileTaskRequest, _profile_service_pb2.ProfileTask]  # type: ignore[assignment]
     """Returns a task."""
+    BatchGetProfileTasks: _aio.UnaryUnaryMultiCallable[_profile_service_pb2.BatchGetProfileTasksRequest, _profile_service_pb2.BatchGetProfileTasksResponse]  # type: ignore[assignment]
+    """Returns many tasks at once, in the order of their names; NOT_FOUND if one does not exist."""
     ListProfileTasks: _aio.UnaryUnaryMultiCallable[_profile_service_pb2.ListProfileTasksRequest, _profile_service_pb2.ListProfileTasksResponse]  # type: ignore[assignment]
     """Lists tasks."""
     UpdateProfileTask: _aio.UnaryUnaryMultiCallable[_profile_service_pb2.UpdateProfileTaskRequest, _profile_service_pb2.ProfileTask]  # type: ignore[assignment]
@@ -77,6 +85,8 @@ class ProfileServiceAsyncStub(ProfileServiceStub):
     """Asks for a task's end. A PENDING task is CANCELLED at once; a running engine is stopped within 5 seconds. Cancelling a
     terminal task is FAILED_PRECONDITION; cancelling twice is no error.
     """
+    BatchCancelProfileTasks: _aio.UnaryUnaryMultiCallable[_profile_service_pb2.BatchCancelProfileTasksRequest, _profile_service_pb2.BatchCancelProfileTasksResponse]  # type: ignore[assignment]
+    """Cancels many; those that could not be cancelled are listed with their reasons."""
     RetryProfileTask: _aio.UnaryUnaryMultiCallable[_profile_service_pb2.RetryProfileTaskRequest, _profile_service_pb2.ProfileTask]  # type: ignore[assignment]
     """Creates a task with the same specification as a FAILED or CANCELLED one."""
     ResubmitProfileTask: _aio.UnaryUnaryMultiCallable[_profile_service_pb2.ResubmitProfileTaskRequest, _profile_service_pb2.ProfileTask]  # type: ignore[assignment]
@@ -86,7 +96,9 @@ class ProfileServiceAsyncStub(ProfileServiceStub):
     BatchDeleteProfileTasks: _aio.UnaryUnaryMultiCallable[_profile_service_pb2.BatchDeleteProfileTasksRequest, _profile_service_pb2.BatchDeleteProfileTasksResponse]  # type: ignore[assignment]
     """Deletes many; those that could not be deleted are listed with their reasons."""
     WatchProfileTask: _aio.UnaryStreamMultiCallable[_profile_service_pb2.WatchProfileTaskRequest, _profile_service_pb2.ProfileTask]  # type: ignore[assignment]
-    """Sends the task now and after every change, and ends with its terminal state. Resume with the last revision seen."""
+    """Sends the task now and after every change, and ends with its terminal state. While it waits, it is also sent when it comes
+    forward in the queue. Resume with the last revision seen.
+    """
     StreamProfileTaskLogs: _aio.UnaryStreamMultiCallable[_profile_service_pb2.StreamProfileTaskLogsRequest, _task_pb2.LogLines]  # type: ignore[assignment]
     """Sends the task's log so far and, if asked, what follows until the task ends."""
 
@@ -108,6 +120,14 @@ class ProfileServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_profile_service_pb2.ProfileTask, _abc.Awaitable[_profile_service_pb2.ProfileTask]]:
         """Returns a task."""
+
+    @_abc_1.abstractmethod
+    def BatchGetProfileTasks(
+        self,
+        request: _profile_service_pb2.BatchGetProfileTasksRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_profile_service_pb2.BatchGetProfileTasksResponse, _abc.Awaitable[_profile_service_pb2.BatchGetProfileTasksResponse]]:
+        """Returns many tasks at once, in the order of their names; NOT_FOUND if one does not exist."""
 
     @_abc_1.abstractmethod
     def ListProfileTasks(
@@ -134,6 +154,14 @@ class ProfileServiceServicer(metaclass=_abc_1.ABCMeta):
         """Asks for a task's end. A PENDING task is CANCELLED at once; a running engine is stopped within 5 seconds. Cancelling a
         terminal task is FAILED_PRECONDITION; cancelling twice is no error.
         """
+
+    @_abc_1.abstractmethod
+    def BatchCancelProfileTasks(
+        self,
+        request: _profile_service_pb2.BatchCancelProfileTasksRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_profile_service_pb2.BatchCancelProfileTasksResponse, _abc.Awaitable[_profile_service_pb2.BatchCancelProfileTasksResponse]]:
+        """Cancels many; those that could not be cancelled are listed with their reasons."""
 
     @_abc_1.abstractmethod
     def RetryProfileTask(
@@ -173,7 +201,9 @@ class ProfileServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _profile_service_pb2.WatchProfileTaskRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_profile_service_pb2.ProfileTask], _abc.AsyncIterator[_profile_service_pb2.ProfileTask]]:
-        """Sends the task now and after every change, and ends with its terminal state. Resume with the last revision seen."""
+        """Sends the task now and after every change, and ends with its terminal state. While it waits, it is also sent when it comes
+        forward in the queue. Resume with the last revision seen.
+        """
 
     @_abc_1.abstractmethod
     def StreamProfileTaskLogs(

@@ -27,6 +27,11 @@ class QuantizationServiceStub(object):
                 request_serializer=lathe_dot_quantizer_dot_v1_dot_quantization__service__pb2.GetQuantizationTaskRequest.SerializeToString,
                 response_deserializer=lathe_dot_quantizer_dot_v1_dot_quantization__service__pb2.QuantizationTask.FromString,
                 )
+        self.BatchGetQuantizationTasks = channel.unary_unary(
+                '/lathe.quantizer.v1.QuantizationService/BatchGetQuantizationTasks',
+                request_serializer=lathe_dot_quantizer_dot_v1_dot_quantization__service__pb2.BatchGetQuantizationTasksRequest.SerializeToString,
+                response_deserializer=lathe_dot_quantizer_dot_v1_dot_quantization__service__pb2.BatchGetQuantizationTasksResponse.FromString,
+                )
         self.ListQuantizationTasks = channel.unary_unary(
                 '/lathe.quantizer.v1.QuantizationService/ListQuantizationTasks',
                 request_serializer=lathe_dot_quantizer_dot_v1_dot_quantization__service__pb2.ListQuantizationTasksRequest.SerializeToString,
@@ -41,6 +46,11 @@ class QuantizationServiceStub(object):
                 '/lathe.quantizer.v1.QuantizationService/CancelQuantizationTask',
                 request_serializer=lathe_dot_quantizer_dot_v1_dot_quantization__service__pb2.CancelQuantizationTaskRequest.SerializeToString,
                 response_deserializer=lathe_dot_quantizer_dot_v1_dot_quantization__service__pb2.QuantizationTask.FromString,
+                )
+        self.BatchCancelQuantizationTasks = channel.unary_unary(
+                '/lathe.quantizer.v1.QuantizationService/BatchCancelQuantizationTasks',
+                request_serializer=lathe_dot_quantizer_dot_v1_dot_quantization__service__pb2.BatchCancelQuantizationTasksRequest.SerializeToString,
+                response_deserializer=lathe_dot_quantizer_dot_v1_dot_quantization__service__pb2.BatchCancelQuantizationTasksResponse.FromString,
                 )
         self.RetryQuantizationTask = channel.unary_unary(
                 '/lathe.quantizer.v1.QuantizationService/RetryQuantizationTask',
@@ -92,6 +102,13 @@ class QuantizationServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def BatchGetQuantizationTasks(self, request, context):
+        """Returns many tasks at once, in the order of their names; NOT_FOUND if one does not exist.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListQuantizationTasks(self, request, context):
         """Lists tasks.
         """
@@ -109,6 +126,13 @@ class QuantizationServiceServicer(object):
     def CancelQuantizationTask(self, request, context):
         """Asks for a task's end. A PENDING task is CANCELLED at once; a running engine is stopped within 5 seconds. Cancelling a
         terminal task is FAILED_PRECONDITION; cancelling twice is no error.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def BatchCancelQuantizationTasks(self, request, context):
+        """Cancels many; those that could not be cancelled are listed with their reasons.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -143,7 +167,8 @@ class QuantizationServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def WatchQuantizationTask(self, request, context):
-        """Sends the task now and after every change, and ends with its terminal state. Resume with the last revision seen.
+        """Sends the task now and after every change, and ends with its terminal state. While it waits, it is also sent when it comes
+        forward in the queue. Resume with the last revision seen.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -169,6 +194,11 @@ def add_QuantizationServiceServicer_to_server(servicer, server):
                     request_deserializer=lathe_dot_quantizer_dot_v1_dot_quantization__service__pb2.GetQuantizationTaskRequest.FromString,
                     response_serializer=lathe_dot_quantizer_dot_v1_dot_quantization__service__pb2.QuantizationTask.SerializeToString,
             ),
+            'BatchGetQuantizationTasks': grpc.unary_unary_rpc_method_handler(
+                    servicer.BatchGetQuantizationTasks,
+                    request_deserializer=lathe_dot_quantizer_dot_v1_dot_quantization__service__pb2.BatchGetQuantizationTasksRequest.FromString,
+                    response_serializer=lathe_dot_quantizer_dot_v1_dot_quantization__service__pb2.BatchGetQuantizationTasksResponse.SerializeToString,
+            ),
             'ListQuantizationTasks': grpc.unary_unary_rpc_method_handler(
                     servicer.ListQuantizationTasks,
                     request_deserializer=lathe_dot_quantizer_dot_v1_dot_quantization__service__pb2.ListQuantizationTasksRequest.FromString,
@@ -183,6 +213,11 @@ def add_QuantizationServiceServicer_to_server(servicer, server):
                     servicer.CancelQuantizationTask,
                     request_deserializer=lathe_dot_quantizer_dot_v1_dot_quantization__service__pb2.CancelQuantizationTaskRequest.FromString,
                     response_serializer=lathe_dot_quantizer_dot_v1_dot_quantization__service__pb2.QuantizationTask.SerializeToString,
+            ),
+            'BatchCancelQuantizationTasks': grpc.unary_unary_rpc_method_handler(
+                    servicer.BatchCancelQuantizationTasks,
+                    request_deserializer=lathe_dot_quantizer_dot_v1_dot_quantization__service__pb2.BatchCancelQuantizationTasksRequest.FromString,
+                    response_serializer=lathe_dot_quantizer_dot_v1_dot_quantization__service__pb2.BatchCancelQuantizationTasksResponse.SerializeToString,
             ),
             'RetryQuantizationTask': grpc.unary_unary_rpc_method_handler(
                     servicer.RetryQuantizationTask,
@@ -260,6 +295,23 @@ class QuantizationService(object):
             insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
 
     @staticmethod
+    def BatchGetQuantizationTasks(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/lathe.quantizer.v1.QuantizationService/BatchGetQuantizationTasks',
+            lathe_dot_quantizer_dot_v1_dot_quantization__service__pb2.BatchGetQuantizationTasksRequest.SerializeToString,
+            lathe_dot_quantizer_dot_v1_dot_quantization__service__pb2.BatchGetQuantizationTasksResponse.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
     def ListQuantizationTasks(request,
             target,
             options=(),
@@ -307,6 +359,23 @@ class QuantizationService(object):
         return grpc.experimental.unary_unary(request, target, '/lathe.quantizer.v1.QuantizationService/CancelQuantizationTask',
             lathe_dot_quantizer_dot_v1_dot_quantization__service__pb2.CancelQuantizationTaskRequest.SerializeToString,
             lathe_dot_quantizer_dot_v1_dot_quantization__service__pb2.QuantizationTask.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def BatchCancelQuantizationTasks(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/lathe.quantizer.v1.QuantizationService/BatchCancelQuantizationTasks',
+            lathe_dot_quantizer_dot_v1_dot_quantization__service__pb2.BatchCancelQuantizationTasksRequest.SerializeToString,
+            lathe_dot_quantizer_dot_v1_dot_quantization__service__pb2.BatchCancelQuantizationTasksResponse.FromString,
             options, channel_credentials,
             insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
 

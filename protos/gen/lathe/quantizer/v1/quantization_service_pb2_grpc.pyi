@@ -39,6 +39,8 @@ class QuantizationServiceStub:
     """Creates a task, which starts by itself; FAILED_PRECONDITION with reason NO_SOURCE_GRAPH for a directly uploaded package."""
     GetQuantizationTask: _grpc.UnaryUnaryMultiCallable[_quantization_service_pb2.GetQuantizationTaskRequest, _quantization_service_pb2.QuantizationTask]
     """Returns a task."""
+    BatchGetQuantizationTasks: _grpc.UnaryUnaryMultiCallable[_quantization_service_pb2.BatchGetQuantizationTasksRequest, _quantization_service_pb2.BatchGetQuantizationTasksResponse]
+    """Returns many tasks at once, in the order of their names; NOT_FOUND if one does not exist."""
     ListQuantizationTasks: _grpc.UnaryUnaryMultiCallable[_quantization_service_pb2.ListQuantizationTasksRequest, _quantization_service_pb2.ListQuantizationTasksResponse]
     """Lists tasks."""
     UpdateQuantizationTask: _grpc.UnaryUnaryMultiCallable[_quantization_service_pb2.UpdateQuantizationTaskRequest, _quantization_service_pb2.QuantizationTask]
@@ -47,6 +49,8 @@ class QuantizationServiceStub:
     """Asks for a task's end. A PENDING task is CANCELLED at once; a running engine is stopped within 5 seconds. Cancelling a
     terminal task is FAILED_PRECONDITION; cancelling twice is no error.
     """
+    BatchCancelQuantizationTasks: _grpc.UnaryUnaryMultiCallable[_quantization_service_pb2.BatchCancelQuantizationTasksRequest, _quantization_service_pb2.BatchCancelQuantizationTasksResponse]
+    """Cancels many; those that could not be cancelled are listed with their reasons."""
     RetryQuantizationTask: _grpc.UnaryUnaryMultiCallable[_quantization_service_pb2.RetryQuantizationTaskRequest, _quantization_service_pb2.QuantizationTask]
     """Creates a task with the same specification as a FAILED or CANCELLED one."""
     ResubmitQuantizationTask: _grpc.UnaryUnaryMultiCallable[_quantization_service_pb2.ResubmitQuantizationTaskRequest, _quantization_service_pb2.QuantizationTask]
@@ -56,7 +60,9 @@ class QuantizationServiceStub:
     BatchDeleteQuantizationTasks: _grpc.UnaryUnaryMultiCallable[_quantization_service_pb2.BatchDeleteQuantizationTasksRequest, _quantization_service_pb2.BatchDeleteQuantizationTasksResponse]
     """Deletes many; those that could not be deleted are listed with their reasons."""
     WatchQuantizationTask: _grpc.UnaryStreamMultiCallable[_quantization_service_pb2.WatchQuantizationTaskRequest, _quantization_service_pb2.QuantizationTask]
-    """Sends the task now and after every change, and ends with its terminal state. Resume with the last revision seen."""
+    """Sends the task now and after every change, and ends with its terminal state. While it waits, it is also sent when it comes
+    forward in the queue. Resume with the last revision seen.
+    """
     StreamQuantizationTaskLogs: _grpc.UnaryStreamMultiCallable[_quantization_service_pb2.StreamQuantizationTaskLogsRequest, _task_pb2.LogLines]
     """Sends the task's log so far and, if asked, what follows until the task ends."""
 
@@ -69,6 +75,8 @@ class QuantizationServiceAsyncStub(QuantizationServiceStub):
     """Creates a task, which starts by itself; FAILED_PRECONDITION with reason NO_SOURCE_GRAPH for a directly uploaded package."""
     GetQuantizationTask: _aio.UnaryUnaryMultiCallable[_quantization_service_pb2.GetQuantizationTaskRequest, _quantization_service_pb2.QuantizationTask]  # type: ignore[assignment]
     """Returns a task."""
+    BatchGetQuantizationTasks: _aio.UnaryUnaryMultiCallable[_quantization_service_pb2.BatchGetQuantizationTasksRequest, _quantization_service_pb2.BatchGetQuantizationTasksResponse]  # type: ignore[assignment]
+    """Returns many tasks at once, in the order of their names; NOT_FOUND if one does not exist."""
     ListQuantizationTasks: _aio.UnaryUnaryMultiCallable[_quantization_service_pb2.ListQuantizationTasksRequest, _quantization_service_pb2.ListQuantizationTasksResponse]  # type: ignore[assignment]
     """Lists tasks."""
     UpdateQuantizationTask: _aio.UnaryUnaryMultiCallable[_quantization_service_pb2.UpdateQuantizationTaskRequest, _quantization_service_pb2.QuantizationTask]  # type: ignore[assignment]
@@ -77,6 +85,8 @@ class QuantizationServiceAsyncStub(QuantizationServiceStub):
     """Asks for a task's end. A PENDING task is CANCELLED at once; a running engine is stopped within 5 seconds. Cancelling a
     terminal task is FAILED_PRECONDITION; cancelling twice is no error.
     """
+    BatchCancelQuantizationTasks: _aio.UnaryUnaryMultiCallable[_quantization_service_pb2.BatchCancelQuantizationTasksRequest, _quantization_service_pb2.BatchCancelQuantizationTasksResponse]  # type: ignore[assignment]
+    """Cancels many; those that could not be cancelled are listed with their reasons."""
     RetryQuantizationTask: _aio.UnaryUnaryMultiCallable[_quantization_service_pb2.RetryQuantizationTaskRequest, _quantization_service_pb2.QuantizationTask]  # type: ignore[assignment]
     """Creates a task with the same specification as a FAILED or CANCELLED one."""
     ResubmitQuantizationTask: _aio.UnaryUnaryMultiCallable[_quantization_service_pb2.ResubmitQuantizationTaskRequest, _quantization_service_pb2.QuantizationTask]  # type: ignore[assignment]
@@ -86,7 +96,9 @@ class QuantizationServiceAsyncStub(QuantizationServiceStub):
     BatchDeleteQuantizationTasks: _aio.UnaryUnaryMultiCallable[_quantization_service_pb2.BatchDeleteQuantizationTasksRequest, _quantization_service_pb2.BatchDeleteQuantizationTasksResponse]  # type: ignore[assignment]
     """Deletes many; those that could not be deleted are listed with their reasons."""
     WatchQuantizationTask: _aio.UnaryStreamMultiCallable[_quantization_service_pb2.WatchQuantizationTaskRequest, _quantization_service_pb2.QuantizationTask]  # type: ignore[assignment]
-    """Sends the task now and after every change, and ends with its terminal state. Resume with the last revision seen."""
+    """Sends the task now and after every change, and ends with its terminal state. While it waits, it is also sent when it comes
+    forward in the queue. Resume with the last revision seen.
+    """
     StreamQuantizationTaskLogs: _aio.UnaryStreamMultiCallable[_quantization_service_pb2.StreamQuantizationTaskLogsRequest, _task_pb2.LogLines]  # type: ignore[assignment]
     """Sends the task's log so far and, if asked, what follows until the task ends."""
 
@@ -108,6 +120,14 @@ class QuantizationServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_quantization_service_pb2.QuantizationTask, _abc.Awaitable[_quantization_service_pb2.QuantizationTask]]:
         """Returns a task."""
+
+    @_abc_1.abstractmethod
+    def BatchGetQuantizationTasks(
+        self,
+        request: _quantization_service_pb2.BatchGetQuantizationTasksRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_quantization_service_pb2.BatchGetQuantizationTasksResponse, _abc.Awaitable[_quantization_service_pb2.BatchGetQuantizationTasksResponse]]:
+        """Returns many tasks at once, in the order of their names; NOT_FOUND if one does not exist."""
 
     @_abc_1.abstractmethod
     def ListQuantizationTasks(
@@ -134,6 +154,14 @@ class QuantizationServiceServicer(metaclass=_abc_1.ABCMeta):
         """Asks for a task's end. A PENDING task is CANCELLED at once; a running engine is stopped within 5 seconds. Cancelling a
         terminal task is FAILED_PRECONDITION; cancelling twice is no error.
         """
+
+    @_abc_1.abstractmethod
+    def BatchCancelQuantizationTasks(
+        self,
+        request: _quantization_service_pb2.BatchCancelQuantizationTasksRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_quantization_service_pb2.BatchCancelQuantizationTasksResponse, _abc.Awaitable[_quantization_service_pb2.BatchCancelQuantizationTasksResponse]]:
+        """Cancels many; those that could not be cancelled are listed with their reasons."""
 
     @_abc_1.abstractmethod
     def RetryQuantizationTask(
@@ -173,7 +201,9 @@ class QuantizationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _quantization_service_pb2.WatchQuantizationTaskRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_quantization_service_pb2.QuantizationTask], _abc.AsyncIterator[_quantization_service_pb2.QuantizationTask]]:
-        """Sends the task now and after every change, and ends with its terminal state. Resume with the last revision seen."""
+        """Sends the task now and after every change, and ends with its terminal state. While it waits, it is also sent when it comes
+        forward in the queue. Resume with the last revision seen.
+        """
 
     @_abc_1.abstractmethod
     def StreamQuantizationTaskLogs(

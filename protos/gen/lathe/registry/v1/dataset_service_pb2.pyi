@@ -10,6 +10,7 @@ from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from lathe.type.v1 import batch_pb2 as _batch_pb2
 from lathe.type.v1 import digest_pb2 as _digest_pb2
 from lathe.type.v1 import failure_pb2 as _failure_pb2
 from lathe.type.v1 import operation_pb2 as _operation_pb2
@@ -997,12 +998,15 @@ class CreateDatasetRequest(_message.Message):
     DATASET_ID_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     ACCEPT_MISMATCHES_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
     dataset_id: _builtins.str
     """Last part of the new name; made from the display name if empty."""
     request_id: _builtins.str
     """Makes a repeat return the first result: a UUID."""
     accept_mismatches: _builtins.bool
     """Goes on if the class mapping does not fit, without waiting for ConfirmDatasetImport."""
+    validate_only: _builtins.bool
+    """Checks the request and returns what it would create now, without `uid`, times and `etag`; nothing is created."""
     @_builtins.property
     def dataset(self) -> Global___Dataset:
         """What to create: `files`, and optionally `format`, `type` and `mapping`."""
@@ -1014,10 +1018,11 @@ class CreateDatasetRequest(_message.Message):
         dataset_id: _builtins.str = ...,
         request_id: _builtins.str = ...,
         accept_mismatches: _builtins.bool = ...,
+        validate_only: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["dataset", b"dataset"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accept_mismatches", b"accept_mismatches", "dataset", b"dataset", "dataset_id", b"dataset_id", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accept_mismatches", b"accept_mismatches", "dataset", b"dataset", "dataset_id", b"dataset_id", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1076,10 +1081,13 @@ class DeriveDatasetRequest(_message.Message):
     DATASET_FIELD_NUMBER: _builtins.int
     DATASET_ID_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
     dataset_id: _builtins.str
     """Last part of the new name; made from the display name if empty."""
     request_id: _builtins.str
     """Makes a repeat return the first result: a UUID."""
+    validate_only: _builtins.bool
+    """Checks the request and returns what it would create now, without `uid`, times and `etag`; nothing is created."""
     @_builtins.property
     def dataset(self) -> Global___Dataset:
         """What to create: names, labels and `derivation`."""
@@ -1090,10 +1098,11 @@ class DeriveDatasetRequest(_message.Message):
         dataset: Global___Dataset | None = ...,
         dataset_id: _builtins.str = ...,
         request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["dataset", b"dataset"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dataset", b"dataset", "dataset_id", b"dataset_id", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dataset", b"dataset", "dataset_id", b"dataset_id", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1258,23 +1267,85 @@ class DeleteDatasetRequest(_message.Message):
 
     NAME_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
+    ALLOW_MISSING_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`datasets/{dataset}`."""
     etag: _builtins.str
     """If set, the deletion is ABORTED unless it is the current one."""
+    allow_missing: _builtins.bool
+    """If nothing has the name, the call succeeds all the same."""
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
         etag: _builtins.str = ...,
+        allow_missing: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "name", b"name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_missing", b"allow_missing", "etag", b"etag", "name", b"name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DeleteDatasetRequest: _TypeAlias = DeleteDatasetRequest  # noqa: Y015
+
+@_typing.final
+class BatchDeleteDatasetsRequest(_message.Message):
+    """Request of BatchDeleteDatasets."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAMES_FIELD_NUMBER: _builtins.int
+    ALLOW_MISSING_FIELD_NUMBER: _builtins.int
+    allow_missing: _builtins.bool
+    """Names that nothing has are no errors."""
+    @_builtins.property
+    def names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """`datasets/{dataset}`, at most 1000."""
+
+    def __init__(
+        self,
+        *,
+        names: _abc.Iterable[_builtins.str] | None = ...,
+        allow_missing: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_missing", b"allow_missing", "names", b"names"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BatchDeleteDatasetsRequest: _TypeAlias = BatchDeleteDatasetsRequest  # noqa: Y015
+
+@_typing.final
+class BatchDeleteDatasetsResponse(_message.Message):
+    """Response of BatchDeleteDatasets."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DELETED_FIELD_NUMBER: _builtins.int
+    ERRORS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def deleted(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Names of those that are gone."""
+
+    @_builtins.property
+    def errors(self) -> _containers.RepeatedCompositeFieldContainer[_batch_pb2.BatchError]:
+        """Those that could not be deleted."""
+
+    def __init__(
+        self,
+        *,
+        deleted: _abc.Iterable[_builtins.str] | None = ...,
+        errors: _abc.Iterable[_batch_pb2.BatchError] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deleted", b"deleted", "errors", b"errors"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BatchDeleteDatasetsResponse: _TypeAlias = BatchDeleteDatasetsResponse  # noqa: Y015
 
 @_typing.final
 class ListDatasetItemsRequest(_message.Message):

@@ -64,6 +64,11 @@ class DatasetServiceStub(object):
                 request_serializer=lathe_dot_registry_dot_v1_dot_dataset__service__pb2.DeleteDatasetRequest.SerializeToString,
                 response_deserializer=google_dot_protobuf_dot_empty__pb2.Empty.FromString,
                 )
+        self.BatchDeleteDatasets = channel.unary_unary(
+                '/lathe.registry.v1.DatasetService/BatchDeleteDatasets',
+                request_serializer=lathe_dot_registry_dot_v1_dot_dataset__service__pb2.BatchDeleteDatasetsRequest.SerializeToString,
+                response_deserializer=lathe_dot_registry_dot_v1_dot_dataset__service__pb2.BatchDeleteDatasetsResponse.FromString,
+                )
         self.ListDatasetItems = channel.unary_unary(
                 '/lathe.registry.v1.DatasetService/ListDatasetItems',
                 request_serializer=lathe_dot_registry_dot_v1_dot_dataset__service__pb2.ListDatasetItemsRequest.SerializeToString,
@@ -180,6 +185,13 @@ class DatasetServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def BatchDeleteDatasets(self, request, context):
+        """Deletes many datasets; those that could not be deleted are listed with their reasons.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListDatasetItems(self, request, context):
         """Lists items, in their order, those of a class or an attribute alone if asked.
         """
@@ -284,6 +296,11 @@ def add_DatasetServiceServicer_to_server(servicer, server):
                     servicer.DeleteDataset,
                     request_deserializer=lathe_dot_registry_dot_v1_dot_dataset__service__pb2.DeleteDatasetRequest.FromString,
                     response_serializer=google_dot_protobuf_dot_empty__pb2.Empty.SerializeToString,
+            ),
+            'BatchDeleteDatasets': grpc.unary_unary_rpc_method_handler(
+                    servicer.BatchDeleteDatasets,
+                    request_deserializer=lathe_dot_registry_dot_v1_dot_dataset__service__pb2.BatchDeleteDatasetsRequest.FromString,
+                    response_serializer=lathe_dot_registry_dot_v1_dot_dataset__service__pb2.BatchDeleteDatasetsResponse.SerializeToString,
             ),
             'ListDatasetItems': grpc.unary_unary_rpc_method_handler(
                     servicer.ListDatasetItems,
@@ -489,6 +506,23 @@ class DatasetService(object):
         return grpc.experimental.unary_unary(request, target, '/lathe.registry.v1.DatasetService/DeleteDataset',
             lathe_dot_registry_dot_v1_dot_dataset__service__pb2.DeleteDatasetRequest.SerializeToString,
             google_dot_protobuf_dot_empty__pb2.Empty.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def BatchDeleteDatasets(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/lathe.registry.v1.DatasetService/BatchDeleteDatasets',
+            lathe_dot_registry_dot_v1_dot_dataset__service__pb2.BatchDeleteDatasetsRequest.SerializeToString,
+            lathe_dot_registry_dot_v1_dot_dataset__service__pb2.BatchDeleteDatasetsResponse.FromString,
             options, channel_credentials,
             insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
 

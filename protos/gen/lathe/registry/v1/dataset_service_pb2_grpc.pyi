@@ -64,6 +64,8 @@ class DatasetServiceStub:
     """Deletes a dataset; FAILED_PRECONDITION while a task uses it. An import that still goes on is ended. Its name is never
     used again.
     """
+    BatchDeleteDatasets: _grpc.UnaryUnaryMultiCallable[_dataset_service_pb2.BatchDeleteDatasetsRequest, _dataset_service_pb2.BatchDeleteDatasetsResponse]
+    """Deletes many datasets; those that could not be deleted are listed with their reasons."""
     ListDatasetItems: _grpc.UnaryUnaryMultiCallable[_dataset_service_pb2.ListDatasetItemsRequest, _dataset_service_pb2.ListDatasetItemsResponse]
     """Lists items, in their order, those of a class or an attribute alone if asked."""
     PreviewDatasetItem: _grpc.UnaryUnaryMultiCallable[_dataset_service_pb2.PreviewDatasetItemRequest, _dataset_service_pb2.DatasetItemPreview]
@@ -118,6 +120,8 @@ class DatasetServiceAsyncStub(DatasetServiceStub):
     """Deletes a dataset; FAILED_PRECONDITION while a task uses it. An import that still goes on is ended. Its name is never
     used again.
     """
+    BatchDeleteDatasets: _aio.UnaryUnaryMultiCallable[_dataset_service_pb2.BatchDeleteDatasetsRequest, _dataset_service_pb2.BatchDeleteDatasetsResponse]  # type: ignore[assignment]
+    """Deletes many datasets; those that could not be deleted are listed with their reasons."""
     ListDatasetItems: _aio.UnaryUnaryMultiCallable[_dataset_service_pb2.ListDatasetItemsRequest, _dataset_service_pb2.ListDatasetItemsResponse]  # type: ignore[assignment]
     """Lists items, in their order, those of a class or an attribute alone if asked."""
     PreviewDatasetItem: _aio.UnaryUnaryMultiCallable[_dataset_service_pb2.PreviewDatasetItemRequest, _dataset_service_pb2.DatasetItemPreview]  # type: ignore[assignment]
@@ -223,6 +227,14 @@ class DatasetServiceServicer(metaclass=_abc_1.ABCMeta):
         """Deletes a dataset; FAILED_PRECONDITION while a task uses it. An import that still goes on is ended. Its name is never
         used again.
         """
+
+    @_abc_1.abstractmethod
+    def BatchDeleteDatasets(
+        self,
+        request: _dataset_service_pb2.BatchDeleteDatasetsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_dataset_service_pb2.BatchDeleteDatasetsResponse, _abc.Awaitable[_dataset_service_pb2.BatchDeleteDatasetsResponse]]:
+        """Deletes many datasets; those that could not be deleted are listed with their reasons."""
 
     @_abc_1.abstractmethod
     def ListDatasetItems(

@@ -10,6 +10,7 @@ from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from lathe.type.v1 import batch_pb2 as _batch_pb2
 from lathe.type.v1 import digest_pb2 as _digest_pb2
 from lathe.type.v1 import measurement_pb2 as _measurement_pb2
 from lathe.type.v1 import precision_pb2 as _precision_pb2
@@ -85,6 +86,38 @@ MODEL_FORMAT_DETECTRON2: ModelFormat.ValueType  # 10
 MODEL_FORMAT_PACKAGE: ModelFormat.ValueType  # 11
 """A package: what a task of Lathe produces, under a `manifest.json`."""
 Global___ModelFormat: _TypeAlias = ModelFormat  # noqa: Y015
+
+class _LineageKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _LineageKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_LineageKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    LINEAGE_KIND_UNSPECIFIED: _LineageKind.ValueType  # 0
+    """Never sent by the service."""
+    LINEAGE_KIND_MODEL_VERSION: _LineageKind.ValueType  # 1
+    """A model version."""
+    LINEAGE_KIND_ARCHITECTURE: _LineageKind.ValueType  # 2
+    """An architecture."""
+    LINEAGE_KIND_TEMPLATE: _LineageKind.ValueType  # 3
+    """A template."""
+    LINEAGE_KIND_TASK: _LineageKind.ValueType  # 4
+    """A task, of any kind."""
+
+class LineageKind(_LineageKind, metaclass=_LineageKindEnumTypeWrapper):
+    """What a node of a lineage is."""
+
+LINEAGE_KIND_UNSPECIFIED: LineageKind.ValueType  # 0
+"""Never sent by the service."""
+LINEAGE_KIND_MODEL_VERSION: LineageKind.ValueType  # 1
+"""A model version."""
+LINEAGE_KIND_ARCHITECTURE: LineageKind.ValueType  # 2
+"""An architecture."""
+LINEAGE_KIND_TEMPLATE: LineageKind.ValueType  # 3
+"""A template."""
+LINEAGE_KIND_TASK: LineageKind.ValueType  # 4
+"""A task, of any kind."""
+Global___LineageKind: _TypeAlias = LineageKind  # noqa: Y015
 
 @_typing.final
 class Model(_message.Message):
@@ -656,8 +689,8 @@ class LineageNode(_message.Message):
     DELETED_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Resource name."""
-    kind: _builtins.str
-    """`model_version`, `architecture`, `template` or `task`."""
+    kind: Global___LineageKind.ValueType
+    """What it is."""
     display_name: _builtins.str
     """Name for people."""
     distance: _builtins.int
@@ -668,7 +701,7 @@ class LineageNode(_message.Message):
         self,
         *,
         name: _builtins.str = ...,
-        kind: _builtins.str = ...,
+        kind: Global___LineageKind.ValueType = ...,
         display_name: _builtins.str = ...,
         distance: _builtins.int = ...,
         deleted: _builtins.bool = ...,
@@ -683,22 +716,25 @@ Global___LineageNode: _TypeAlias = LineageNode  # noqa: Y015
 
 @_typing.final
 class LineageEdge(_message.Message):
-    """`to` was made from `from`."""
+    """`target` was made from `source`."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    FROM_FIELD_NUMBER: _builtins.int
-    TO_FIELD_NUMBER: _builtins.int
-    to: _builtins.str
+    SOURCE_FIELD_NUMBER: _builtins.int
+    TARGET_FIELD_NUMBER: _builtins.int
+    source: _builtins.str
+    """Resource name of what was used."""
+    target: _builtins.str
     """Resource name of what was made."""
     def __init__(
         self,
         *,
-        to: _builtins.str = ...,
+        source: _builtins.str = ...,
+        target: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["from", b"from", "to", b"to"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["source", b"source", "target", b"target"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -900,22 +936,26 @@ class DeleteModelRequest(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
     FORCE_FIELD_NUMBER: _builtins.int
+    ALLOW_MISSING_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`models/{model}`."""
     etag: _builtins.str
     """If set, the deletion is ABORTED unless it is the current one."""
     force: _builtins.bool
     """Deletes the versions too, each under its own rule."""
+    allow_missing: _builtins.bool
+    """If nothing has the name, the call succeeds all the same."""
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
         etag: _builtins.str = ...,
         force: _builtins.bool = ...,
+        allow_missing: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "force", b"force", "name", b"name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_missing", b"allow_missing", "etag", b"etag", "force", b"force", "name", b"name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -930,10 +970,13 @@ class CreateModelVersionRequest(_message.Message):
     PARENT_FIELD_NUMBER: _builtins.int
     MODEL_VERSION_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
     parent: _builtins.str
     """`models/{model}`."""
     request_id: _builtins.str
     """Makes a repeat return the first result: a UUID."""
+    validate_only: _builtins.bool
+    """Checks the request and returns what it would create now, without `uid`, times and `etag`; nothing is created."""
     @_builtins.property
     def model_version(self) -> Global___ModelVersion:
         """What to create."""
@@ -944,10 +987,11 @@ class CreateModelVersionRequest(_message.Message):
         parent: _builtins.str = ...,
         model_version: Global___ModelVersion | None = ...,
         request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["model_version", b"model_version"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["model_version", b"model_version", "parent", b"parent", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model_version", b"model_version", "parent", b"parent", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -974,6 +1018,58 @@ class GetModelVersionRequest(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetModelVersionRequest: _TypeAlias = GetModelVersionRequest  # noqa: Y015
+
+@_typing.final
+class BatchGetModelVersionsRequest(_message.Message):
+    """Request of BatchGetModelVersions."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAMES_FIELD_NUMBER: _builtins.int
+    VIEW_FIELD_NUMBER: _builtins.int
+    view: _view_pb2.View.ValueType
+    """How much of each version to show; VIEW_BASIC by default, without `files` and `parity`."""
+    @_builtins.property
+    def names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """`models/{model}/versions/{number}`, at most 1000."""
+
+    def __init__(
+        self,
+        *,
+        names: _abc.Iterable[_builtins.str] | None = ...,
+        view: _view_pb2.View.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["names", b"names", "view", b"view"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BatchGetModelVersionsRequest: _TypeAlias = BatchGetModelVersionsRequest  # noqa: Y015
+
+@_typing.final
+class BatchGetModelVersionsResponse(_message.Message):
+    """Response of BatchGetModelVersions."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_VERSIONS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def model_versions(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelVersion]:
+        """The versions, in the order of the names."""
+
+    def __init__(
+        self,
+        *,
+        model_versions: _abc.Iterable[Global___ModelVersion] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model_versions", b"model_versions"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BatchGetModelVersionsResponse: _TypeAlias = BatchGetModelVersionsResponse  # noqa: Y015
 
 @_typing.final
 class ListModelVersionsRequest(_message.Message):
@@ -1095,23 +1191,85 @@ class DeleteModelVersionRequest(_message.Message):
 
     NAME_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
+    ALLOW_MISSING_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`models/{model}/versions/{number}`."""
     etag: _builtins.str
     """If set, the deletion is ABORTED unless it is the current one."""
+    allow_missing: _builtins.bool
+    """If nothing has the name, the call succeeds all the same."""
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
         etag: _builtins.str = ...,
+        allow_missing: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "name", b"name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_missing", b"allow_missing", "etag", b"etag", "name", b"name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DeleteModelVersionRequest: _TypeAlias = DeleteModelVersionRequest  # noqa: Y015
+
+@_typing.final
+class BatchDeleteModelVersionsRequest(_message.Message):
+    """Request of BatchDeleteModelVersions."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAMES_FIELD_NUMBER: _builtins.int
+    ALLOW_MISSING_FIELD_NUMBER: _builtins.int
+    allow_missing: _builtins.bool
+    """Names that nothing has are no errors."""
+    @_builtins.property
+    def names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """`models/{model}/versions/{number}`, at most 1000."""
+
+    def __init__(
+        self,
+        *,
+        names: _abc.Iterable[_builtins.str] | None = ...,
+        allow_missing: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_missing", b"allow_missing", "names", b"names"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BatchDeleteModelVersionsRequest: _TypeAlias = BatchDeleteModelVersionsRequest  # noqa: Y015
+
+@_typing.final
+class BatchDeleteModelVersionsResponse(_message.Message):
+    """Response of BatchDeleteModelVersions."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DELETED_FIELD_NUMBER: _builtins.int
+    ERRORS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def deleted(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Names of those that are gone."""
+
+    @_builtins.property
+    def errors(self) -> _containers.RepeatedCompositeFieldContainer[_batch_pb2.BatchError]:
+        """Those that could not be deleted."""
+
+    def __init__(
+        self,
+        *,
+        deleted: _abc.Iterable[_builtins.str] | None = ...,
+        errors: _abc.Iterable[_batch_pb2.BatchError] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deleted", b"deleted", "errors", b"errors"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BatchDeleteModelVersionsResponse: _TypeAlias = BatchDeleteModelVersionsResponse  # noqa: Y015
 
 @_typing.final
 class DescribeModelVersionRequest(_message.Message):

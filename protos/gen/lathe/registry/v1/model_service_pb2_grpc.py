@@ -51,6 +51,11 @@ class ModelServiceStub(object):
                 request_serializer=lathe_dot_registry_dot_v1_dot_model__service__pb2.GetModelVersionRequest.SerializeToString,
                 response_deserializer=lathe_dot_registry_dot_v1_dot_model__service__pb2.ModelVersion.FromString,
                 )
+        self.BatchGetModelVersions = channel.unary_unary(
+                '/lathe.registry.v1.ModelService/BatchGetModelVersions',
+                request_serializer=lathe_dot_registry_dot_v1_dot_model__service__pb2.BatchGetModelVersionsRequest.SerializeToString,
+                response_deserializer=lathe_dot_registry_dot_v1_dot_model__service__pb2.BatchGetModelVersionsResponse.FromString,
+                )
         self.ListModelVersions = channel.unary_unary(
                 '/lathe.registry.v1.ModelService/ListModelVersions',
                 request_serializer=lathe_dot_registry_dot_v1_dot_model__service__pb2.ListModelVersionsRequest.SerializeToString,
@@ -65,6 +70,11 @@ class ModelServiceStub(object):
                 '/lathe.registry.v1.ModelService/DeleteModelVersion',
                 request_serializer=lathe_dot_registry_dot_v1_dot_model__service__pb2.DeleteModelVersionRequest.SerializeToString,
                 response_deserializer=google_dot_protobuf_dot_empty__pb2.Empty.FromString,
+                )
+        self.BatchDeleteModelVersions = channel.unary_unary(
+                '/lathe.registry.v1.ModelService/BatchDeleteModelVersions',
+                request_serializer=lathe_dot_registry_dot_v1_dot_model__service__pb2.BatchDeleteModelVersionsRequest.SerializeToString,
+                response_deserializer=lathe_dot_registry_dot_v1_dot_model__service__pb2.BatchDeleteModelVersionsResponse.FromString,
                 )
         self.DescribeModelVersion = channel.unary_unary(
                 '/lathe.registry.v1.ModelService/DescribeModelVersion',
@@ -138,6 +148,13 @@ class ModelServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def BatchGetModelVersions(self, request, context):
+        """Returns many versions at once, in the order of their names; NOT_FOUND if one does not exist.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListModelVersions(self, request, context):
         """Lists the versions of a model, or of all models with the parent `models/-`; without their files and parity reports.
         """
@@ -154,6 +171,13 @@ class ModelServiceServicer(object):
 
     def DeleteModelVersion(self, request, context):
         """Deletes a version; FAILED_PRECONDITION while another version or a task that is not terminal was made from it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def BatchDeleteModelVersions(self, request, context):
+        """Deletes many versions, those first that were made from others of them; those that could not be deleted are listed with their reasons.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -218,6 +242,11 @@ def add_ModelServiceServicer_to_server(servicer, server):
                     request_deserializer=lathe_dot_registry_dot_v1_dot_model__service__pb2.GetModelVersionRequest.FromString,
                     response_serializer=lathe_dot_registry_dot_v1_dot_model__service__pb2.ModelVersion.SerializeToString,
             ),
+            'BatchGetModelVersions': grpc.unary_unary_rpc_method_handler(
+                    servicer.BatchGetModelVersions,
+                    request_deserializer=lathe_dot_registry_dot_v1_dot_model__service__pb2.BatchGetModelVersionsRequest.FromString,
+                    response_serializer=lathe_dot_registry_dot_v1_dot_model__service__pb2.BatchGetModelVersionsResponse.SerializeToString,
+            ),
             'ListModelVersions': grpc.unary_unary_rpc_method_handler(
                     servicer.ListModelVersions,
                     request_deserializer=lathe_dot_registry_dot_v1_dot_model__service__pb2.ListModelVersionsRequest.FromString,
@@ -232,6 +261,11 @@ def add_ModelServiceServicer_to_server(servicer, server):
                     servicer.DeleteModelVersion,
                     request_deserializer=lathe_dot_registry_dot_v1_dot_model__service__pb2.DeleteModelVersionRequest.FromString,
                     response_serializer=google_dot_protobuf_dot_empty__pb2.Empty.SerializeToString,
+            ),
+            'BatchDeleteModelVersions': grpc.unary_unary_rpc_method_handler(
+                    servicer.BatchDeleteModelVersions,
+                    request_deserializer=lathe_dot_registry_dot_v1_dot_model__service__pb2.BatchDeleteModelVersionsRequest.FromString,
+                    response_serializer=lathe_dot_registry_dot_v1_dot_model__service__pb2.BatchDeleteModelVersionsResponse.SerializeToString,
             ),
             'DescribeModelVersion': grpc.unary_unary_rpc_method_handler(
                     servicer.DescribeModelVersion,
@@ -379,6 +413,23 @@ class ModelService(object):
             insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
 
     @staticmethod
+    def BatchGetModelVersions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/lathe.registry.v1.ModelService/BatchGetModelVersions',
+            lathe_dot_registry_dot_v1_dot_model__service__pb2.BatchGetModelVersionsRequest.SerializeToString,
+            lathe_dot_registry_dot_v1_dot_model__service__pb2.BatchGetModelVersionsResponse.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
     def ListModelVersions(request,
             target,
             options=(),
@@ -426,6 +477,23 @@ class ModelService(object):
         return grpc.experimental.unary_unary(request, target, '/lathe.registry.v1.ModelService/DeleteModelVersion',
             lathe_dot_registry_dot_v1_dot_model__service__pb2.DeleteModelVersionRequest.SerializeToString,
             google_dot_protobuf_dot_empty__pb2.Empty.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def BatchDeleteModelVersions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/lathe.registry.v1.ModelService/BatchDeleteModelVersions',
+            lathe_dot_registry_dot_v1_dot_model__service__pb2.BatchDeleteModelVersionsRequest.SerializeToString,
+            lathe_dot_registry_dot_v1_dot_model__service__pb2.BatchDeleteModelVersionsResponse.FromString,
             options, channel_credentials,
             insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
 

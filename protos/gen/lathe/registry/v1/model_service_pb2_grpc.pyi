@@ -52,12 +52,16 @@ class ModelServiceStub:
     """
     GetModelVersion: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.GetModelVersionRequest, _model_service_pb2.ModelVersion]
     """Returns a version."""
+    BatchGetModelVersions: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.BatchGetModelVersionsRequest, _model_service_pb2.BatchGetModelVersionsResponse]
+    """Returns many versions at once, in the order of their names; NOT_FOUND if one does not exist."""
     ListModelVersions: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.ListModelVersionsRequest, _model_service_pb2.ListModelVersionsResponse]
     """Lists the versions of a model, or of all models with the parent `models/-`; without their files and parity reports."""
     UpdateModelVersion: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.UpdateModelVersionRequest, _model_service_pb2.ModelVersion]
     """Changes the fields that the mask names. Files never change: another file is another version."""
     DeleteModelVersion: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.DeleteModelVersionRequest, _empty_pb2.Empty]
     """Deletes a version; FAILED_PRECONDITION while another version or a task that is not terminal was made from it."""
+    BatchDeleteModelVersions: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.BatchDeleteModelVersionsRequest, _model_service_pb2.BatchDeleteModelVersionsResponse]
+    """Deletes many versions, those first that were made from others of them; those that could not be deleted are listed with their reasons."""
     DescribeModelVersion: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.DescribeModelVersionRequest, _model_service_pb2.ModelDescription]
     """Describes the graphs of a version: inputs, outputs, operators, parameters, size."""
     DiffModelVersions: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.DiffModelVersionsRequest, _model_service_pb2.ModelDiff]
@@ -88,12 +92,16 @@ class ModelServiceAsyncStub(ModelServiceStub):
     """
     GetModelVersion: _aio.UnaryUnaryMultiCallable[_model_service_pb2.GetModelVersionRequest, _model_service_pb2.ModelVersion]  # type: ignore[assignment]
     """Returns a version."""
+    BatchGetModelVersions: _aio.UnaryUnaryMultiCallable[_model_service_pb2.BatchGetModelVersionsRequest, _model_service_pb2.BatchGetModelVersionsResponse]  # type: ignore[assignment]
+    """Returns many versions at once, in the order of their names; NOT_FOUND if one does not exist."""
     ListModelVersions: _aio.UnaryUnaryMultiCallable[_model_service_pb2.ListModelVersionsRequest, _model_service_pb2.ListModelVersionsResponse]  # type: ignore[assignment]
     """Lists the versions of a model, or of all models with the parent `models/-`; without their files and parity reports."""
     UpdateModelVersion: _aio.UnaryUnaryMultiCallable[_model_service_pb2.UpdateModelVersionRequest, _model_service_pb2.ModelVersion]  # type: ignore[assignment]
     """Changes the fields that the mask names. Files never change: another file is another version."""
     DeleteModelVersion: _aio.UnaryUnaryMultiCallable[_model_service_pb2.DeleteModelVersionRequest, _empty_pb2.Empty]  # type: ignore[assignment]
     """Deletes a version; FAILED_PRECONDITION while another version or a task that is not terminal was made from it."""
+    BatchDeleteModelVersions: _aio.UnaryUnaryMultiCallable[_model_service_pb2.BatchDeleteModelVersionsRequest, _model_service_pb2.BatchDeleteModelVersionsResponse]  # type: ignore[assignment]
+    """Deletes many versions, those first that were made from others of them; those that could not be deleted are listed with their reasons."""
     DescribeModelVersion: _aio.UnaryUnaryMultiCallable[_model_service_pb2.DescribeModelVersionRequest, _model_service_pb2.ModelDescription]  # type: ignore[assignment]
     """Describes the graphs of a version: inputs, outputs, operators, parameters, size."""
     DiffModelVersions: _aio.UnaryUnaryMultiCallable[_model_service_pb2.DiffModelVersionsRequest, _model_service_pb2.ModelDiff]  # type: ignore[assignment]
@@ -165,6 +173,14 @@ class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
         """Returns a version."""
 
     @_abc_1.abstractmethod
+    def BatchGetModelVersions(
+        self,
+        request: _model_service_pb2.BatchGetModelVersionsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_model_service_pb2.BatchGetModelVersionsResponse, _abc.Awaitable[_model_service_pb2.BatchGetModelVersionsResponse]]:
+        """Returns many versions at once, in the order of their names; NOT_FOUND if one does not exist."""
+
+    @_abc_1.abstractmethod
     def ListModelVersions(
         self,
         request: _model_service_pb2.ListModelVersionsRequest,
@@ -187,6 +203,14 @@ class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_empty_pb2.Empty, _abc.Awaitable[_empty_pb2.Empty]]:
         """Deletes a version; FAILED_PRECONDITION while another version or a task that is not terminal was made from it."""
+
+    @_abc_1.abstractmethod
+    def BatchDeleteModelVersions(
+        self,
+        request: _model_service_pb2.BatchDeleteModelVersionsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_model_service_pb2.BatchDeleteModelVersionsResponse, _abc.Awaitable[_model_service_pb2.BatchDeleteModelVersionsResponse]]:
+        """Deletes many versions, those first that were made from others of them; those that could not be deleted are listed with their reasons."""
 
     @_abc_1.abstractmethod
     def DescribeModelVersion(

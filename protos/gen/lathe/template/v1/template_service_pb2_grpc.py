@@ -41,6 +41,11 @@ class TemplateServiceStub(object):
                 request_serializer=lathe_dot_template_dot_v1_dot_template__service__pb2.DeleteTemplateRequest.SerializeToString,
                 response_deserializer=google_dot_protobuf_dot_empty__pb2.Empty.FromString,
                 )
+        self.BatchDeleteTemplates = channel.unary_unary(
+                '/lathe.template.v1.TemplateService/BatchDeleteTemplates',
+                request_serializer=lathe_dot_template_dot_v1_dot_template__service__pb2.BatchDeleteTemplatesRequest.SerializeToString,
+                response_deserializer=lathe_dot_template_dot_v1_dot_template__service__pb2.BatchDeleteTemplatesResponse.FromString,
+                )
         self.ResolveTemplate = channel.unary_unary(
                 '/lathe.template.v1.TemplateService/ResolveTemplate',
                 request_serializer=lathe_dot_template_dot_v1_dot_template__service__pb2.ResolveTemplateRequest.SerializeToString,
@@ -88,6 +93,13 @@ class TemplateServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def BatchDeleteTemplates(self, request, context):
+        """Deletes many templates; those that could not be deleted are listed with their reasons.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ResolveTemplate(self, request, context):
         """Shows the full specification that a task with this template and these overrides will run, and
         where each value comes from.
@@ -123,6 +135,11 @@ def add_TemplateServiceServicer_to_server(servicer, server):
                     servicer.DeleteTemplate,
                     request_deserializer=lathe_dot_template_dot_v1_dot_template__service__pb2.DeleteTemplateRequest.FromString,
                     response_serializer=google_dot_protobuf_dot_empty__pb2.Empty.SerializeToString,
+            ),
+            'BatchDeleteTemplates': grpc.unary_unary_rpc_method_handler(
+                    servicer.BatchDeleteTemplates,
+                    request_deserializer=lathe_dot_template_dot_v1_dot_template__service__pb2.BatchDeleteTemplatesRequest.FromString,
+                    response_serializer=lathe_dot_template_dot_v1_dot_template__service__pb2.BatchDeleteTemplatesResponse.SerializeToString,
             ),
             'ResolveTemplate': grpc.unary_unary_rpc_method_handler(
                     servicer.ResolveTemplate,
@@ -222,6 +239,23 @@ class TemplateService(object):
         return grpc.experimental.unary_unary(request, target, '/lathe.template.v1.TemplateService/DeleteTemplate',
             lathe_dot_template_dot_v1_dot_template__service__pb2.DeleteTemplateRequest.SerializeToString,
             google_dot_protobuf_dot_empty__pb2.Empty.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def BatchDeleteTemplates(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/lathe.template.v1.TemplateService/BatchDeleteTemplates',
+            lathe_dot_template_dot_v1_dot_template__service__pb2.BatchDeleteTemplatesRequest.SerializeToString,
+            lathe_dot_template_dot_v1_dot_template__service__pb2.BatchDeleteTemplatesResponse.FromString,
             options, channel_credentials,
             insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
 

@@ -46,6 +46,8 @@ class TemplateServiceStub:
     """Deletes a template; FAILED_PRECONDITION for a built-in template. Its name is never
     used again.
     """
+    BatchDeleteTemplates: _grpc.UnaryUnaryMultiCallable[_template_service_pb2.BatchDeleteTemplatesRequest, _template_service_pb2.BatchDeleteTemplatesResponse]
+    """Deletes many templates; those that could not be deleted are listed with their reasons."""
     ResolveTemplate: _grpc.UnaryUnaryMultiCallable[_template_service_pb2.ResolveTemplateRequest, _template_service_pb2.ResolvedTemplate]
     """Shows the full specification that a task with this template and these overrides will run, and
     where each value comes from.
@@ -68,6 +70,8 @@ class TemplateServiceAsyncStub(TemplateServiceStub):
     """Deletes a template; FAILED_PRECONDITION for a built-in template. Its name is never
     used again.
     """
+    BatchDeleteTemplates: _aio.UnaryUnaryMultiCallable[_template_service_pb2.BatchDeleteTemplatesRequest, _template_service_pb2.BatchDeleteTemplatesResponse]  # type: ignore[assignment]
+    """Deletes many templates; those that could not be deleted are listed with their reasons."""
     ResolveTemplate: _aio.UnaryUnaryMultiCallable[_template_service_pb2.ResolveTemplateRequest, _template_service_pb2.ResolvedTemplate]  # type: ignore[assignment]
     """Shows the full specification that a task with this template and these overrides will run, and
     where each value comes from.
@@ -117,6 +121,14 @@ class TemplateServiceServicer(metaclass=_abc_1.ABCMeta):
         """Deletes a template; FAILED_PRECONDITION for a built-in template. Its name is never
         used again.
         """
+
+    @_abc_1.abstractmethod
+    def BatchDeleteTemplates(
+        self,
+        request: _template_service_pb2.BatchDeleteTemplatesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_template_service_pb2.BatchDeleteTemplatesResponse, _abc.Awaitable[_template_service_pb2.BatchDeleteTemplatesResponse]]:
+        """Deletes many templates; those that could not be deleted are listed with their reasons."""
 
     @_abc_1.abstractmethod
     def ResolveTemplate(

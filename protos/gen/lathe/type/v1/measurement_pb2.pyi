@@ -88,6 +88,34 @@ PARITY_MEASURE_COSINE: ParityMeasure.ValueType  # 2
 """1 - `cosine`."""
 Global___ParityMeasure: _TypeAlias = ParityMeasure  # noqa: Y015
 
+class _SampleSource:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _SampleSourceEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SampleSource.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    SAMPLE_SOURCE_UNSPECIFIED: _SampleSource.ValueType  # 0
+    """Not said."""
+    SAMPLE_SOURCE_USER: _SampleSource.ValueType  # 1
+    """The user provided them: a file of samples, or a dataset."""
+    SAMPLE_SOURCE_GENERATED: _SampleSource.ValueType  # 2
+    """Lathe generated them, from a seed."""
+    SAMPLE_SOURCE_MIXED: _SampleSource.ValueType  # 3
+    """Of a model of several components: the user's for some, generated ones for the others."""
+
+class SampleSource(_SampleSource, metaclass=_SampleSourceEnumTypeWrapper):
+    """Where samples come from."""
+
+SAMPLE_SOURCE_UNSPECIFIED: SampleSource.ValueType  # 0
+"""Not said."""
+SAMPLE_SOURCE_USER: SampleSource.ValueType  # 1
+"""The user provided them: a file of samples, or a dataset."""
+SAMPLE_SOURCE_GENERATED: SampleSource.ValueType  # 2
+"""Lathe generated them, from a seed."""
+SAMPLE_SOURCE_MIXED: SampleSource.ValueType  # 3
+"""Of a model of several components: the user's for some, generated ones for the others."""
+Global___SampleSource: _TypeAlias = SampleSource  # noqa: Y015
+
 @_typing.final
 class OutputParity(_message.Message):
     """How one output of the built form compares with the same output of its source, over all samples."""
@@ -167,8 +195,8 @@ class ParityReport(_message.Message):
     """The largest error of a PASS."""
     samples: _builtins.int
     """Number of samples compared."""
-    sample_source: _builtins.str
-    """Where the samples come from: `user provided` or `lathe provided`."""
+    sample_source: Global___SampleSource.ValueType
+    """Where the samples come from."""
     seed: _builtins.int
     """Seed of generated samples."""
     first_diverging_node: _builtins.str
@@ -208,7 +236,7 @@ class ParityReport(_message.Message):
         threshold: _builtins.float = ...,
         outputs: _abc.Iterable[Global___OutputParity] | None = ...,
         samples: _builtins.int = ...,
-        sample_source: _builtins.str = ...,
+        sample_source: Global___SampleSource.ValueType = ...,
         seed: _builtins.int = ...,
         batch_sizes: _abc.Iterable[_builtins.int] | None = ...,
         first_diverging_node: _builtins.str = ...,

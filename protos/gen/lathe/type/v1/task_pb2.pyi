@@ -5,6 +5,7 @@ isort:skip_file
 
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
@@ -119,6 +120,7 @@ class TaskStatus(_message.Message):
     REVISION_FIELD_NUMBER: _builtins.int
     START_TIME_FIELD_NUMBER: _builtins.int
     END_TIME_FIELD_NUMBER: _builtins.int
+    QUEUE_FIELD_NUMBER: _builtins.int
     state: Global___TaskState.ValueType
     """The state."""
     stage: _failure_pb2.TaskStage.ValueType
@@ -143,6 +145,10 @@ class TaskStatus(_message.Message):
     def end_time(self) -> _timestamp_pb2.Timestamp:
         """When it reached a terminal state."""
 
+    @_builtins.property
+    def queue(self) -> Global___TaskQueue:
+        """Where a PENDING task stands in its queue. In the answers of Get and Watch alone; absent if it shares the work of another task."""
+
     def __init__(
         self,
         *,
@@ -155,14 +161,55 @@ class TaskStatus(_message.Message):
         revision: _builtins.int = ...,
         start_time: _timestamp_pb2.Timestamp | None = ...,
         end_time: _timestamp_pb2.Timestamp | None = ...,
+        queue: Global___TaskQueue | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "failure", b"failure", "start_time", b"start_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "failure", b"failure", "queue", b"queue", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "failure", b"failure", "message", b"message", "pending_reason", b"pending_reason", "progress", b"progress", "revision", b"revision", "stage", b"stage", "start_time", b"start_time", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "failure", b"failure", "message", b"message", "pending_reason", b"pending_reason", "progress", b"progress", "queue", b"queue", "revision", b"revision", "stage", b"stage", "start_time", b"start_time", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___TaskStatus: _TypeAlias = TaskStatus  # noqa: Y015
+
+@_typing.final
+class TaskQueue(_message.Message):
+    """Where a task stands among those that wait for the same kind of work on the same device. It is an estimate: tasks of a higher
+    priority, and of users who have less running, may still come before it.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POSITION_FIELD_NUMBER: _builtins.int
+    WORKERS_FIELD_NUMBER: _builtins.int
+    ESTIMATED_START_TIME_FIELD_NUMBER: _builtins.int
+    ESTIMATED_DURATION_FIELD_NUMBER: _builtins.int
+    position: _builtins.int
+    """Its place, from 1: the next one that a worker takes."""
+    workers: _builtins.int
+    """Live workers that take such tasks. If there are none, `pending_reason` says so."""
+    @_builtins.property
+    def estimated_start_time(self) -> _timestamp_pb2.Timestamp:
+        """When it probably starts; absent without workers, and if no such task has ended of late."""
+
+    @_builtins.property
+    def estimated_duration(self) -> _duration_pb2.Duration:
+        """How long it probably runs: the median of the newest tasks of this kind on this device; absent if none has ended of late."""
+
+    def __init__(
+        self,
+        *,
+        position: _builtins.int = ...,
+        workers: _builtins.int = ...,
+        estimated_start_time: _timestamp_pb2.Timestamp | None = ...,
+        estimated_duration: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["estimated_duration", b"estimated_duration", "estimated_start_time", b"estimated_start_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["estimated_duration", b"estimated_duration", "estimated_start_time", b"estimated_start_time", "position", b"position", "workers", b"workers"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TaskQueue: _TypeAlias = TaskQueue  # noqa: Y015
 
 @_typing.final
 class Attempt(_message.Message):
@@ -331,37 +378,3 @@ class LogLines(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___LogLines: _TypeAlias = LogLines  # noqa: Y015
-
-@_typing.final
-class BatchError(_message.Message):
-    """What one resource could not be done in a batch, and why."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    NAME_FIELD_NUMBER: _builtins.int
-    CODE_FIELD_NUMBER: _builtins.int
-    REASON_FIELD_NUMBER: _builtins.int
-    MESSAGE_FIELD_NUMBER: _builtins.int
-    name: _builtins.str
-    """Name of the resource."""
-    code: _builtins.str
-    """The gRPC status code, as its canonical name."""
-    reason: _builtins.str
-    """Machine-readable reason, as in google.rpc.ErrorInfo."""
-    message: _builtins.str
-    """A sentence."""
-    def __init__(
-        self,
-        *,
-        name: _builtins.str = ...,
-        code: _builtins.str = ...,
-        reason: _builtins.str = ...,
-        message: _builtins.str = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "message", b"message", "name", b"name", "reason", b"reason"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___BatchError: _TypeAlias = BatchError  # noqa: Y015

@@ -1,0 +1,80 @@
+"""What the tables say of a queue to those who wait in it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import NamedTuple
+from uuid import UUID
+
+from services.database.pool import Database
+
+_ENTRY = "SELECT rank, owner, id, sent IS NOT NULL FROM queue WHERE task = $1"
+_SENT_BEFORE = "SELECT count(*) FROM queue WHERE device = $1 AND sent IS NOT NULL AND id <= $2"
+_TURN = "SELECT count(*) FROM queue WHERE device = $1 AND sent IS NULL AND rank = $2 AND owner = $3 AND id <= $4"
+_WAITING = "SELECT rank, owner, count(*) FROM queue WHERE device = $1 AND sent IS NULL GROUP BY rank, owner"
+# Among the newest successes of all devices: a device that had none of them for so long has no figures worth telling.
+_ENDED = """
+SELECT live FROM (SELECT device, live, outcome IS NOT NULL AS done FROM tasks WHERE state = 3
+    ORDER BY create_time DESC, uid DESC LIMIT 500) AS newest
+WHERE device = $1 AND done LIMIT 20
+"""
+_COUNTS = """
+SELECT w.device, w.waiting, (SELECT t.create_time FROM queue q JOIN tasks t ON t.uid = q.task WHERE q.id = w.oldest)
+FROM (SELECT device, count(*) AS waiting, min(id) AS oldest FROM queue GROUP BY device) AS w
+"""
+_RUNNING = "SELECT device, count(*) FROM tasks WHERE state IN (2, 5) GROUP BY device"
+
+
+class Entry(NamedTuple):
+    """The row of a task in the queue."""
+
+    rank: int
+    owner: str
+    number: int
+    sent: bool
+
+
+class Count(NamedTuple):
+    """How many tasks wait for a device, and when the oldest of them was created."""
+
+    device: str
+    waiting: int
+    oldest: datetime | None
+
+
+class Standing:
+    """Asks the tables of one kind, in the service's own PostgreSQL schema."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def entry(self, task: UUID) -> Entry | None:
+        """Return the row of a task; None if it does not wait, or waits for a second attempt."""
+        record = await self._database.fetchrow(_ENTRY, task)
+        return None if record is None else Entry(*record)
+
+    async def turn(self, device: str, entry: Entry) -> int:
+        """Return the place of a task among those that are sent, or among those of its owner and rank; from 1."""
+        if entry.sent:
+            return int(await self._database.fetchval(_SENT_BEFORE, device, entry.number))
+        return int(await self._database.fetchval(_TURN, device, entry.rank, entry.owner, entry.number))
+
+    async def waiting(self, device: str) -> dict[int, dict[str, int]]:
+        """Return how many tasks of each owner wait to be sent, by rank."""
+        found: dict[int, dict[str, int]] = {}
+        for rank, owner, count in await self._database.fetch(_WAITING, device):
+            found.setdefault(rank, {})[owner] = count
+        return found
+
+    async def ended(self, device: str) -> Sequence[bytes]:
+        """Return the changing halves of the newest tasks for a device whose work was done, not shared."""
+        return [record[0] for record in await self._database.fetch(_ENDED, device)]
+
+    async def counts(self) -> Sequence[Count]:
+        """Return how many tasks wait for each device."""
+        return [Count(*record) for record in await self._database.fetch(_COUNTS)]
+
+    async def running(self) -> dict[str, int]:
+        """Return how many tasks run for each device."""
+        return {record[0]: record[1] for record in await self._database.fetch(_RUNNING)}
