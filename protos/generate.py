@@ -49,7 +49,8 @@ def generate(out: Path) -> None:
     _run("buf", "generate", *paths, "--output", str(out))  # type stubs
     _generator(f"--python_out={gen}", *protos, *options)
     _generator(f"--grpc_python_out={gen}", *services)
-    only_public = ("--path", "lathe", "--exclude-path", INTERNAL)
+    # With the details of errors, so that proxies can write them as JSON.
+    only_public = ("--path", "lathe", "--exclude-path", INTERNAL, "--path", "third_party/google/rpc")
     _run("buf", "build", *only_public, "--as-file-descriptor-set", "--output", str(gen / "lathe/descriptors.binpb"))
     _move_options(gen)
     (gen / "internal/lathe").mkdir(parents=True)

@@ -6,12 +6,12 @@ so the same servicer answers both, and the descriptor of v1 is that of v1alpha u
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import grpc
 from google.protobuf import descriptor_pb2, descriptor_pool
-from google.protobuf.descriptor import FileDescriptor
+from google.protobuf.descriptor import Descriptor, FileDescriptor
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from grpc_reflection.v1alpha.reflection import aio as reflection
 
@@ -32,13 +32,47 @@ def add_reflection(server: grpc.aio.Server, service_names: Sequence[str]) -> Non
     server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(V1, {"ServerReflectionInfo": method})])
 
 
+class _File:
+    """A file's descriptor with the names of its fields in JSON.
+
+    The generated code leaves them out, and some clients, such as grpcurl before 1.9, then print the names of the proto.
+    """
+
+    def __init__(self, file: FileDescriptor) -> None:
+        self._file = file
+        self.name: str = file.name
+
+    @property
+    def dependencies(self) -> list[_File]:
+        return [_File(file) for file in self._file.dependencies]
+
+    def CopyToProto(self, proto: descriptor_pb2.FileDescriptorProto) -> None:  # noqa: N802 - as protobuf has it
+        self._file.CopyToProto(proto)
+        _name_in_json(self._file.message_types_by_name.values(), proto.message_type)
+
+
+def _name_in_json(messages: Iterable[Descriptor], protos: Iterable[descriptor_pb2.DescriptorProto]) -> None:
+    found = {message.name: message for message in messages}
+    for proto in protos:
+        message = found[proto.name]
+        for field in proto.field:
+            field.json_name = message.fields_by_name[field.name].json_name
+        _name_in_json(message.nested_types, proto.nested_type)
+
+
 class _Symbols:
     """The descriptors of this process; unlike protobuf's own pool it finds the file of a method or field too."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(descriptor_pool.Default(), name)
 
-    def FindFileContainingSymbol(self, symbol: str) -> FileDescriptor:  # noqa: N802 - as protobuf's pool has it
+    def FindFileByName(self, name: str) -> _File:  # noqa: N802 - as protobuf's pool has it
+        return _File(descriptor_pool.Default().FindFileByName(name))
+
+    def FindFileContainingSymbol(self, symbol: str) -> _File:  # noqa: N802
+        return _File(self._find(symbol))
+
+    def _find(self, symbol: str) -> FileDescriptor:
         pool = descriptor_pool.Default()
         try:
             return pool.FindFileContainingSymbol(symbol)

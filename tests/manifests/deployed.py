@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
 KUBERNETES = DEPLOY / "kubernetes"
 COMPOSE = DEPLOY / "compose/compose.yaml"
+ENVOY = DEPLOY / "http/envoy.yaml"
+DESCRIPTORS = ROOT / "protos/gen/lathe/descriptors.binpb"
 DOCKERFILE = DEPLOY / "docker/Dockerfile"
 
 # Of a pod's memory, what is not for the sandboxed children that work: their parent process, and in a worker the child
@@ -71,3 +74,8 @@ def bytes_of(quantity: str) -> int:
     found = re.fullmatch(r"(\d+)(|Ki|Mi|Gi)", quantity)
     assert found, f"'{quantity}' is no memory quantity that this reads"
     return int(found[1]) * _UNITS[found[2]]
+
+
+def envoy_program() -> str:
+    """Return the path of the proxy, which a package of the extra `dev` brings."""
+    return str(Path(sys.executable).parent / "envoy")

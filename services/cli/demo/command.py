@@ -24,7 +24,14 @@ PARTS = ("digits", "detector", "sentences")
 Part = Annotated[list[str] | None, typer.Option("--part", help="digits, detector or sentences; all if not given.")]
 
 
-def demo(part: Part = None, data_dir: DataDir = None) -> None:
+def demo(
+    part: Part = None,
+    prepare: Annotated[
+        bool,
+        typer.Option("--prepare", help="Only write weights, network, template and datasets of the digits."),
+    ] = False,
+    data_dir: DataDir = None,
+) -> None:
     """Train, convert, verify, quantize, evaluate, compare, release and optimize real models."""
     wanted = part or list(PARTS)
     if unknown := set(wanted) - set(PARTS):
@@ -32,14 +39,24 @@ def demo(part: Part = None, data_dir: DataDir = None) -> None:
             f"{', '.join(sorted(unknown))}: unknown; parts are {', '.join(PARTS)}", param_hint="--part"
         )
     folder = chosen_data_dir(data_dir)
+    if prepare:
+        from services.cli.demo import digits
+
+        digits.prepare(_emptied(folder / "demo"))
+        note(f"Written to {folder / 'demo'}.")
+        return
     started = time.monotonic()
     with running_suite(folder) as connection:
-        work = folder / "demo"
-        shutil.rmtree(work, ignore_errors=True)
-        work.mkdir(parents=True)
+        work = _emptied(folder / "demo")
         lines = [line for name in PARTS if name in wanted for line in _run(name, connection, work)]
     print_rows(lines, COLUMNS, title="Accuracy of the forms on held-out data")
     note(f"Done in {time.monotonic() - started:.0f} s. Packages and reports are in {work}.")
+
+
+def _emptied(folder: Path) -> Path:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    return folder
 
 
 def _run(part: str, connection: Connection, work: Path) -> list[Line]:

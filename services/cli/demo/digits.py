@@ -49,16 +49,38 @@ def run(connection: Connection, work: Path) -> list[Line]:
     return lines
 
 
+def prepare(work: Path) -> None:
+    """Write what a user would bring: weights, the network's source, a template as JSON, and two datasets."""
+    import json
+    import shutil
+
+    from google.protobuf.json_format import MessageToDict
+    from lathe.template.v1.template_service_pb2 import Template
+
+    from services.cli.documents import read_document
+
+    _write_images(work, _train(work))
+    shutil.copy(steps.FOLDER / "digits_cnn.py", work)
+    template = MessageToDict(read_document(steps.FOLDER / "digits_template.yaml", Template()))
+    (work / "digits_template.json").write_text(json.dumps(template, indent=2), encoding="utf-8")
+
+
+def _write_images(work: Path, digits: TrainedDigits) -> tuple[Path, Path]:
+    """Write the training images in a folder per class, and the held-out ones with annotations; return both files."""
+    from services.cli.demo.digit_images import write_annotated, write_image_folder
+
+    seen, held_out = work / "digits-seen.zip", work / "digits-held-out.zip"
+    write_image_folder(digits.seen_images, digits.seen_labels, seen)
+    write_annotated(digits.images, digits.labels, held_out)
+    return seen, held_out
+
+
 def _close_the_loop(
     connection: Connection, work: Path, digits: TrainedDigits, package: str, template: str
 ) -> tuple[str, str]:
     """Import data, quantize, evaluate, compare and release; return the quantized version and the held-out dataset."""
-    from services.cli.demo.digit_images import write_annotated, write_image_folder
-
     heading("Digits 5. Import training data for calibration, and held-out digits for evaluation")
-    seen, held_out = work / "digits-seen.zip", work / "digits-held-out.zip"
-    write_image_folder(digits.seen_images, digits.seen_labels, seen)
-    write_annotated(digits.images, digits.labels, held_out)
+    seen, held_out = _write_images(work, digits)
     calibration = loop.create_dataset(connection, "demo-digits-seen", seen, template, "class")
     dataset = loop.create_dataset(connection, "demo-digits-held-out", held_out, template, "digit")
     course = loop.Course("Digits", 6, package, calibration, dataset, "top-1", "strokes", "sample", LEAST_TOP1)

@@ -62,6 +62,15 @@ async def test_the_file_of_each_symbol_is_found(client: Client, version: str, sy
     assert "lathe/registry/v1/architecture_service.proto" in {file.name for file in files}
 
 
+async def test_fields_have_their_names_in_json(client: Client) -> None:
+    request = ServerReflectionRequest(file_by_filename="lathe/registry/v1/architecture_service.proto")
+    answer = await ask(client.channel, VERSIONS[0], request)
+    for data in answer.file_descriptor_response.file_descriptor_proto:
+        names = [field.json_name for kind in FileDescriptorProto.FromString(data).message_type for field in kind.field]
+        assert all(names)
+        assert "class_name" not in names
+
+
 @pytest.mark.parametrize("symbol", ["lathe.registry.v1.ArchitectureService.Nothing", "nothing", ""])
 async def test_a_symbol_that_does_not_exist_is_not_found(client: Client, symbol: str) -> None:
     answer = await ask(client.channel, VERSIONS[0], ServerReflectionRequest(file_containing_symbol=symbol))
