@@ -78,6 +78,12 @@ async def message_at(bus: Bus, sequence: int) -> bytes | None:
         return None
 
 
+async def projected_kinds(bus: Bus) -> list[str]:
+    """Return the kinds of task that services have made queues for."""
+    consumers = await bus.js.consumers_info(EVENTS)
+    return sorted(each.name.removesuffix("-projector") for each in consumers if each.name.endswith("-projector"))
+
+
 async def projected(bus: Bus, kind: str) -> bool:
     """Return whether every event of a kind was delivered to its projector."""
     info = await bus.js.consumer_info(EVENTS, f"{kind}-projector")

@@ -22,6 +22,7 @@ from services.cli.channels import channels
 from services.cli.convert import convert
 from services.cli.datasets import datasets
 from services.cli.demo.command import demo
+from services.cli.devices import devices
 from services.cli.evaluate import compare, evaluate
 from services.cli.failures import explain
 from services.cli.groups import groups
@@ -62,6 +63,7 @@ GROUPS: dict[str, typer.Typer] = {
     "channels": channels,
     "datasets": datasets,
     "tasks": tasks,
+    "devices": devices,
     "groups": groups,
 }
 

@@ -10,6 +10,7 @@ from lathe.registry.v1.alias_service_pb2_grpc import add_AliasServiceServicer_to
 from lathe.registry.v1.architecture_service_pb2_grpc import add_ArchitectureServiceServicer_to_server
 from lathe.registry.v1.artifact_service_pb2_grpc import add_ArtifactServiceServicer_to_server
 from lathe.registry.v1.dataset_service_pb2_grpc import add_DatasetServiceServicer_to_server
+from lathe.registry.v1.device_service_pb2_grpc import add_DeviceServiceServicer_to_server
 from lathe.registry.v1.model_service_pb2_grpc import add_ModelServiceServicer_to_server
 from lathe.registry.v1.release_service_pb2_grpc import add_ReleaseServiceServicer_to_server
 from lathe.watch.v1.watch_service_pb2_grpc import add_WatchServiceServicer_to_server
@@ -29,6 +30,8 @@ from services.registry.artifacts import Artifacts
 from services.registry.blobs import Blobs
 from services.registry.creation import Creation
 from services.registry.datasets import assembly as datasets_assembly
+from services.registry.device_servicer import DeviceServicer
+from services.registry.devices import Devices
 from services.registry.internal_servicer import InternalServicer
 from services.registry.model_servicer import ModelServicer
 from services.registry.models import Models
@@ -48,6 +51,7 @@ SERVICES = [
     "ArchitectureService",
     "ArtifactService",
     "DatasetService",
+    "DeviceService",
     "ReleaseService",
 ]
 HOUSEKEEPING_SECONDS = 600.0
@@ -76,6 +80,7 @@ async def build(platform: Platform) -> ServiceParts:
         add_ArchitectureServiceServicer_to_server(ArchitectureServicer(architectures), server)
         add_DatasetServiceServicer_to_server(datasets.servicer, server)
         add_ModelServiceServicer_to_server(ModelServicer(Models(database), versions, creation), server)
+        add_DeviceServiceServicer_to_server(DeviceServicer(Devices(platform.bus)), server)
         add_AliasServiceServicer_to_server(AliasServicer(aliases), server)
         add_ReleaseServiceServicer_to_server(releases.servicer, server)
         add_WatchServiceServicer_to_server(WatchServicer(TaskWatch(platform)), server)

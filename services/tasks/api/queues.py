@@ -36,7 +36,7 @@ T = TypeVar("T")
 
 
 class Kept(Generic[T]):
-    """Answers by key, each asked for again after some seconds."""
+    """Answers by key, each asked for again after some seconds; one that is None at once."""
 
     def __init__(self, ask: Callable[[str], Awaitable[T]], seconds: float) -> None:
         self._ask = ask
@@ -46,7 +46,7 @@ class Kept(Generic[T]):
     async def get(self, key: str) -> T:
         """Return the answer for a key."""
         found = self._answers.get(key)
-        if found is None or time.monotonic() - found[0] > self._seconds:
+        if found is None or found[1] is None or time.monotonic() - found[0] > self._seconds:
             found = self._answers[key] = (time.monotonic(), await self._ask(key))
         return found[1]
 

@@ -1,0 +1,81 @@
+"""`lathe devices`: what models can be made for, who serves it, and how much waits."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from services.cli.client import connect
+from services.cli.listing import Filter, Limit, Page, pages
+from services.cli.output import TABLE, Column, Output, OutputFormat, plain, print_rows, show_message, show_messages
+
+devices = typer.Typer(help="Devices: runtimes, precisions, live workers and queues.", no_args_is_help=True)
+
+
+def _runtimes(device: Any) -> str:
+    return plain(", ".join(each.runtime if each.built else f"{each.runtime} (no builder)" for each in device.runtimes))
+
+
+def _oldest(queues: Any) -> str:
+    waits = [queue.oldest_wait.ToTimedelta() for queue in queues if queue.HasField("oldest_wait")]
+    return str(max(waits)).partition(".")[0] if waits else "–"
+
+
+COLUMNS: list[Column[Any]] = [
+    Column("device", lambda device: plain(device.name.removeprefix("devices/")), whole=True),
+    Column("runtimes", _runtimes),
+    Column("workers", lambda device: str(sum(queue.workers for queue in device.queues)), numeric=True),
+    Column("running", lambda device: str(sum(queue.running for queue in device.queues)), numeric=True),
+    Column("waiting", lambda device: str(sum(queue.waiting for queue in device.queues)), numeric=True),
+    Column("oldest waits", lambda device: _oldest(device.queues), whole=True),
+    Column("missing", lambda device: plain(device.missing), detail=True),
+]
+
+
+def _precisions(values: Any) -> str:
+    from lathe.type.v1.precision_pb2 import Precision
+
+    return ", ".join(Precision.Name(value).removeprefix("PRECISION_") for value in values) or "–"
+
+
+RUNTIMES: list[Column[Any]] = [
+    Column("runtime", lambda runtime: plain(runtime.runtime), whole=True),
+    Column("precisions", lambda runtime: _precisions(runtime.precisions)),
+    Column("quantized", lambda runtime: _precisions(runtime.quantized)),
+    Column("built", lambda runtime: ("no builder", "here", "on the device")[runtime.built]),
+    Column("toolchain", lambda runtime: plain(", ".join(runtime.toolchain))),
+]
+QUEUES: list[Column[Any]] = [
+    Column("tasks", lambda queue: plain(queue.kind), whole=True),
+    Column("workers", lambda queue: str(queue.workers) if queue.known else "?", numeric=True),
+    Column("running", lambda queue: str(queue.running) if queue.known else "?", numeric=True),
+    Column("waiting", lambda queue: str(queue.waiting) if queue.known else "?", numeric=True),
+    Column("oldest waits", lambda queue: _oldest([queue]), whole=True),
+]
+
+
+@devices.command("list")
+def list_devices(filter_: Filter = "", limit: Limit = 50, page: Page = "", output: Output = TABLE) -> None:
+    """List the devices that this release knows."""
+    from lathe.registry.v1.device_service_pb2 import ListDevicesRequest
+
+    with connect() as connection:
+        request = ListDevicesRequest(filter=filter_)
+        show_messages(pages(connection.devices.ListDevices, request, "devices", limit, page), COLUMNS, output)
+
+
+@devices.command("get")
+def get(
+    device: Annotated[str, typer.Argument(metavar="DEVICE", help="Such as 'cpu-x86-64'.")], output: Output = TABLE
+) -> None:
+    """Show a device: its runtimes, and the queue of each kind of task."""
+    from lathe.registry.v1.device_service_pb2 import GetDeviceRequest
+
+    with connect() as connection:
+        name = f"devices/{device.removeprefix('devices/')}"
+        found = connection.devices.GetDevice(GetDeviceRequest(name=name))
+    show_message(found, COLUMNS, output)
+    if output is not OutputFormat.JSON:
+        print_rows(found.runtimes, RUNTIMES)
+        print_rows(found.queues, QUEUES)
