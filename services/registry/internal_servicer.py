@@ -37,7 +37,7 @@ class InternalServicer(RegistryServiceServicer):
         return await self._creation.create(request)
 
     async def HoldModelVersion(self, request: pb.HoldModelVersionRequest, context: Context) -> Empty:
-        await self._versions.hold(request.name, request.holder, request.ttl_seconds)
+        await self._versions.hold(request.name, request.holder, request.ttl)
         return Empty()
 
     async def UnholdModelVersion(self, request: pb.UnholdModelVersionRequest, context: Context) -> Empty:
@@ -48,7 +48,7 @@ class InternalServicer(RegistryServiceServicer):
         return await self._selections.select(request)
 
     async def HoldDataset(self, request: pb.HoldDatasetRequest, context: Context) -> Empty:
-        await self._dataset_holds.hold(request.name, request.holder, request.ttl_seconds)
+        await self._dataset_holds.hold(request.name, request.holder, request.ttl)
         return Empty()
 
     async def UnholdDataset(self, request: pb.UnholdDatasetRequest, context: Context) -> Empty:

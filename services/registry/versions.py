@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 import grpc
+from google.protobuf.duration_pb2 import Duration
 from lathe.registry.v1.model_service_pb2 import (
     LINEAGE_KIND_TEMPLATE,
     LineageGraph,
@@ -23,6 +24,7 @@ from lathe.template.v1.template_service_pb2_grpc import TemplateServiceStub
 from lathe.type.v1 import batch_pb2
 
 from services.database.pool import Connection, Database
+from services.platform.durations import whole_seconds
 from services.platform.errors import not_found
 from services.platform.interceptors.validation import check
 from services.registry import descriptions, diff, holds, lineage, naming
@@ -143,9 +145,9 @@ class Versions:
             return error.code() is grpc.StatusCode.NOT_FOUND
         return False
 
-    async def hold(self, name: str, holder: str, ttl_seconds: int) -> None:
-        """Keep a version from being deleted, for a day if `ttl_seconds` is 0; LatheError NOT_FOUND if there is none."""
-        await holds.hold(self._database, name, holder, timedelta(seconds=ttl_seconds or DEFAULT_HOLD_SECONDS))
+    async def hold(self, name: str, holder: str, ttl: Duration) -> None:
+        """Keep a version from being deleted, for a day if `ttl` is not set; LatheError NOT_FOUND if there is none."""
+        await holds.hold(self._database, name, holder, timedelta(seconds=whole_seconds(ttl) or DEFAULT_HOLD_SECONDS))
 
     async def unhold(self, name: str, holder: str) -> None:
         """End a hold, if there is one."""

@@ -21,6 +21,9 @@ from tests.contract.suite import Suite
 FORGED = "forged\nby a caller"
 # Made anew for each request, as the first one's are taken.
 IDENTITIES = {"CreateArchitecture": {"class_name": "ForgedNet"}}
+IDS = {"CreateAlias": {"alias_id": "forged"}}
+# Nothing here can be compared: the request gets as far as any other.
+REFUSED = {"CreateEvaluationComparison"}
 
 
 def resources_of(method: str) -> Iterator[tuple[str, Descriptor]]:
@@ -75,6 +78,13 @@ async def test_nothing_that_a_caller_sets_there_is_taken(suite: Suite, method: s
         resource.name = "forged/name"
         resource.etag = FORGED
         forge(resource)
+    for name, value in IDS.get(method, {}).items():
+        setattr(request, name, value)
+    if method in REFUSED:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await suite.call(method, request)
+        assert from_rpc_error(caught.value).code is grpc.StatusCode.NOT_FOUND
+        return
     made = await suite.call(method, request)
     assert FORGED not in str(made)
     assert made["name"] != "forged/name"

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from google.protobuf.duration_pb2 import Duration
 from lathe.registry.v1.dataset_service_pb2 import Dataset
 
 from services.database.pool import Connection, Database
+from services.platform.durations import whole_seconds
 from services.platform.errors import failed_precondition, not_found
 from services.registry.kinds import DATASETS
 
@@ -25,12 +27,12 @@ class Holds:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def hold(self, name: str, holder: str, ttl_seconds: int) -> None:
-        """Keep a dataset from being deleted, for a day if `ttl_seconds` is 0; LatheError NOT_FOUND if there is none."""
+    async def hold(self, name: str, holder: str, ttl: Duration) -> None:
+        """Keep a dataset from being deleted, for a day if `ttl` is not set; LatheError NOT_FOUND if there is none."""
         async with self._database.transaction() as connection:
             if await connection.fetchval("SELECT 1 FROM datasets WHERE name = $1 FOR KEY SHARE", name) is None:
                 raise not_found(DATASETS.noun, name)
-            await connection.execute(_HOLD, name, holder, timedelta(seconds=ttl_seconds or DEFAULT_HOLD_SECONDS))
+            await connection.execute(_HOLD, name, holder, timedelta(seconds=whole_seconds(ttl) or DEFAULT_HOLD_SECONDS))
 
     async def unhold(self, name: str, holder: str) -> None:
         """End a hold, if there is one."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import grpc
 import pytest
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.field_mask_pb2 import FieldMask
 from lathe.internal.v1.registry_service_pb2 import HoldDatasetRequest, SelectDatasetItemsRequest, UnholdDatasetRequest
 from lathe.registry.v1.artifact_service_pb2 import GetArtifactRequest
@@ -233,7 +234,7 @@ async def test_a_held_dataset_is_not_deleted(desk: Desk) -> None:
     for _ in range(2):
         await desk.registry.internal.UnholdDataset(UnholdDatasetRequest(name=made.name, holder="evaluationTasks/1"))
     await desk.registry.internal.HoldDataset(
-        HoldDatasetRequest(name=made.name, holder="evaluationTasks/2", ttl_seconds=1)
+        HoldDatasetRequest(name=made.name, holder="evaluationTasks/2", ttl=Duration(seconds=1))
     )
     await asyncio.sleep(1.1)
     await datasets.DeleteDataset(DeleteDatasetRequest(name=made.name))

@@ -3,6 +3,7 @@
 import asyncio
 
 import grpc
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.field_mask_pb2 import FieldMask
 from lathe.internal.v1.registry_service_pb2 import HoldModelVersionRequest, UnholdModelVersionRequest
 from lathe.registry.v1.architecture_service_pb2 import (
@@ -67,7 +68,7 @@ async def test_names_change_and_files_do_not(registry: Registry, model: str) -> 
 
 async def test_a_held_version_stays(registry: Registry, model: str) -> None:
     made = await _pth(registry, model)
-    hold = HoldModelVersionRequest(name=made.name, holder="conversionTasks/7", ttl_seconds=1000)
+    hold = HoldModelVersionRequest(name=made.name, holder="conversionTasks/7", ttl=Duration(seconds=1000))
     for _ in range(2):
         await registry.internal.HoldModelVersion(hold)
     for call in (
@@ -87,7 +88,7 @@ async def test_a_held_version_stays(registry: Registry, model: str) -> None:
 async def test_a_hold_ends_by_itself(registry: Registry, model: str) -> None:
     made = await _pth(registry, model)
     await registry.internal.HoldModelVersion(
-        HoldModelVersionRequest(name=made.name, holder="conversionTasks/8", ttl_seconds=1)
+        HoldModelVersionRequest(name=made.name, holder="conversionTasks/8", ttl=Duration(seconds=1))
     )
     await asyncio.sleep(1.1)
     await registry.models.DeleteModelVersion(DeleteModelVersionRequest(name=made.name))

@@ -12,6 +12,7 @@ import protovalidate
 import pytest
 from google.protobuf import message_factory
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.descriptor_pb2 import FieldDescriptorProto, FileDescriptorSet
 from lathe._options import resource_pb2, validate_pb2
 from lathe.converter.v1.conversion_service_pb2 import (
     ConversionResult,
@@ -25,6 +26,12 @@ from lathe.template.v1.template_service_pb2 import ResolveTemplateRequest
 
 from services.platform.interceptors.behavior import behaviors, clear_output_only
 
+NUMBERS = {
+    FieldDescriptorProto.TYPE_DOUBLE,
+    FieldDescriptorProto.TYPE_FLOAT,
+    FieldDescriptorProto.TYPE_INT32,
+    FieldDescriptorProto.TYPE_INT64,
+}
 SET_BY_SERVICES = {
     "uid",
     "owner",
@@ -111,6 +118,23 @@ def patterns() -> dict[str, str]:
     }
 
 
+def test_numbers_say_their_unit() -> None:
+    """Times are Durations and Timestamps, or say their unit; and whatever is told in a unit says it in its name."""
+    described = FileDescriptorSet.FromString((GEN / "descriptors.binpb").read_bytes())
+    for file in described.file:
+        if not file.package.startswith("lathe."):
+            continue
+        for location in file.source_code_info.location:
+            if len(location.path) != 4 or (location.path[0], location.path[2]) != (4, 2):
+                continue
+            field = file.message_type[location.path[1]].field[location.path[3]]
+            if field.type in NUMBERS:
+                words, name = location.leading_comments, field.name
+                assert not re.search("(?<!per_)(seconds?|minutes?|hours?)$", name), name
+                assert ("millisecond" in words) <= name.endswith("_ms"), (name, words)
+                assert (" in bytes" in words) <= name.endswith("_bytes"), (name, words)
+
+
 def references() -> Iterator[tuple[FieldDescriptor, resource_pb2.ResourceReference]]:
     for message in MESSAGES:
         for field in message.fields:
@@ -122,6 +146,7 @@ def test_a_field_that_takes_a_resource_says_which() -> None:
     for field, reference in references():
         rule = rule_of(field)
         pattern = (rule.repeated.items if field.is_repeated else rule).string.pattern
+        pattern = pattern.replace("(versions|aliases)", "versions")
         if pattern in known and "IDENTIFIER" not in behaviors(field):
             if field.name == "parent":
                 (parent,) = (each for each in RESOURCES.values() if resource_of(each).type == reference.child_type)

@@ -920,7 +920,8 @@ class TemplateOverrides(_message.Message):
     @_builtins.property
     def paths(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Which of them replace the template's, as paths: `error_threshold`, `runtime`, `components.net.max_batch`,
-        `components.net.inputs`… A component is named, not counted. If empty, every field of `values` that is set.
+        `components.net.inputs`… A component is named, not counted. If empty, every field of `values` that is set. No FieldMask, whose JSON has
+        no way to write names of components such as `UNet`.
         """
 
     def __init__(

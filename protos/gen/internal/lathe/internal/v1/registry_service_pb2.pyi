@@ -5,6 +5,7 @@ isort:skip_file
 
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from lathe.registry.v1 import architecture_service_pb2 as _architecture_service_pb2
@@ -162,23 +163,25 @@ class HoldModelVersionRequest(_message.Message):
 
     NAME_FIELD_NUMBER: _builtins.int
     HOLDER_FIELD_NUMBER: _builtins.int
-    TTL_SECONDS_FIELD_NUMBER: _builtins.int
+    TTL_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`models/{model}/versions/{number}`."""
     holder: _builtins.str
     """Resource name of the task that uses it."""
-    ttl_seconds: _builtins.int
-    """Seconds after which the hold ends by itself, so that a lost task holds nothing for ever: a day if 0."""
+    @_builtins.property
+    def ttl(self) -> _duration_pb2.Duration:
+        """Time after which the hold ends by itself, so that a lost task holds nothing for ever: a day if not set."""
+
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
         holder: _builtins.str = ...,
-        ttl_seconds: _builtins.int = ...,
+        ttl: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["ttl", b"ttl"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["holder", b"holder", "name", b"name", "ttl_seconds", b"ttl_seconds"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["holder", b"holder", "name", b"name", "ttl", b"ttl"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -248,23 +251,25 @@ class HoldDatasetRequest(_message.Message):
 
     NAME_FIELD_NUMBER: _builtins.int
     HOLDER_FIELD_NUMBER: _builtins.int
-    TTL_SECONDS_FIELD_NUMBER: _builtins.int
+    TTL_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`datasets/{dataset}`."""
     holder: _builtins.str
     """Resource name of the task that uses it."""
-    ttl_seconds: _builtins.int
-    """Seconds after which the hold ends by itself, so that a lost task holds nothing for ever: a day if 0."""
+    @_builtins.property
+    def ttl(self) -> _duration_pb2.Duration:
+        """Time after which the hold ends by itself, so that a lost task holds nothing for ever: a day if not set."""
+
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
         holder: _builtins.str = ...,
-        ttl_seconds: _builtins.int = ...,
+        ttl: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["ttl", b"ttl"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["holder", b"holder", "name", b"name", "ttl_seconds", b"ttl_seconds"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["holder", b"holder", "name", b"name", "ttl", b"ttl"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
