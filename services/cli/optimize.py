@@ -15,9 +15,9 @@ from services.cli.failures import CliError
 from services.cli.groups import finish_group
 from services.cli.names import dataset_name, model_name, parse_labels, template_name, version_name
 from services.cli.options import NewLabels
-from services.cli.output import TABLE, Output, OutputFormat, note, show_message
+from services.cli.output import TABLE, Output, OutputFormat, message_json, note, print_json
 from services.cli.quantize import Step, choice
-from services.cli.views import TASKS, short
+from services.cli.views import short
 from services.cli.waiting import (
     Report,
     RequireGain,
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from lathe_client.connection import Connection
 
 DEFAULT_DEVICE = "cpu-x86-64"
-SAVE_SECONDS = 1800.0
 
 Versions = Annotated[list[str], typer.Argument(metavar="MODEL/NUMBER...", help="The versions, such as 'digits/1'.")]
 OutputModel = Annotated[str, typer.Option(help="Model for the saved result; the version's if not given.")]
@@ -158,22 +157,25 @@ def save(
     with connect() as connection:
         saved = _save(connection, name, model_name(model) if model else "")
     if output is OutputFormat.JSON:
-        show_message(saved, TASKS, output)
+        print_json(message_json(saved))
     else:
         _tell_saved(saved)
 
 
 def _save(connection: Connection, name: str, model: str) -> Any:
-    from lathe.optimizer.v1.optimization_service_pb2 import SaveModelRequest
+    from lathe.optimizer.v1.optimization_service_pb2 import SaveModelRequest, WatchModelSaveRequest
+    from lathe_client.calls import repeated
 
-    # Every file is copied inside the store.
-    return connection.optimizations.SaveModel(SaveModelRequest(name=name, model=model), timeout=SAVE_SECONDS)
+    from services.cli.progress import finished
+
+    begun = repeated(connection.optimizations.SaveModel, SaveModelRequest(name=name, model=model))
+    return finished(connection.optimizations.WatchModelSave, WatchModelSaveRequest(name=begun.name), "saving")
 
 
-def _tell_saved(task: Any) -> None:
-    saved, source = short(task.result.model_version), short(task.spec.model_version)
-    note(f"{task.name} is saved as {saved}.", style="green")
-    note(f"The files are in {task.result.saved_location}, next to a copy of {source}, after which the folder is named.")
+def _tell_saved(saved: Any) -> None:
+    task = saved.name.partition("/saves/")[0]
+    note(f"{task} is saved as {short(saved.model_version)}.", style="green")
+    note(f"The files are in {saved.saved_location}, next to a copy of the source, after which the folder is named.")
 
 
 def _create_task(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from engines.spec.devices import load_catalog
 from services.optimizer.groups import Groups
@@ -14,19 +15,22 @@ from services.optimizer.saver import Saver
 from services.process.composition import Platform
 from services.process.server import ServiceParts, run
 from services.tasks.api.service import TaskEngine, task_service
-from services.tasks.api.servicer import Unary
+from services.tasks.api.servicer import Method
 
 
 async def build(platform: Platform) -> ServiceParts:
     """Return the parts of the service: a task engine with optimizations, saving and groups, and one with profiles."""
+    savers: list[Saver] = []
 
-    def more(engine: TaskEngine) -> Mapping[str, Unary]:
+    def more(engine: TaskEngine) -> Mapping[str, Method]:
         groups = Groups(platform.database, engine.handlers, Members(engine.ledger))
-        return OptimizationServicer(Saver(platform, engine), groups).methods
+        savers.append(Saver(platform, engine))
+        return OptimizationServicer(savers[0], groups).methods
 
     kind = OptimizationKind(platform.channel("registry"), platform.channel("template"), platform.cas, platform.database)
     devices = load_catalog().devices
-    optimizations = await task_service(platform, kind, devices, more)
+    parts = await task_service(platform, kind, devices, more)
+    optimizations = replace(parts, background=[*parts.background, savers[0].operations.runner.run])
     profiles = ProfileKind(platform.channel("registry"), platform.channel("template"), platform.cas)
     return optimizations.beside(await task_service(await platform.of_part("profiles"), profiles, devices))
 

@@ -7,15 +7,17 @@ from typing import Any
 
 from google.protobuf.empty_pb2 import Empty
 from lathe.optimizer.v1.optimization_service_pb2 import (
+    ListModelSavesResponse,
     ListOptimizationTaskGroupsResponse,
-    OptimizationTask,
+    ModelSave,
     OptimizationTaskGroup,
 )
 
+from services.operations.verbs import operation_verbs
 from services.optimizer.groups import Groups
 from services.optimizer.saver import Saver
 from services.resources.batches import deleted
-from services.tasks.api.servicer import Unary
+from services.tasks.api.servicer import Method
 
 
 class OptimizationServicer:
@@ -26,20 +28,26 @@ class OptimizationServicer:
         self._groups = groups
 
     @property
-    def methods(self) -> Mapping[str, Unary]:
+    def methods(self) -> Mapping[str, Method]:
         """The methods by name."""
         own = (
             self.SaveModel,
+            self.CancelModelSave,
             self.CreateOptimizationTaskGroup,
             self.GetOptimizationTaskGroup,
             self.ListOptimizationTaskGroups,
             self.DeleteOptimizationTaskGroup,
         )
-        return {method.__name__: method for method in own}
+        saves = operation_verbs("ModelSave", self._saver.operations, ListModelSavesResponse)
+        return {**saves, **{method.__name__: method for method in own}}
 
-    async def SaveModel(self, request: Any, _context: Any) -> OptimizationTask:
-        """Register a result and lay it out."""
+    async def SaveModel(self, request: Any, _context: Any) -> ModelSave:
+        """Begin to lay a result out and register it."""
         return await self._saver.save(request)
+
+    async def CancelModelSave(self, request: Any, _context: Any) -> ModelSave:
+        """End a save."""
+        return await self._saver.cancel(request.name)
 
     async def CreateOptimizationTaskGroup(self, request: Any, _context: Any) -> OptimizationTaskGroup:
         """Create a group with its tasks."""

@@ -1,53 +1,81 @@
-"""SaveModel: the form that a search recommends becomes a version, and is copied to the bucket beside its source."""
+"""Saves: the form that a search recommends is copied to the bucket beside its source, and becomes a version."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from typing import Any
 
 import grpc
 from google.protobuf.message import Message
 from lathe.internal.v1.event_pb2 import TaskAssignment
 from lathe.internal.v1.optimization_pb2 import OptimizationOutcome, OptimizationWork
-from lathe.optimizer.v1.optimization_service_pb2 import OptimizationTask, SaveModelRequest
+from lathe.optimizer.v1.optimization_service_pb2 import ModelSave, OptimizationTask, SaveModelRequest
 from lathe.registry.v1.model_service_pb2 import GetModelRequest, GetModelVersionRequest, ModelVersion
 from lathe.registry.v1.model_service_pb2_grpc import ModelServiceStub
 from lathe.type.v1.digest_pb2 import File
+from lathe.type.v1.failure_pb2 import TASK_STAGE_REGISTERING, TASK_STAGE_UPLOADING_OUTPUTS
+from lathe.type.v1.operation_pb2 import (
+    OPERATION_STATE_CANCELLED,
+    OPERATION_STATE_RUNNING,
+    OPERATION_STATE_SUCCEEDED,
+    OperationState,
+)
 from lathe.type.v1.task_pb2 import TASK_STATE_SUCCEEDED, TaskState
 
 from services.database.leases import Leases
+from services.operations.backlog import Backlog
+from services.operations.operations import Operations
+from services.operations.runner import LostError, Standing
+from services.optimizer.layout import laid_out
 from services.optimizer.places import Places
 from services.optimizer.rules import place_of
 from services.platform.errors import LatheError, failed_precondition, from_rpc_error, is_transient
 from services.platform.words import word
 from services.process.composition import Platform
+from services.resources.filters.fields import word_field
+from services.resources.kind import ResourceKind
+from services.resources.listing import ListQuery
 from services.siblings.fitting import description_of
-from services.siblings.packages import MANIFEST, Packages, output_model, package_version
+from services.siblings.packages import Packages, output_model, package_version
 from services.storage.folders import Folders
 from services.tasks.api.service import TaskEngine
 from services.tasks.kind import unpack
 from services.tasks.state.rows import Change, TaskRow
 
-MODEL_FOLDER = "model"
-SOURCE_FOLDER = "source"
+# Share of the whole; the rest is the registration.
+_COPIED = 0.9
+KIND = ResourceKind(
+    ModelSave,
+    table="model_saves",
+    collection="saves",
+    noun="save",
+    columns={"state": lambda save: save.state},
+    fields={"state": word_field(OperationState)},
+)
 
 
 class Saver:
-    """Saves the results of tasks. Every step can be repeated: the next call completes an interrupted one."""
+    """Saves the results of tasks. Every step can be repeated: the next attempt completes an interrupted one."""
+
+    noun = "model save"
+    at_once = 4
 
     def __init__(self, platform: Platform, engine: TaskEngine) -> None:
-        registry = platform.channel("registry")
+        registry, settings, database = platform.channel("registry"), platform.settings, platform.database
         self._models = ModelServiceStub(registry)
         self._packages = Packages(registry, platform.cas)
         self._cas = platform.cas
-        self._places = Places(platform.database, self._packages.exists)
-        self._folders = Folders(platform.settings)
+        self._places = Places(database, self._packages.exists)
+        self._folders = Folders(settings)
         self._engine = engine
-        self._leases = Leases(platform.database)
+        self._leases = Leases(database)
+        backlog = Backlog(database, "model_save_work", "save", timedelta(seconds=settings.ack_wait_seconds))
+        self.operations = Operations(database, KIND, backlog, self, max_attempts=settings.max_attempts)
 
-    async def save(self, request: SaveModelRequest) -> OptimizationTask:
-        """Register the form that a task recommends, and lay it out in the bucket.
+    async def save(self, request: SaveModelRequest) -> ModelSave:
+        """Begin to save the form that a task recommends, or return the save that does it or has done it.
 
         Raises:
             LatheError: NOT_FOUND for the task or the model; FAILED_PRECONDITION if the task has not SUCCEEDED
@@ -55,35 +83,83 @@ class Saver:
                 or another task has its place (OUTPUT_LOCATION_TAKEN).
         """
         await self._engine.handlers.row(request.name)
-        # One call saves a task at a time, on whichever replica; a call that waited finds it saved.
+        # One call begins at a time, on whichever replica; a call that waited finds what the first one began.
         async with self._leases.hold(f"saving {request.name}"):
             row = await self._engine.handlers.row(request.name)
             task: OptimizationTask = self._engine.handlers.present(row)
             _require_succeeded(task)
+            if running := await self._newest(task.name, "RUNNING"):
+                _require_model(task.name, running.model, "is being saved as a version", request.model)
+                return running
             saved = task.result.model_version
-            if not saved or not await self._packages.exists(saved):
-                if not await self._finish_earlier(task):
-                    await self._make(task, row, request.model)
+            if saved and await self._packages.exists(saved):
+                return await self._saved_before(request, task)
+            if await self._finish_earlier(task):
                 await self._write(row, task.result)
-            _require_model(task, request.model)
-        return await self._read(request.name)
+                return await self._saved_before(request, task)
+            task.spec.output_model = request.model or task.spec.output_model
+            await self._look_up(task)
+            await self._places.keep(task.name, place_of(task.name, task.spec))
+            return await self._create(request, task, ModelSave(model=output_model(task.spec)))
+
+    async def cancel(self, name: str) -> ModelSave:
+        """End a save, and let others have its place unless it has registered a version. LatheError NOT_FOUND."""
+        cancelled = await self.operations.cancel(name)
+        if cancelled.state == OPERATION_STATE_CANCELLED:
+            await self._places.give_up(_task_of(name))
+        return cancelled
+
+    async def do(self, operation: ModelSave, standing: Standing) -> ModelSave:
+        """Lay the form out, register it, and fill that into the task."""
+        row = await self._engine.handlers.row(_task_of(operation.name))
+        task: OptimizationTask = self._engine.handlers.present(row)
+        if not await self._finish_earlier(task):
+            task.spec.output_model = operation.model
+            source = await self._look_up(task)
+            async with self._place(task) as place:
+                await self._lay_out(task, source, place, standing)
+                if (await self.operations.get(operation.name)).state != OPERATION_STATE_RUNNING:
+                    raise LostError
+                task.result.model_version = await self._register(task, row, source)
+            task.result.saved_location = place
+        await self._write(row, task.result)
+        return ModelSave(model_version=task.result.model_version, saved_location=task.result.saved_location)
+
+    async def _saved_before(self, request: SaveModelRequest, task: OptimizationTask) -> ModelSave:
+        """Return the save of a version that is registered."""
+        result = task.result
+        model = result.model_version.partition("/versions/")[0]
+        _require_model(task.name, model, f"is saved as '{result.model_version}', a version", request.model)
+        newest = await self._newest(task.name, "SUCCEEDED")
+        if newest is not None and newest.model_version == result.model_version:
+            return newest
+        done = ModelSave(
+            model=model,
+            model_version=result.model_version,
+            saved_location=result.saved_location,
+            state=OPERATION_STATE_SUCCEEDED,
+            progress=1.0,
+        )
+        return await self._create(request, task, done)
+
+    async def _create(self, request: SaveModelRequest, task: OptimizationTask, save: ModelSave) -> ModelSave:
+        save.display_name = task.display_name
+        save.labels.update(task.labels)
+        return await self.operations.create(request, save, parent=task.name)
+
+    async def _newest(self, task: str, state: str) -> ModelSave | None:
+        query = ListQuery(parent=task, filter=f"state = {state}", page_size=1)
+        saves, _ = await self.operations.page(query)
+        return saves[0] if saves else None
 
     async def _finish_earlier(self, task: OptimizationTask) -> bool:
-        """Fill in what an earlier, interrupted call registered; False if it registered nothing."""
+        """Fill in what an earlier, interrupted attempt registered; False if it registered nothing."""
         place = await self._places.kept(task.name)
         version = await self._packages.made_by(task) if place else ""
         if version:
             await self._places.registered(task.name, version)
             task.result.model_version, task.result.saved_location = version, place
         return bool(version)
-
-    async def _make(self, task: OptimizationTask, row: TaskRow, model: str) -> None:
-        """Lay the form out, register it, and fill that in."""
-        task.spec.output_model = model or task.spec.output_model
-        source = await self._look_up(task)
-        async with self._place(task) as place:
-            task.result.model_version = await self._register(task, row, source, place)
-        task.result.saved_location = place
 
     async def _look_up(self, task: OptimizationTask) -> ModelVersion:
         await self._models.GetModel(GetModelRequest(name=output_model(task.spec)))
@@ -112,12 +188,21 @@ class Saver:
                 await self._places.give_up(task.name)
             raise
 
-    async def _register(self, task: OptimizationTask, row: TaskRow, source: ModelVersion, place: str) -> str:
-        """Copy everything to its place, then register the version, so that a version never misses its files."""
-        manifest = await self._cas.read(task.result.manifest)
+    async def _lay_out(self, task: OptimizationTask, source: ModelVersion, place: str, standing: Standing) -> None:
+        """Copy everything to its place. It is registered afterwards, so that a version never misses its files."""
         files = laid_out(source.files, task.result.files)
+        total = sum(file.digest.size_bytes for file in files)
+        standing.at(TASK_STAGE_UPLOADING_OUTPUTS, 0.0)
+
+        def copied(file: File) -> None:
+            standing.progress += _COPIED * file.digest.size_bytes / max(total, 1)
+
         await self._folders.sweep(place, {file.path for file in files})
-        await self._folders.copy(place, files, missing_only=False)
+        await self._folders.copy(place, files, missing_only=False, on_copied=copied)
+        standing.at(TASK_STAGE_REGISTERING, _COPIED)
+
+    async def _register(self, task: OptimizationTask, row: TaskRow, source: ModelVersion) -> str:
+        manifest = await self._cas.read(task.result.manifest)
         version = package_version(task, task.result.files, _architectures(row), source, manifest)
         # A task that shares another's outcome has none of its own.
         outcome = OptimizationOutcome.FromString(row.outcome or b"")
@@ -135,11 +220,6 @@ class Saver:
                 return
             row = await self._engine.handlers.row(stored.name)
 
-    async def _read(self, name: str) -> OptimizationTask:
-        handlers = self._engine.handlers
-        task: OptimizationTask = handlers.present(await handlers.row(name))
-        return task
-
 
 def _require_succeeded(task: OptimizationTask) -> None:
     if task.status.state != TASK_STATE_SUCCEEDED:
@@ -149,15 +229,18 @@ def _require_succeeded(task: OptimizationTask) -> None:
         )
 
 
-def _require_model(task: OptimizationTask, model: str) -> None:
-    saved = task.result.model_version
-    if model and not saved.startswith(f"{model}/versions/"):
+def _require_model(task: str, model: str, standing: str, wanted: str) -> None:
+    if wanted and wanted != model:
         raise failed_precondition(
             "ALREADY_SAVED",
-            f"'{task.name}' is saved as '{saved}', and a task is saved once. Optimize again to have it elsewhere too: "
-            "the work itself is in the action cache.",
-            task.name,
+            f"'{task}' {standing} of '{model}', and a task is saved once. Optimize again to have it elsewhere too: the "
+            "work itself is in the action cache.",
+            task,
         )
+
+
+def _task_of(save: str) -> str:
+    return save.partition("/saves/")[0]
 
 
 def _architectures(row: TaskRow) -> dict[str, str]:
@@ -165,20 +248,3 @@ def _architectures(row: TaskRow) -> dict[str, str]:
     work = OptimizationWork()
     unpack(TaskAssignment.FromString(row.assignment).work, work)
     return {each.name: each.digest for each in work.conversion.architectures.values()}
-
-
-def laid_out(source: Sequence[File], package: Sequence[File]) -> list[File]:
-    """Return every file by its path below the place of a saved model; the manifest comes last in its folder.
-
-    The source's files keep their paths, unless one of them is in the package's folder: then all of them go under
-    `source/`.
-
-    Args:
-        source: The files of the version that was optimized.
-        package: The files of the recommended form, `infer.py` and the manifest among them.
-    """
-    collides = any(file.path.partition("/")[0] == MODEL_FOLDER for file in source)
-    before = f"{SOURCE_FOLDER}/" if collides else ""
-    files = [File(path=f"{before}{file.path}", digest=file.digest) for file in source]
-    ordered = sorted(package, key=lambda file: (file.path == MANIFEST, file.path))
-    return files + [File(path=f"{MODEL_FOLDER}/{file.path}", digest=file.digest) for file in ordered]

@@ -36,7 +36,14 @@ class Folders:
         """Return the address of a folder: `s3://{bucket}/{folder}`."""
         return f"s3://{self._bucket.name}/{folder}"
 
-    async def copy(self, folder: str, files: Iterable[File], *, missing_only: bool) -> None:
+    async def copy(
+        self,
+        folder: str,
+        files: Iterable[File],
+        *,
+        missing_only: bool,
+        on_copied: Callable[[File], None] = lambda _file: None,
+    ) -> None:
         """Copy files from their digests to their paths in a folder.
 
         Files of the same subfolder are copied in their order, so that a file can come after those that it needs.
@@ -45,6 +52,7 @@ class Folders:
             folder: Where to.
             files: Paths in the folder, with digests of stored bytes.
             missing_only: Skips files that are there in the right size.
+            on_copied: Called with each file that is there.
         """
         groups: dict[str, list[File]] = {}
         for file in files:
@@ -58,6 +66,7 @@ class Folders:
                         self._copy, digest=file.digest, key=f"{folder}/{file.path}", missing_only=missing_only
                     )
                     await self._bucket.run(work)
+                on_copied(file)
 
         async with asyncio.TaskGroup() as group:
             for inside in groups.values():

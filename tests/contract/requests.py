@@ -284,6 +284,11 @@ def right(method: str, made: Mapping[str, Any]) -> dict[str, Any]:
             "filter": "tasks:evaluationTasks/x",
         },
         "SaveModel": {"name": made["tasks"]["Optimization"], "model": MODEL},
+        "ListModelSaves": {"parent": made["tasks"]["Optimization"], **LIST},
+        **{
+            f"{verb}ModelSave": {"name": f"{made['tasks']['Optimization']}/saves/x"}
+            for verb in ("Get", "Watch", "Cancel", "Delete")
+        },
         "CreateOptimizationTaskGroup": {"group": A_GROUP},
         "GetOptimizationTaskGroup": {"name": made["group"]},
         "ListOptimizationTaskGroups": LIST,

@@ -184,5 +184,6 @@ def test_any_client_can_do_it(desk: Desk, graphs: tuple[str, str]) -> None:
     (task,) = buf_call(address, f"{SERVICE}/CreateOptimizationTask", {"task": {"spec": spec}})
     *_, last = buf_call(address, f"{SERVICE}/WatchOptimizationTask", {"name": task["name"]})
     assert last["status"]["state"] == "TASK_STATE_SUCCEEDED", last
-    (saved,) = buf_call(address, f"{SERVICE}/SaveModel", {"name": task["name"]})
-    assert saved["result"]["savedLocation"] == "curled/m-sound/mv-1"
+    (begun,) = buf_call(address, f"{SERVICE}/SaveModel", {"name": task["name"]})
+    *_, saved = buf_call(address, f"{SERVICE}/WatchModelSave", {"name": begun["name"]})
+    assert saved["savedLocation"] == "curled/m-sound/mv-1"

@@ -11,6 +11,7 @@ from typing import Any
 
 from lathe.optimizer.v1 import optimization_service_pb2 as pb
 from lathe.registry.v1.model_service_pb2 import ModelVersion
+from lathe.type.v1.operation_pb2 import OPERATION_STATE_SUCCEEDED
 
 from engines.sandbox import Progress
 from services.platform.errors import LatheError
@@ -78,11 +79,22 @@ async def refused(workplace: Workplace, version: ModelVersion | str, **spec: Any
 
 
 async def save(workplace: Workplace, task: pb.OptimizationTask, model: str = "") -> pb.OptimizationTask:
-    """Save the model of a task."""
-    saved: pb.OptimizationTask = await workplace.optimizations.SaveModel(
-        pb.SaveModelRequest(name=task.name, model=model)
+    """Save the model of a task, and return the task."""
+    begun = await workplace.optimizations.SaveModel(pb.SaveModelRequest(name=task.name, model=model))
+    saved = await save_ended(workplace, begun)
+    assert saved.state == OPERATION_STATE_SUCCEEDED, saved.failure
+    done: pb.OptimizationTask = await workplace.optimizations.GetOptimizationTask(
+        pb.GetOptimizationTaskRequest(name=task.name)
     )
-    return saved
+    assert (saved.model_version, saved.saved_location) == (done.result.model_version, done.result.saved_location)
+    return done
+
+
+async def save_ended(workplace: Workplace, save: pb.ModelSave) -> pb.ModelSave:
+    """Wait for the end of a save."""
+    watching = workplace.optimizations.WatchModelSave(pb.WatchModelSaveRequest(name=save.name))
+    *_, ended = [each async for each in watching]
+    return ended
 
 
 async def cancel(workplace: Workplace, *tasks: pb.OptimizationTask) -> None:

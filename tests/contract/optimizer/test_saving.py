@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from typing import Any
 
 import grpc
@@ -17,13 +18,22 @@ from lathe.registry.v1.model_service_pb2 import (
     ModelVersion,
 )
 from lathe.type.v1.measurement_pb2 import VERDICT_PASS
+from lathe.type.v1.operation_pb2 import (
+    OPERATION_STATE_CANCELLED,
+    OPERATION_STATE_FAILED,
+    OPERATION_STATE_RUNNING,
+    OPERATION_STATE_SUCCEEDED,
+)
 
 from services.database.pool import Database
+from services.operations import runner
 from services.optimizer.places import Places
+from services.optimizer.saver import Saver
 from services.optimizer.work import OptimizationWorkKind
+from services.platform.errors import failed_precondition
 from services.storage.bucket import Bucket
 from services.storage.folders import Folders
-from tests.contract.optimizer.desk import Job, cancel, create, refused, save
+from tests.contract.optimizer.desk import Job, cancel, create, refused, save, save_ended
 from tests.contract.workplace import DEVICE, Workplace, graph
 
 CALLS = 16
@@ -176,17 +186,29 @@ async def test_what_is_saved_is_never_laid_over_while_its_version_exists(workpla
 
 
 @pytest.mark.usefixtures("_worker")
-async def test_an_interrupted_save_is_finished_by_the_next(
-    workplace: Workplace, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_an_interrupted_save_goes_on_by_itself(workplace: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
     """The server is killed after the registry has the version, before the task says so."""
     task = await done(workplace, await workplace.source("Cos"))
     other = await workplace.registry.model()
+    interrupted = asyncio.Event()
+
+    async def killed(*_: object) -> None:
+        interrupted.set()
+        raise OSError("killed")
+
+    monkeypatch.setattr(runner, "_RETRY_AFTER", timedelta(seconds=0.1))
+    rpc = workplace.optimizations
     with monkeypatch.context() as patch:
-        patch.setattr(Places, "registered", interrupted)
-        assert (await workplace.refused(save(workplace, task))).code is grpc.StatusCode.INTERNAL
-    error = await workplace.refused(save(workplace, task, other))
+        patch.setattr(Places, "registered", killed)
+        begun = await rpc.SaveModel(pb.SaveModelRequest(name=task.name))
+        await interrupted.wait()
+        error = await workplace.refused(save(workplace, task, other))
+        assert (error.code, error.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "ALREADY_SAVED")
+        assert "is being saved" in error.message
     version = f"{task.spec.model_version.partition('/versions/')[0]}/versions/2"
+    ended = await save_ended(workplace, begun)
+    assert (ended.state, ended.model_version) == (OPERATION_STATE_SUCCEEDED, version)
+    error = await workplace.refused(save(workplace, task, other))
     assert (error.code, error.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "ALREADY_SAVED")
     assert f"is saved as '{version}'" in error.message
     saved = await save(workplace, task)
@@ -194,8 +216,67 @@ async def test_an_interrupted_save_is_finished_by_the_next(
     assert saved.result.saved_location.startswith(f"optimized/{task.uid}/")
 
 
-async def interrupted(*_: object) -> None:
-    raise OSError("killed")
+@pytest.mark.usefixtures("_worker")
+async def test_a_save_can_be_watched_cancelled_and_deleted(
+    workplace: Workplace, shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "_BEAT_SECONDS", 0.02)
+    source = await workplace.source("Sin")
+    task, rival = [
+        await done(workplace, source, objective=objective, seed=21, output_location="cancelled")
+        for objective in ("LATENCY", "SIZE")
+    ]
+    begun, opened = asyncio.Event(), asyncio.Event()
+
+    async def copy(_: Folders, _folder: str, files: Any, *, on_copied: Any, **__: Any) -> None:
+        on_copied(next(iter(files)))
+        begun.set()
+        await opened.wait()
+
+    rpc = workplace.optimizations
+    with monkeypatch.context() as patch:
+        patch.setattr(Folders, "copy", copy)
+        running = await rpc.SaveModel(pb.SaveModelRequest(name=task.name))
+        assert (running.state, running.model) == (
+            OPERATION_STATE_RUNNING,
+            source.name.partition("/versions/")[0],
+        )
+        await begun.wait()
+        seen = []
+        async for each in rpc.WatchModelSave(pb.WatchModelSaveRequest(name=running.name)):
+            seen.append(each)
+            if 0 < each.progress < 1:
+                await rpc.CancelModelSave(pb.CancelModelSaveRequest(name=running.name))
+        assert seen[-1].state == OPERATION_STATE_CANCELLED
+    # Nothing was registered, and the place is another's to take.
+    saved = await save(workplace, rival)
+    assert saved.result.model_version.endswith("/versions/2")
+    assert saved.result.saved_location == place(source, "cancelled")
+    assert "model/manifest.json" in await shelf.paths(saved.result.saved_location)
+    listed = await rpc.ListModelSaves(pb.ListModelSavesRequest(parent=task.name))
+    assert [each.name for each in listed.model_saves] == [running.name]
+    await rpc.DeleteModelSave(pb.DeleteModelSaveRequest(name=running.name))
+    gone = await workplace.refused(rpc.GetModelSave(pb.GetModelSaveRequest(name=running.name)))
+    assert gone.code is grpc.StatusCode.NOT_FOUND
+
+
+@pytest.mark.usefixtures("_worker")
+async def test_a_save_that_fails_tells_why_and_may_be_repeated(
+    workplace: Workplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = await done(workplace, await workplace.source("Sinh"))
+
+    async def refuse(*_: object) -> str:
+        raise failed_precondition("SOURCE_GONE", "It is gone.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Saver, "_register", refuse)
+        failed = await save_ended(
+            workplace, await workplace.optimizations.SaveModel(pb.SaveModelRequest(name=task.name))
+        )
+    assert (failed.state, failed.failure.evidence) == (OPERATION_STATE_FAILED, "SOURCE_GONE")
+    assert failed.failure.message == "It is gone."
+    assert (await save(workplace, task)).result.model_version
 
 
 async def exists(_: str) -> bool:

@@ -10,6 +10,7 @@ from google.protobuf.empty_pb2 import Empty
 from lathe.optimizer.v1 import optimization_service_pb2 as pb
 from lathe.type.v1 import failure_pb2, task_pb2
 from lathe.type.v1.digest_pb2 import Digest
+from lathe.type.v1.operation_pb2 import OPERATION_STATE_RUNNING, OPERATION_STATE_SUCCEEDED
 from lathe.type.v1.precision_pb2 import PRECISION_FP32, PRECISION_INT8
 from lathe_client import calls
 
@@ -50,15 +51,18 @@ def created(suite: Suite) -> Suite:
     done.result.CopyFrom(
         pb.OptimizationResult(candidates=candidates, optimization_result=figures, html_report=digest, warnings=["hot"])
     )
-    saved = pb.OptimizationTask()
-    saved.CopyFrom(done)
-    saved.result.model_version = "models/digits/versions/9"
-    saved.result.saved_location = "optimized/m-digits/mv-1"
+    saved = pb.ModelSave(
+        name=f"{NAME}/saves/s1",
+        state=OPERATION_STATE_SUCCEEDED,
+        model_version="models/digits/versions/9",
+        saved_location="optimized/m-digits/mv-1",
+    )
     suite.answers |= {
         "CreateOptimizationTask": task(task_pb2.TASK_STATE_PENDING),
         "WatchOptimizationTask": [done],
         "GetOptimizationTask": done,
-        "SaveModel": saved,
+        "SaveModel": pb.ModelSave(name=saved.name, state=OPERATION_STATE_RUNNING),
+        "WatchModelSave": [saved],
     }
     return suite
 

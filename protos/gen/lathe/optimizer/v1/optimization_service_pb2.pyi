@@ -15,6 +15,7 @@ from lathe.type.v1 import batch_pb2 as _batch_pb2
 from lathe.type.v1 import digest_pb2 as _digest_pb2
 from lathe.type.v1 import failure_pb2 as _failure_pb2
 from lathe.type.v1 import measurement_pb2 as _measurement_pb2
+from lathe.type.v1 import operation_pb2 as _operation_pb2
 from lathe.type.v1 import precision_pb2 as _precision_pb2
 from lathe.type.v1 import preprocessing_pb2 as _preprocessing_pb2
 from lathe.type.v1 import task_pb2 as _task_pb2
@@ -1166,6 +1167,108 @@ class StreamOptimizationTaskLogsRequest(_message.Message):
 Global___StreamOptimizationTaskLogsRequest: _TypeAlias = StreamOptimizationTaskLogsRequest  # noqa: Y015
 
 @_typing.final
+class ModelSave(_message.Message):
+    """A result that becomes a model version, and how far that is."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class LabelsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    NAME_FIELD_NUMBER: _builtins.int
+    UID_FIELD_NUMBER: _builtins.int
+    DISPLAY_NAME_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    OWNER_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
+    UPDATE_TIME_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    PROGRESS_FIELD_NUMBER: _builtins.int
+    FAILURE_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    MODEL_VERSION_FIELD_NUMBER: _builtins.int
+    SAVED_LOCATION_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """`optimizationTasks/{task}/saves/{save}`."""
+    uid: _builtins.str
+    """Unique identifier."""
+    display_name: _builtins.str
+    """Name for people: that of the task."""
+    owner: _builtins.str
+    """Who saved."""
+    etag: _builtins.str
+    """Changes with every change of the resource."""
+    state: _operation_pb2.OperationState.ValueType
+    """State of the save."""
+    progress: _builtins.float
+    """Part of the work that is done, 0 to 1."""
+    model: _builtins.str
+    """Model under which the result becomes a version: `models/{model}`."""
+    model_version: _builtins.str
+    """The version, once SUCCEEDED: `models/{model}/versions/{number}`; also in `result` of the task."""
+    saved_location: _builtins.str
+    """Folder of the bucket that holds the files: `vision/m-digits/mv-3`."""
+    @_builtins.property
+    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Labels: those of the task."""
+
+    @_builtins.property
+    def create_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was created."""
+
+    @_builtins.property
+    def update_time(self) -> _timestamp_pb2.Timestamp:
+        """When it last changed."""
+
+    @_builtins.property
+    def failure(self) -> _failure_pb2.Failure:
+        """Why it FAILED."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        uid: _builtins.str = ...,
+        display_name: _builtins.str = ...,
+        labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        owner: _builtins.str = ...,
+        create_time: _timestamp_pb2.Timestamp | None = ...,
+        update_time: _timestamp_pb2.Timestamp | None = ...,
+        etag: _builtins.str = ...,
+        state: _operation_pb2.OperationState.ValueType = ...,
+        progress: _builtins.float = ...,
+        failure: _failure_pb2.Failure | None = ...,
+        model: _builtins.str = ...,
+        model_version: _builtins.str = ...,
+        saved_location: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "failure", b"failure", "update_time", b"update_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "display_name", b"display_name", "etag", b"etag", "failure", b"failure", "labels", b"labels", "model", b"model", "model_version", b"model_version", "name", b"name", "owner", b"owner", "progress", b"progress", "saved_location", b"saved_location", "state", b"state", "uid", b"uid", "update_time", b"update_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ModelSave: _TypeAlias = ModelSave  # noqa: Y015
+
+@_typing.final
 class SaveModelRequest(_message.Message):
     """Request of SaveModel."""
 
@@ -1190,6 +1293,174 @@ class SaveModelRequest(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SaveModelRequest: _TypeAlias = SaveModelRequest  # noqa: Y015
+
+@_typing.final
+class GetModelSaveRequest(_message.Message):
+    """Request of GetModelSave."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """`optimizationTasks/{task}/saves/{save}`."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetModelSaveRequest: _TypeAlias = GetModelSaveRequest  # noqa: Y015
+
+@_typing.final
+class WatchModelSaveRequest(_message.Message):
+    """Request of WatchModelSave."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """`optimizationTasks/{task}/saves/{save}`."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchModelSaveRequest: _TypeAlias = WatchModelSaveRequest  # noqa: Y015
+
+@_typing.final
+class CancelModelSaveRequest(_message.Message):
+    """Request of CancelModelSave."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """`optimizationTasks/{task}/saves/{save}`."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CancelModelSaveRequest: _TypeAlias = CancelModelSaveRequest  # noqa: Y015
+
+@_typing.final
+class DeleteModelSaveRequest(_message.Message):
+    """Request of DeleteModelSave."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """`optimizationTasks/{task}/saves/{save}`."""
+    etag: _builtins.str
+    """If set, the deletion is ABORTED unless it is the current one."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        etag: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteModelSaveRequest: _TypeAlias = DeleteModelSaveRequest  # noqa: Y015
+
+@_typing.final
+class ListModelSavesRequest(_message.Message):
+    """Request of ListModelSaves."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARENT_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    ORDER_BY_FIELD_NUMBER: _builtins.int
+    SEARCH_FIELD_NUMBER: _builtins.int
+    MINE_ONLY_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    parent: _builtins.str
+    """`optimizationTasks/{task}`; `optimizationTasks/-` for every task."""
+    page_size: _builtins.int
+    """Most entries to return: 50 if 0, at most 1000. A page may hold fewer; `next_page_token` says whether more follow."""
+    page_token: _builtins.str
+    """`next_page_token` of the page before."""
+    order_by: _builtins.str
+    """Fields to sort by, the newest first by default: `create_time desc`. Any field of `filter` with one value."""
+    search: _builtins.str
+    """Finds by id and name; ignores case, punctuation and small typing errors."""
+    mine_only: _builtins.bool
+    """Only the caller's own."""
+    filter: _builtins.str
+    """Which entries, in the language of https://google.aip.dev/160: `state = FAILED`.
+    Fields: `name`, `display_name`, `owner`, `labels`, `create_time`, `update_time`, `state`.
+    """
+    def __init__(
+        self,
+        *,
+        parent: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+        order_by: _builtins.str = ...,
+        search: _builtins.str = ...,
+        mine_only: _builtins.bool = ...,
+        filter: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "mine_only", b"mine_only", "order_by", b"order_by", "page_size", b"page_size", "page_token", b"page_token", "parent", b"parent", "search", b"search"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListModelSavesRequest: _TypeAlias = ListModelSavesRequest  # noqa: Y015
+
+@_typing.final
+class ListModelSavesResponse(_message.Message):
+    """Response of ListModelSaves."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_SAVES_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Asks for the next page; empty on the last."""
+    @_builtins.property
+    def model_saves(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelSave]:
+        """One page."""
+
+    def __init__(
+        self,
+        *,
+        model_saves: _abc.Iterable[Global___ModelSave] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model_saves", b"model_saves", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListModelSavesResponse: _TypeAlias = ListModelSavesResponse  # noqa: Y015
 
 @_typing.final
 class GroupMember(_message.Message):

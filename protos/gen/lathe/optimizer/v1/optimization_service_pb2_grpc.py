@@ -85,7 +85,32 @@ class OptimizationServiceStub(object):
         self.SaveModel = channel.unary_unary(
                 '/lathe.optimizer.v1.OptimizationService/SaveModel',
                 request_serializer=lathe_dot_optimizer_dot_v1_dot_optimization__service__pb2.SaveModelRequest.SerializeToString,
-                response_deserializer=lathe_dot_optimizer_dot_v1_dot_optimization__service__pb2.OptimizationTask.FromString,
+                response_deserializer=lathe_dot_optimizer_dot_v1_dot_optimization__service__pb2.ModelSave.FromString,
+                )
+        self.GetModelSave = channel.unary_unary(
+                '/lathe.optimizer.v1.OptimizationService/GetModelSave',
+                request_serializer=lathe_dot_optimizer_dot_v1_dot_optimization__service__pb2.GetModelSaveRequest.SerializeToString,
+                response_deserializer=lathe_dot_optimizer_dot_v1_dot_optimization__service__pb2.ModelSave.FromString,
+                )
+        self.ListModelSaves = channel.unary_unary(
+                '/lathe.optimizer.v1.OptimizationService/ListModelSaves',
+                request_serializer=lathe_dot_optimizer_dot_v1_dot_optimization__service__pb2.ListModelSavesRequest.SerializeToString,
+                response_deserializer=lathe_dot_optimizer_dot_v1_dot_optimization__service__pb2.ListModelSavesResponse.FromString,
+                )
+        self.WatchModelSave = channel.unary_stream(
+                '/lathe.optimizer.v1.OptimizationService/WatchModelSave',
+                request_serializer=lathe_dot_optimizer_dot_v1_dot_optimization__service__pb2.WatchModelSaveRequest.SerializeToString,
+                response_deserializer=lathe_dot_optimizer_dot_v1_dot_optimization__service__pb2.ModelSave.FromString,
+                )
+        self.CancelModelSave = channel.unary_unary(
+                '/lathe.optimizer.v1.OptimizationService/CancelModelSave',
+                request_serializer=lathe_dot_optimizer_dot_v1_dot_optimization__service__pb2.CancelModelSaveRequest.SerializeToString,
+                response_deserializer=lathe_dot_optimizer_dot_v1_dot_optimization__service__pb2.ModelSave.FromString,
+                )
+        self.DeleteModelSave = channel.unary_unary(
+                '/lathe.optimizer.v1.OptimizationService/DeleteModelSave',
+                request_serializer=lathe_dot_optimizer_dot_v1_dot_optimization__service__pb2.DeleteModelSaveRequest.SerializeToString,
+                response_deserializer=google_dot_protobuf_dot_empty__pb2.Empty.FromString,
                 )
         self.CreateOptimizationTaskGroup = channel.unary_unary(
                 '/lathe.optimizer.v1.OptimizationService/CreateOptimizationTaskGroup',
@@ -207,9 +232,44 @@ class OptimizationServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def SaveModel(self, request, context):
-        """Registers a SUCCEEDED task's form as a model version, and lays it out at the task's output location beside a copy of all
-        the source's files. Nothing is registered before. Saving twice returns the first version while it exists; under another
-        model it is FAILED_PRECONDITION, reason ALREADY_SAVED, naming that version.
+        """Saves a SUCCEEDED task's form: it is laid out at the task's output location beside a copy of all the source's files, and
+        registered as a model version. Nothing is registered before. The save goes on by itself: see WatchModelSave. Saving twice
+        returns the first save, while its version exists; under another model it is FAILED_PRECONDITION, reason ALREADY_SAVED.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetModelSave(self, request, context):
+        """Returns a save.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListModelSaves(self, request, context):
+        """Lists the saves of a task, those that FAILED or were CANCELLED among them.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WatchModelSave(self, request, context):
+        """Sends the save now and whenever it changes, and ends with its terminal state. A stream that breaks can be opened again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CancelModelSave(self, request, context):
+        """Ends a save. One that has ended stays as it is.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteModelSave(self, request, context):
+        """Deletes a save, and ends it if it goes on. A version that it registered stays.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -315,7 +375,32 @@ def add_OptimizationServiceServicer_to_server(servicer, server):
             'SaveModel': grpc.unary_unary_rpc_method_handler(
                     servicer.SaveModel,
                     request_deserializer=lathe_dot_optimizer_dot_v1_dot_optimization__service__pb2.SaveModelRequest.FromString,
-                    response_serializer=lathe_dot_optimizer_dot_v1_dot_optimization__service__pb2.OptimizationTask.SerializeToString,
+                    response_serializer=lathe_dot_optimizer_dot_v1_dot_optimization__service__pb2.ModelSave.SerializeToString,
+            ),
+            'GetModelSave': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetModelSave,
+                    request_deserializer=lathe_dot_optimizer_dot_v1_dot_optimization__service__pb2.GetModelSaveRequest.FromString,
+                    response_serializer=lathe_dot_optimizer_dot_v1_dot_optimization__service__pb2.ModelSave.SerializeToString,
+            ),
+            'ListModelSaves': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListModelSaves,
+                    request_deserializer=lathe_dot_optimizer_dot_v1_dot_optimization__service__pb2.ListModelSavesRequest.FromString,
+                    response_serializer=lathe_dot_optimizer_dot_v1_dot_optimization__service__pb2.ListModelSavesResponse.SerializeToString,
+            ),
+            'WatchModelSave': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchModelSave,
+                    request_deserializer=lathe_dot_optimizer_dot_v1_dot_optimization__service__pb2.WatchModelSaveRequest.FromString,
+                    response_serializer=lathe_dot_optimizer_dot_v1_dot_optimization__service__pb2.ModelSave.SerializeToString,
+            ),
+            'CancelModelSave': grpc.unary_unary_rpc_method_handler(
+                    servicer.CancelModelSave,
+                    request_deserializer=lathe_dot_optimizer_dot_v1_dot_optimization__service__pb2.CancelModelSaveRequest.FromString,
+                    response_serializer=lathe_dot_optimizer_dot_v1_dot_optimization__service__pb2.ModelSave.SerializeToString,
+            ),
+            'DeleteModelSave': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteModelSave,
+                    request_deserializer=lathe_dot_optimizer_dot_v1_dot_optimization__service__pb2.DeleteModelSaveRequest.FromString,
+                    response_serializer=google_dot_protobuf_dot_empty__pb2.Empty.SerializeToString,
             ),
             'CreateOptimizationTaskGroup': grpc.unary_unary_rpc_method_handler(
                     servicer.CreateOptimizationTaskGroup,
@@ -582,7 +667,92 @@ class OptimizationService(object):
             metadata=None):
         return grpc.experimental.unary_unary(request, target, '/lathe.optimizer.v1.OptimizationService/SaveModel',
             lathe_dot_optimizer_dot_v1_dot_optimization__service__pb2.SaveModelRequest.SerializeToString,
-            lathe_dot_optimizer_dot_v1_dot_optimization__service__pb2.OptimizationTask.FromString,
+            lathe_dot_optimizer_dot_v1_dot_optimization__service__pb2.ModelSave.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def GetModelSave(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/lathe.optimizer.v1.OptimizationService/GetModelSave',
+            lathe_dot_optimizer_dot_v1_dot_optimization__service__pb2.GetModelSaveRequest.SerializeToString,
+            lathe_dot_optimizer_dot_v1_dot_optimization__service__pb2.ModelSave.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def ListModelSaves(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/lathe.optimizer.v1.OptimizationService/ListModelSaves',
+            lathe_dot_optimizer_dot_v1_dot_optimization__service__pb2.ListModelSavesRequest.SerializeToString,
+            lathe_dot_optimizer_dot_v1_dot_optimization__service__pb2.ListModelSavesResponse.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def WatchModelSave(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(request, target, '/lathe.optimizer.v1.OptimizationService/WatchModelSave',
+            lathe_dot_optimizer_dot_v1_dot_optimization__service__pb2.WatchModelSaveRequest.SerializeToString,
+            lathe_dot_optimizer_dot_v1_dot_optimization__service__pb2.ModelSave.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def CancelModelSave(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/lathe.optimizer.v1.OptimizationService/CancelModelSave',
+            lathe_dot_optimizer_dot_v1_dot_optimization__service__pb2.CancelModelSaveRequest.SerializeToString,
+            lathe_dot_optimizer_dot_v1_dot_optimization__service__pb2.ModelSave.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def DeleteModelSave(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/lathe.optimizer.v1.OptimizationService/DeleteModelSave',
+            lathe_dot_optimizer_dot_v1_dot_optimization__service__pb2.DeleteModelSaveRequest.SerializeToString,
+            google_dot_protobuf_dot_empty__pb2.Empty.FromString,
             options, channel_credentials,
             insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
 

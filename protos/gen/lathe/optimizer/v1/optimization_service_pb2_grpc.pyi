@@ -65,11 +65,21 @@ class OptimizationServiceStub:
     """
     StreamOptimizationTaskLogs: _grpc.UnaryStreamMultiCallable[_optimization_service_pb2.StreamOptimizationTaskLogsRequest, _task_pb2.LogLines]
     """Sends the task's log so far and, if asked, what follows until the task ends."""
-    SaveModel: _grpc.UnaryUnaryMultiCallable[_optimization_service_pb2.SaveModelRequest, _optimization_service_pb2.OptimizationTask]
-    """Registers a SUCCEEDED task's form as a model version, and lays it out at the task's output location beside a copy of all
-    the source's files. Nothing is registered before. Saving twice returns the first version while it exists; under another
-    model it is FAILED_PRECONDITION, reason ALREADY_SAVED, naming that version.
+    SaveModel: _grpc.UnaryUnaryMultiCallable[_optimization_service_pb2.SaveModelRequest, _optimization_service_pb2.ModelSave]
+    """Saves a SUCCEEDED task's form: it is laid out at the task's output location beside a copy of all the source's files, and
+    registered as a model version. Nothing is registered before. The save goes on by itself: see WatchModelSave. Saving twice
+    returns the first save, while its version exists; under another model it is FAILED_PRECONDITION, reason ALREADY_SAVED.
     """
+    GetModelSave: _grpc.UnaryUnaryMultiCallable[_optimization_service_pb2.GetModelSaveRequest, _optimization_service_pb2.ModelSave]
+    """Returns a save."""
+    ListModelSaves: _grpc.UnaryUnaryMultiCallable[_optimization_service_pb2.ListModelSavesRequest, _optimization_service_pb2.ListModelSavesResponse]
+    """Lists the saves of a task, those that FAILED or were CANCELLED among them."""
+    WatchModelSave: _grpc.UnaryStreamMultiCallable[_optimization_service_pb2.WatchModelSaveRequest, _optimization_service_pb2.ModelSave]
+    """Sends the save now and whenever it changes, and ends with its terminal state. A stream that breaks can be opened again."""
+    CancelModelSave: _grpc.UnaryUnaryMultiCallable[_optimization_service_pb2.CancelModelSaveRequest, _optimization_service_pb2.ModelSave]
+    """Ends a save. One that has ended stays as it is."""
+    DeleteModelSave: _grpc.UnaryUnaryMultiCallable[_optimization_service_pb2.DeleteModelSaveRequest, _empty_pb2.Empty]
+    """Deletes a save, and ends it if it goes on. A version that it registered stays."""
     CreateOptimizationTaskGroup: _grpc.UnaryUnaryMultiCallable[_optimization_service_pb2.CreateOptimizationTaskGroupRequest, _optimization_service_pb2.OptimizationTaskGroup]
     """Creates one task for each of several model versions, named `<name>-<model>-<version>#<index>`, and a group that reports
     them together. If the task of a version cannot be created, the group holds the error; the others run.
@@ -116,11 +126,21 @@ class OptimizationServiceAsyncStub(OptimizationServiceStub):
     """
     StreamOptimizationTaskLogs: _aio.UnaryStreamMultiCallable[_optimization_service_pb2.StreamOptimizationTaskLogsRequest, _task_pb2.LogLines]  # type: ignore[assignment]
     """Sends the task's log so far and, if asked, what follows until the task ends."""
-    SaveModel: _aio.UnaryUnaryMultiCallable[_optimization_service_pb2.SaveModelRequest, _optimization_service_pb2.OptimizationTask]  # type: ignore[assignment]
-    """Registers a SUCCEEDED task's form as a model version, and lays it out at the task's output location beside a copy of all
-    the source's files. Nothing is registered before. Saving twice returns the first version while it exists; under another
-    model it is FAILED_PRECONDITION, reason ALREADY_SAVED, naming that version.
+    SaveModel: _aio.UnaryUnaryMultiCallable[_optimization_service_pb2.SaveModelRequest, _optimization_service_pb2.ModelSave]  # type: ignore[assignment]
+    """Saves a SUCCEEDED task's form: it is laid out at the task's output location beside a copy of all the source's files, and
+    registered as a model version. Nothing is registered before. The save goes on by itself: see WatchModelSave. Saving twice
+    returns the first save, while its version exists; under another model it is FAILED_PRECONDITION, reason ALREADY_SAVED.
     """
+    GetModelSave: _aio.UnaryUnaryMultiCallable[_optimization_service_pb2.GetModelSaveRequest, _optimization_service_pb2.ModelSave]  # type: ignore[assignment]
+    """Returns a save."""
+    ListModelSaves: _aio.UnaryUnaryMultiCallable[_optimization_service_pb2.ListModelSavesRequest, _optimization_service_pb2.ListModelSavesResponse]  # type: ignore[assignment]
+    """Lists the saves of a task, those that FAILED or were CANCELLED among them."""
+    WatchModelSave: _aio.UnaryStreamMultiCallable[_optimization_service_pb2.WatchModelSaveRequest, _optimization_service_pb2.ModelSave]  # type: ignore[assignment]
+    """Sends the save now and whenever it changes, and ends with its terminal state. A stream that breaks can be opened again."""
+    CancelModelSave: _aio.UnaryUnaryMultiCallable[_optimization_service_pb2.CancelModelSaveRequest, _optimization_service_pb2.ModelSave]  # type: ignore[assignment]
+    """Ends a save. One that has ended stays as it is."""
+    DeleteModelSave: _aio.UnaryUnaryMultiCallable[_optimization_service_pb2.DeleteModelSaveRequest, _empty_pb2.Empty]  # type: ignore[assignment]
+    """Deletes a save, and ends it if it goes on. A version that it registered stays."""
     CreateOptimizationTaskGroup: _aio.UnaryUnaryMultiCallable[_optimization_service_pb2.CreateOptimizationTaskGroupRequest, _optimization_service_pb2.OptimizationTaskGroup]  # type: ignore[assignment]
     """Creates one task for each of several model versions, named `<name>-<model>-<version>#<index>`, and a group that reports
     them together. If the task of a version cannot be created, the group holds the error; the others run.
@@ -248,11 +268,51 @@ class OptimizationServiceServicer(metaclass=_abc_1.ABCMeta):
         self,
         request: _optimization_service_pb2.SaveModelRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_optimization_service_pb2.OptimizationTask, _abc.Awaitable[_optimization_service_pb2.OptimizationTask]]:
-        """Registers a SUCCEEDED task's form as a model version, and lays it out at the task's output location beside a copy of all
-        the source's files. Nothing is registered before. Saving twice returns the first version while it exists; under another
-        model it is FAILED_PRECONDITION, reason ALREADY_SAVED, naming that version.
+    ) -> _typing.Union[_optimization_service_pb2.ModelSave, _abc.Awaitable[_optimization_service_pb2.ModelSave]]:
+        """Saves a SUCCEEDED task's form: it is laid out at the task's output location beside a copy of all the source's files, and
+        registered as a model version. Nothing is registered before. The save goes on by itself: see WatchModelSave. Saving twice
+        returns the first save, while its version exists; under another model it is FAILED_PRECONDITION, reason ALREADY_SAVED.
         """
+
+    @_abc_1.abstractmethod
+    def GetModelSave(
+        self,
+        request: _optimization_service_pb2.GetModelSaveRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_optimization_service_pb2.ModelSave, _abc.Awaitable[_optimization_service_pb2.ModelSave]]:
+        """Returns a save."""
+
+    @_abc_1.abstractmethod
+    def ListModelSaves(
+        self,
+        request: _optimization_service_pb2.ListModelSavesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_optimization_service_pb2.ListModelSavesResponse, _abc.Awaitable[_optimization_service_pb2.ListModelSavesResponse]]:
+        """Lists the saves of a task, those that FAILED or were CANCELLED among them."""
+
+    @_abc_1.abstractmethod
+    def WatchModelSave(
+        self,
+        request: _optimization_service_pb2.WatchModelSaveRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_optimization_service_pb2.ModelSave], _abc.AsyncIterator[_optimization_service_pb2.ModelSave]]:
+        """Sends the save now and whenever it changes, and ends with its terminal state. A stream that breaks can be opened again."""
+
+    @_abc_1.abstractmethod
+    def CancelModelSave(
+        self,
+        request: _optimization_service_pb2.CancelModelSaveRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_optimization_service_pb2.ModelSave, _abc.Awaitable[_optimization_service_pb2.ModelSave]]:
+        """Ends a save. One that has ended stays as it is."""
+
+    @_abc_1.abstractmethod
+    def DeleteModelSave(
+        self,
+        request: _optimization_service_pb2.DeleteModelSaveRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_empty_pb2.Empty, _abc.Awaitable[_empty_pb2.Empty]]:
+        """Deletes a save, and ends it if it goes on. A version that it registered stays."""
 
     @_abc_1.abstractmethod
     def CreateOptimizationTaskGroup(
