@@ -97,7 +97,7 @@ def _measurement(entry: ProfiledComponent, row: Measurement) -> dict[str, Any]:
         "load_time_ms": row.load_ms,
         "first_call_ms": row.first_call_ms,
         "input_shapes": "; ".join(f"{name}: {format_shape(array.shape)}" for name, array in feed.items()),
-        "user_provided": entry.feeds.given is not None,
+        "sample_source": entry.feeds.source.value,
     }
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import platform
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from statistics import median
 
 from engines.runtimes.candidates import Candidate, Situation
 from engines.runtimes.protocol import BuiltForm, Integers, Layer, Where
@@ -12,8 +14,21 @@ from engines.spec.devices import Device
 from engines.spec.toolchain import versions
 from engines.tensors import Arrays
 
-PROFILED_RUNS = 5
+PROFILED_RUNS = 9
 """Calls over which the times of layers are counted, after one that warms up."""
+
+
+def usual_layers(calls: Sequence[Sequence[Layer]]) -> list[Layer]:
+    """Return the layers of some calls of one form, each with its median time: one call may be disturbed.
+
+    A node that a call runs several times, as in a loop, is one layer with the sum of its times.
+    """
+    times: dict[Layer, list[float]] = {}
+    for position, call in enumerate(calls):
+        for layer in call:
+            found = times.setdefault(replace(layer, milliseconds=0.0), [0.0] * len(calls))
+            found[position] += layer.milliseconds
+    return [replace(layer, milliseconds=median(each)) for layer, each in times.items()]
 
 
 class HostRuntime:

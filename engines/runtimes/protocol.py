@@ -118,7 +118,7 @@ class Layer:
     Attributes:
         name: Name of the node; the number of the step and its operator if the runtime keeps no names.
         operator: Kind of node: the ONNX operator if there is one; a product in integers is `integer Gemm`.
-        milliseconds: Mean time that it takes in a call. The profiler's own cost is in it.
+        milliseconds: Time that it takes in a call. The profiler's own cost is in it.
         kernel: The code that computes it, as the runtime names it; empty if it does not say.
     """
 
@@ -196,7 +196,7 @@ class Runtime(Protocol):
     def layers(self, form: BuiltForm, feed: Arrays, threads: int) -> list[Layer]:
         """Return the steps of a call in their order, by the runtime's own profiler; nothing if it has none.
 
-        The times are means over a few calls.
+        The times are medians over a few calls.
         """
         ...
 

@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from engines.runtimes.host import PROFILED_RUNS
+from engines.runtimes.host import PROFILED_RUNS, usual_layers
 from engines.runtimes.onnxruntime.opener import settings_of
 from engines.runtimes.protocol import BuiltForm, Layer
 from engines.tensors import Arrays
@@ -26,14 +26,17 @@ def profiled_layers(form: BuiltForm, feed: Arrays, threads: int) -> list[Layer]:
         for _ in range(1 + PROFILED_RUNS):
             session.run(None, feed)
         events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
-    warm = min(event["ts"] + event["dur"] for event in events if event["name"] == "model_run")
-    found: dict[tuple[str, str], float] = {}
-    for event in sorted(events, key=lambda each: each["ts"]):
-        if event.get("cat") == "Node" and event["name"].endswith(_KERNEL) and event["ts"] >= warm:
-            key = event["name"].removesuffix(_KERNEL), _operator(event)
-            found[key] = found.get(key, 0.0) + event["dur"] / 1000 / PROFILED_RUNS
-    return [Layer(name, operator, milliseconds) for (name, operator), milliseconds in found.items()]
+    runs = sorted((event for event in events if event["name"] == "model_run"), key=lambda event: event["ts"])
+    kernels = sorted((event for event in events if _is_kernel(event)), key=lambda event: event["ts"])
+    calls = [
+        [_layer(event) for event in kernels if run["ts"] <= event["ts"] <= run["ts"] + run["dur"]] for run in runs[1:]
+    ]
+    return usual_layers(calls)
 
 
-def _operator(event: dict[str, Any]) -> str:
-    return str(event["args"]["op_name"])
+def _is_kernel(event: dict[str, Any]) -> bool:
+    return event.get("cat") == "Node" and event["name"].endswith(_KERNEL)
+
+
+def _layer(event: dict[str, Any]) -> Layer:
+    return Layer(event["name"].removesuffix(_KERNEL), str(event["args"]["op_name"]), event["dur"] / 1000)

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
-from engines.runtimes.host import PROFILED_RUNS
+from engines.runtimes.host import PROFILED_RUNS, usual_layers
 from engines.runtimes.protocol import Layer
 from engines.runtimes.refusals import crashed
 from engines.runtimes.source import BuildSource
@@ -99,14 +99,15 @@ def profiled_layers(entry: str, config: Mapping[str, Any], feed: Arrays) -> list
 
     request = ov.Core().compile_model(entry, "CPU", {**config, "PERF_COUNT": True}).create_infer_request()
     request.infer(dict(feed))
-    found: dict[tuple[str, str, str], float] = {}
+    calls = []
     for _ in range(PROFILED_RUNS):
         request.infer(dict(feed))
-        for counted in request.get_profiling_info():
-            if seconds := counted.real_time.total_seconds():
-                kind = _PRODUCTS.get(counted.node_type, counted.node_type)
-                integer = any(words in counted.exec_type for words in ("i8", "u8", "I8"))
-                named = f"integer {kind}" if integer and kind in _PRODUCTS.values() else kind
-                key = counted.node_name, named, counted.exec_type
-                found[key] = found.get(key, 0.0) + seconds * 1000 / PROFILED_RUNS
-    return [Layer(name, operator, milliseconds, kernel) for (name, operator, kernel), milliseconds in found.items()]
+        calls.append([_layer(counted) for counted in request.get_profiling_info() if counted.real_time])
+    return usual_layers(calls)
+
+
+def _layer(counted: Any) -> Layer:
+    kind = _PRODUCTS.get(counted.node_type, counted.node_type)
+    integer = any(words in counted.exec_type for words in ("i8", "u8", "I8"))
+    named = f"integer {kind}" if integer and kind in _PRODUCTS.values() else kind
+    return Layer(counted.node_name, named, counted.real_time.total_seconds() * 1000, counted.exec_type)

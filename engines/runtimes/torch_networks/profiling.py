@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from engines.runtimes.host import PROFILED_RUNS
+from engines.runtimes.host import PROFILED_RUNS, usual_layers
 from engines.runtimes.opened import OpenedForm
 from engines.runtimes.protocol import Layer
 from engines.tensors import Arrays
@@ -36,21 +36,17 @@ def profiled_layers(open_form: Callable[[], OpenedForm], feed: Arrays) -> list[L
                     opened.run(feed)
     finally:
         opened.close()
-    calls = [event for event in recorded.events() if event.name == _CALL]
-    found: dict[str, Layer] = {}
-    for call in calls:
-        steps = _steps(call)
-        for number, event in enumerate(steps, start=1):
-            operator = event.name.removeprefix("aten::")
-            _add(found, f"{number} {operator}{_shapes(event)}", operator, event.cpu_time_total)
-        outside = call.cpu_time_total - sum(event.cpu_time_total for event in steps)
-        _add(found, OUTSIDE, OUTSIDE, max(0.0, outside))
-    return list(found.values())
+    return usual_layers([_layers(event) for event in recorded.events() if event.name == _CALL])
 
 
-def _add(found: dict[str, Layer], name: str, operator: str, microseconds: float) -> None:
-    before = found[name].milliseconds if name in found else 0.0
-    found[name] = Layer(name, operator, before + microseconds / 1000 / PROFILED_RUNS)
+def _layers(call: Any) -> list[Layer]:
+    steps = _steps(call)
+    found = []
+    for number, event in enumerate(steps, start=1):
+        operator = event.name.removeprefix("aten::")
+        found.append(Layer(f"{number} {operator}{_shapes(event)}", operator, event.cpu_time_total / 1000))
+    outside = call.cpu_time_total - sum(event.cpu_time_total for event in steps)
+    return [*found, Layer(OUTSIDE, OUTSIDE, max(0.0, outside / 1000))]
 
 
 def _steps(call: Any) -> list[Any]:

@@ -14,6 +14,7 @@ from lathe.optimizer.v1 import profile_service_pb2 as pb
 from lathe.registry.v1.artifact_service_pb2 import GetArtifactRequest
 from lathe.registry.v1.model_service_pb2 import DeleteModelVersionRequest, ModelVersion
 from lathe.type.v1.failure_pb2 import FAILURE_REASON_TOOLCHAIN_UNAVAILABLE
+from lathe.type.v1.measurement_pb2 import SAMPLE_SOURCE_USER
 from lathe.type.v1.precision_pb2 import PRECISION_FP32
 from lathe.type.v1.task_pb2 import TASK_STATE_FAILED, TASK_STATE_SUCCEEDED
 
@@ -93,7 +94,8 @@ async def test_a_package_is_measured_as_it_was_built(workplace: Workplace) -> No
         task = await ended(workplace, await create(workplace, package, batch_sizes=[8], **data, **SHORT))
     assert task.status.state == TASK_STATE_SUCCEEDED, task.status
     (row,) = task.result.measurements
-    assert (row.component, row.runtime, row.input_shapes, row.user_provided) == ("main", "onnxruntime", "x: 8*3", True)
+    assert (row.component, row.runtime, row.input_shapes) == ("main", "onnxruntime", "x: 8*3")
+    assert row.sample_source == SAMPLE_SOURCE_USER
 
 
 async def test_a_profile_in_which_nothing_runs_fails_with_the_reason(workplace: Workplace) -> None:

@@ -39,7 +39,7 @@ def test_each_combination_of_a_source_is_measured_beside_a_control(tmp_path: Pat
         for figure in ("samples_per_second", "memory_bytes", "size_bytes", "load_time_ms", "first_call_ms"):
             assert row[figure] > 0, figure
         assert row["input_shapes"] == f"x: {row['batch_size']}*{WIDTH}"
-        assert (row["precision"], row["streams"], row["user_provided"]) == ("FP32", 1, False)
+        assert (row["precision"], row["streams"], row["sample_source"]) == ("FP32", 1, "GENERATED")
     assert [row["latency"]["speedup"] for row in rows if row["runtime"] == BOTH[0] and row["threads"] == 1] == [1, 1]
     assert [(control["batch_size"], control["rounds"]) for control in result["controls"]] == [(1, 5), (4, 5)]
     assert all(control["latency"]["form"] == measuring.CONTROL for control in result["controls"])
@@ -67,7 +67,7 @@ def test_a_package_is_measured_as_it_was_built_on_the_samples_of_its_user(tmp_pa
     result = kit.run(tmp_path, {}, batch_sizes=[2])["result"]
     (row,) = result["measurements"]
     assert (row["component"], row["runtime"], row["batch_size"]) == ("net", "onnxruntime", 2)
-    assert (row["input_shapes"], row["user_provided"], row["build_time_ms"]) == (f"x: 2*{WIDTH}", True, 0)
+    assert (row["input_shapes"], row["sample_source"], row["build_time_ms"]) == (f"x: 2*{WIDTH}", "USER", 0)
 
 
 def test_a_runtime_that_cannot_be_built_is_listed_and_the_others_are_measured(tmp_path: Path) -> None:

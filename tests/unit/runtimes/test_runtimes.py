@@ -11,7 +11,9 @@ import pytest
 
 from engines.failures import EngineFailure, FailureReason
 from engines.runtimes import BuildSource, open_form, runtime
+from engines.runtimes.host import usual_layers
 from engines.runtimes.onnxruntime.runtime import OnnxRuntimeSession
+from engines.runtimes.protocol import Layer
 from engines.runtimes.refusals import crashed
 from engines.runtimes.serving import serving
 from engines.spec.devices import load_catalog
@@ -150,3 +152,9 @@ def test_a_runtime_that_has_no_memory_says_so(words: str, reason: str) -> None:
     assert failure.reason.value == reason
     assert failure.suggested_fix
     assert words in failure.evidence
+
+
+def test_the_time_of_a_layer_is_the_median_of_calls_and_the_sum_within_one() -> None:
+    calls = [[Layer("a", "Conv", ms), Layer("loop", "Add", 1.0), Layer("loop", "Add", 2.0)] for ms in (1.0, 90.0, 2.0)]
+    assert usual_layers(calls) == [Layer("a", "Conv", 2.0), Layer("loop", "Add", 3.0)]
+    assert usual_layers([]) == []

@@ -142,7 +142,7 @@ class ProfileMeasurement(_message.Message):
     FIRST_CALL_MS_FIELD_NUMBER: _builtins.int
     BUILD_TIME_MS_FIELD_NUMBER: _builtins.int
     INPUT_SHAPES_FIELD_NUMBER: _builtins.int
-    USER_PROVIDED_FIELD_NUMBER: _builtins.int
+    SAMPLE_SOURCE_FIELD_NUMBER: _builtins.int
     FAILURE_FIELD_NUMBER: _builtins.int
     component: _builtins.str
     """Name of the component."""
@@ -170,8 +170,8 @@ class ProfileMeasurement(_message.Message):
     """Time to build the form from its source, in milliseconds; 0 for a package."""
     input_shapes: _builtins.str
     """Shapes of the inputs: `x: 8*3*224*224`."""
-    user_provided: _builtins.bool
-    """Whether the inputs were the user's test data."""
+    sample_source: _measurement_pb2.SampleSource.ValueType
+    """Where the values of the inputs come from."""
     @_builtins.property
     def latency(self) -> _measurement_pb2.LatencyMeasurement:
         """Time of a call, one after another. Its `speedup` is over the first form of the same component and batch, from turns of the
@@ -199,12 +199,12 @@ class ProfileMeasurement(_message.Message):
         first_call_ms: _builtins.float = ...,
         build_time_ms: _builtins.float = ...,
         input_shapes: _builtins.str = ...,
-        user_provided: _builtins.bool = ...,
+        sample_source: _measurement_pb2.SampleSource.ValueType = ...,
         failure: _failure_pb2.Failure | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure", "latency", b"latency"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_size", b"batch_size", "build_time_ms", b"build_time_ms", "component", b"component", "failure", b"failure", "first_call_ms", b"first_call_ms", "input_shapes", b"input_shapes", "latency", b"latency", "load_time_ms", b"load_time_ms", "memory_bytes", b"memory_bytes", "precision", b"precision", "runtime", b"runtime", "samples_per_second", b"samples_per_second", "size_bytes", b"size_bytes", "streams", b"streams", "threads", b"threads", "user_provided", b"user_provided"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_size", b"batch_size", "build_time_ms", b"build_time_ms", "component", b"component", "failure", b"failure", "first_call_ms", b"first_call_ms", "input_shapes", b"input_shapes", "latency", b"latency", "load_time_ms", b"load_time_ms", "memory_bytes", b"memory_bytes", "precision", b"precision", "runtime", b"runtime", "sample_source", b"sample_source", "samples_per_second", b"samples_per_second", "size_bytes", b"size_bytes", "streams", b"streams", "threads", b"threads"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -281,7 +281,7 @@ class LayerTime(_message.Message):
     kernel: _builtins.str
     """The code that computes it, as the runtime names it; empty if it does not say."""
     time_ms: _builtins.float
-    """Mean time in a call, in milliseconds. The profiler's own cost is in it."""
+    """Median time in a call, in milliseconds. The profiler's own cost is in it."""
     share: _builtins.float
     """Part of the time of all steps of the call, from 0 to 1."""
     def __init__(
