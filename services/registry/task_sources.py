@@ -11,24 +11,30 @@ from services.platform.errors import not_found
 from services.registry import naming
 from services.registry.kinds import ARCHITECTURES, MODELS, VERSIONS
 
+# The architectures of the version, of what it was made from, and of what was made from it: most tasks use again what
+# earlier packages of the version were made with.
 _VERSION = """
+WITH made AS MATERIALIZED (
+    SELECT made.name, made.uid FROM lineage_edges edge JOIN model_versions made ON made.name = edge.target
+    WHERE edge.source = $1 ORDER BY made.uid DESC LIMIT 20
+),
+related AS (
+    SELECT $1::text COLLATE "C" AS name UNION ALL SELECT name FROM made
+    UNION ALL SELECT source FROM lineage_edges WHERE target = $1
+),
+used AS (
+    SELECT unnest($3::text[]) COLLATE "C" AS name UNION
+    SELECT source FROM lineage_edges WHERE target IN (SELECT name FROM related) AND source LIKE 'architectures/%'
+)
 SELECT version.body || version.detail AS version,
        (SELECT body || detail FROM models WHERE name = $2) AS model,
-       ARRAY(
-           SELECT edge.target FROM lineage_edges edge JOIN model_versions made ON made.name = edge.target
-           WHERE edge.source = $1 ORDER BY made.uid DESC LIMIT 20
-       ) AS made
+       ARRAY(SELECT name FROM made ORDER BY uid DESC) AS made,
+       ARRAY(SELECT body || detail FROM architectures WHERE name IN (SELECT name FROM used) ORDER BY name)
+           AS architectures
 FROM model_versions version WHERE version.name = $1
 """
 _ORIGINAL = "SELECT body || detail FROM model_versions WHERE name = $1"
 _DESCRIPTION = "SELECT body FROM descriptions WHERE version = $1"
-# Most tasks use again what earlier packages of the version were made with.
-_ARCHITECTURES = """
-SELECT body || detail AS body FROM architectures
-WHERE name = ANY($1)
-   OR name IN (SELECT source FROM lineage_edges WHERE target = ANY($2) AND source LIKE 'architectures/%')
-ORDER BY name
-"""
 
 
 class TaskSources:
@@ -44,7 +50,8 @@ class TaskSources:
             if "\0" in name:
                 raise not_found(noun, name)
         async with self._database.connection() as connection:
-            row = await connection.fetchrow(_VERSION, request.name, output)
+            named = [name for name in request.architectures if "\0" not in name]
+            row = await connection.fetchrow(_VERSION, request.name, output, named)
             if row is None:
                 raise not_found(VERSIONS.noun, request.name)
             if row["model"] is None:
@@ -60,8 +67,7 @@ class TaskSources:
                     found.original.CopyFrom(source)
             if source.format in request.described_formats:
                 found.description.CopyFrom(await _description(connection, source))
-            named = [*request.architectures, *version.lineage.architectures, version.architecture, source.architecture]
-            found.architectures.extend(await _architectures(connection, [name for name in named if name], row["made"]))
+            found.architectures.extend(map(_architecture, row["architectures"]))
         return found
 
 
@@ -74,11 +80,7 @@ async def _description(connection: Connection, version: ModelVersion) -> ModelDe
     return ModelDescription(model_version=version.name, format=version.format, graphs=graphs)
 
 
-async def _architectures(connection: Connection, names: list[str], made: list[str]) -> list[Architecture]:
-    if not names and not made:
-        return []
-    rows = await connection.fetch(_ARCHITECTURES, [name for name in names if "\0" not in name], made)
-    architectures = [ARCHITECTURES.parse(row["body"]) for row in rows]
-    for architecture in architectures:
-        architecture.ClearField("source")
-    return architectures
+def _architecture(body: bytes) -> Architecture:
+    architecture = ARCHITECTURES.parse(body)
+    architecture.ClearField("source")
+    return architecture

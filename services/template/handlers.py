@@ -50,6 +50,8 @@ TEMPLATES = ResourceKind(
 )
 
 _SET_BY_SERVICE = frozenset({"name", "uid", "owner", "create_time", "update_time", "etag", "built_in"})
+# Resolutions that are kept: at most so many, of so many bytes.
+_MOST_KEPT, _LARGEST_KEPT = 256, 64 << 10
 _log: Any = structlog.get_logger("lathe.templates")
 CHANGEABLE = [field.name for field in Template.DESCRIPTOR.fields if field.name not in _SET_BY_SERVICE]
 
@@ -60,6 +62,8 @@ class Templates:
     def __init__(self, database: Database, registry: grpc.aio.Channel) -> None:
         self._store: ResourceStore[Template] = ResourceStore(database, TEMPLATES)
         self._models = ModelServiceStub(registry)
+        # What tasks were last created from: by the template as it was, and the overrides.
+        self._resolved: dict[tuple[str, bytes], bytes] = {}
 
     async def install_built_in(self) -> None:
         """Bring the stored built-in templates to what this release has. Several replicas may do it at once.
@@ -154,9 +158,18 @@ class Templates:
 
     async def resolve_for_task(self, request: ResolveTaskTemplateRequest) -> ResolvedTemplate:
         """Return the specification of a task without what its version says; LatheError as `resolve`."""
-        resolved = resolve(await self._store.get(request.name), request.overrides, None)
+        template = await self._store.get(request.name)
+        # Templates change far less often than tasks are created from them.
+        key = (template.etag, request.overrides.SerializeToString(deterministic=True))
+        if (known := self._resolved.get(key)) is not None:
+            return ResolvedTemplate.FromString(known)
+        resolved = resolve(template, request.overrides, None)
         check(resolved.template, inside=RESOLVED)
         check_template(resolved.template, RESOLVED)
+        if len(body := resolved.SerializeToString()) <= _LARGEST_KEPT and len(key[1]) <= _LARGEST_KEPT:
+            self._resolved[key] = body
+            if len(self._resolved) > _MOST_KEPT:
+                del self._resolved[next(iter(self._resolved))]
         return resolved
 
     async def _version(self, name: str) -> ModelVersion | None:

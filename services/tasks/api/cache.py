@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection
-from typing import Any
-from uuid import UUID
 
 import grpc
 from google.protobuf.any_pb2 import Any as AnyMessage
@@ -69,17 +67,14 @@ class ActionCache:
         while draft.action_keys and (done := await self._store.find_result(draft.action_keys)) is not None:
             if (row := await self._share(draft, done, standing)) is not None:
                 return row
-            await self._store.forget_result(done)
+            await self._store.forget_result(done.uid)
         return None
 
-    async def _share(self, draft: NewTask, done: UUID, standing: Collection[str]) -> TaskRow | None:
+    async def _share(self, draft: NewTask, done: TaskRow, standing: Collection[str]) -> TaskRow | None:
         """Create the task as SUCCEEDED with the outcome of an ended one; None if what that made is gone."""
-        original_row = await self._store.get(done)
-        if original_row is None:
-            return None
-        original = self._codec.message(original_row)
+        original, task = self._codec.message(done), self._codec.message(draft.row)
         try:
-            result = await self._settler.shared_result(original_row, original, self._codec.message(draft.row), standing)
+            result = await self._settler.shared_result(done, original, task, standing)
         except (LatheError, grpc.aio.AioRpcError) as error:
             if (failure := refusal(error)) is None:
                 raise
@@ -88,14 +83,12 @@ class ActionCache:
         if result is None:
             return None
         status = task_pb2.TaskStatus(state=task_pb2.TASK_STATE_SUCCEEDED, progress=1.0, end_time=timestamp())
-        origin: Any = task_pb2.TaskOrigin()
-        origin.CopyFrom(self._codec.message(draft.row).origin)
-        share_origin(origin, original)
+        share_origin(task.origin, original)
         row = draft.row._replace(
-            state=task_pb2.TASK_STATE_SUCCEEDED, live=self._codec.live(TaskSnapshot(status=status), origin, result)
+            state=task_pb2.TASK_STATE_SUCCEEDED, live=self._codec.live(TaskSnapshot(status=status), task.origin, result)
         )
-        if original_row.state != task_pb2.TASK_STATE_SUCCEEDED:  # from now on, others share what is registered here
-            row = row._replace(action_key=original_row.action_key, outcome=original_row.outcome)
+        if done.state != task_pb2.TASK_STATE_SUCCEEDED:  # from now on, others share what is registered here
+            row = row._replace(action_key=done.action_key, outcome=done.outcome)
         await self._store.create(draft._replace(row=row, action_keys=(), shares=False, msg_id=""))
         self._settler.settle([row])
         return row

@@ -180,10 +180,11 @@ class TaskStore:
         self._publisher.wake()
         return bool(gone)
 
-    async def find_result(self, action_keys: Sequence[bytes]) -> UUID | None:
+    async def find_result(self, action_keys: Sequence[bytes]) -> TaskRow | None:
         """Return the ended task whose outcome serves one of these actions, or None."""
-        found: UUID | None = await self._database.fetchval(HIT.format(keys="$1"), list(action_keys))
-        return found
+        query = f"SELECT {COLUMNS} FROM tasks WHERE uid = ({HIT.format(keys='$1')})"  # noqa: S608
+        record = await self._database.fetchrow(query, list(action_keys))
+        return None if record is None else TaskRow.of(record)
 
     async def forget_result(self, uid: UUID) -> None:
         """Take a task out of the action cache: what it made is gone."""

@@ -6,8 +6,11 @@ from typing import Any
 
 import grpc
 import pytest
+from google.protobuf.field_mask_pb2 import FieldMask
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo
 from grpc_status import rpc_status
+from lathe.internal.v1.resolution_service_pb2 import ResolveTaskTemplateRequest
+from lathe.internal.v1.resolution_service_pb2_grpc import ResolutionServiceStub
 from lathe.registry.v1.model_service_pb2 import MODEL_FORMAT_CAFFE, MODEL_FORMAT_ONNX
 from lathe.template.v1.template_service_pb2 import (
     CreateTemplateRequest,
@@ -32,13 +35,18 @@ BUILT_IN = "templates/pth-cpu-x86-64-openvino-fp32"
 
 
 @pytest.fixture
-async def templates(database_url: str) -> AsyncIterator[Any]:
+async def channel(database_url: str) -> AsyncIterator[grpc.aio.Channel]:
     settings = Settings(database_url=database_url)
     async with (
         serve_in_process("template", build, settings, NEEDS) as address,
         grpc.aio.insecure_channel(address) as channel,
     ):
-        yield TemplateServiceStub(channel)
+        yield channel
+
+
+@pytest.fixture
+def templates(channel: grpc.aio.Channel) -> Any:
+    return TemplateServiceStub(channel)
 
 
 async def test_requests_that_are_too_old_to_be_repeated_are_forgotten(database_url: str) -> None:
@@ -197,3 +205,16 @@ async def test_resolving_says_what_is_still_open(templates: Any) -> None:
     assert code == grpc.StatusCode.INVALID_ARGUMENT
     assert fields == ["overrides.values.components.model.inputs"]
     assert "give their names and shapes" in message
+
+
+async def test_a_template_that_changed_is_resolved_anew(templates: Any, channel: grpc.aio.Channel) -> None:
+    resolution: Any = ResolutionServiceStub(channel)
+    made = await templates.CreateTemplate(digits())
+    request = ResolveTaskTemplateRequest(name=made.name)
+    first = await resolution.ResolveTaskTemplate(request)
+    assert await resolution.ResolveTaskTemplate(request) == first
+    made.repo = "another"
+    await templates.UpdateTemplate(UpdateTemplateRequest(template=made, update_mask=FieldMask(paths=["repo"])))
+    assert (await resolution.ResolveTaskTemplate(request)).template.repo == "another"
+    request.overrides.values.repo = "mine"
+    assert (await resolution.ResolveTaskTemplate(request)).template.repo == "mine"
