@@ -16,6 +16,7 @@ from lathe.optimizer.v1.optimization_service_pb2 import (
     OptimizationTask,
     OptimizationTaskGroup,
 )
+from uuid_utils.compat import uuid7
 
 from services.database.leases import Leases
 from services.database.pool import Database
@@ -71,7 +72,8 @@ class Groups:
         for field in _OUTPUT_ONLY:
             group.ClearField(field)  # type: ignore[arg-type]  # all of them are fields
         group.members.extend(await self._create_tasks(request))
-        return await self._store.create(group, request_id=request.request_id, request=request)
+        # Its name is never that of a deleted one, as one made from the display name could be.
+        return await self._store.create(group, resource_id=str(uuid7()), request_id=request.request_id, request=request)
 
     async def get(self, name: str) -> OptimizationTaskGroup:
         """Return a group; LatheError NOT_FOUND if there is none."""

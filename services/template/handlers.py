@@ -45,13 +45,18 @@ TEMPLATES = ResourceKind(
     },
     fields={"device": TEXT, "runtime": TEXT, "source_format": word_field(ModelFormat), "built_in": FLAG},
     unique=("display_name",),
-    # A built-in one that a release leaves out may come back with another.
-    retires_names=lambda template: not template.built_in,
+    retires_names=lambda _: True,
 )
 
 _SET_BY_SERVICE = frozenset({"name", "uid", "owner", "create_time", "update_time", "etag", "built_in"})
 # Resolutions that are kept: at most so many, of so many bytes.
 _MOST_KEPT, _LARGEST_KEPT = 256, 64 << 10
+# Retired for everybody but a later release that has the template again; no template's name has a space.
+_KEEP_FOR_BUILT_IN = "INSERT INTO retired_names (name) VALUES ('built-in ' || $1) ON CONFLICT DO NOTHING"
+_BRING_BACK = """
+DELETE FROM retired_names WHERE name = $1 AND EXISTS (SELECT 1 FROM retired_names WHERE name = 'built-in ' || $1)
+RETURNING 1
+"""
 _log: Any = structlog.get_logger("lathe.templates")
 CHANGEABLE = [field.name for field in Template.DESCRIPTOR.fields if field.name not in _SET_BY_SERVICE]
 
@@ -60,6 +65,7 @@ class Templates:
     """Creates, changes and resolves templates, and keeps the built-in ones as the release has them."""
 
     def __init__(self, database: Database, registry: grpc.aio.Channel) -> None:
+        self._database = database
         self._store: ResourceStore[Template] = ResourceStore(database, TEMPLATES)
         self._models = ModelServiceStub(registry)
         # What tasks were last created from: by the template as it was, and the overrides.
@@ -77,6 +83,8 @@ class Templates:
             except LatheError as error:
                 if error.code != grpc.StatusCode.ALREADY_EXISTS and error.reason != "NAME_RETIRED":
                     raise
+                if error.reason == "NAME_RETIRED" and await self._bring_back(template):
+                    continue
                 stored = await self._store.find("name", name)
                 if stored is not None and stored.built_in:
                     await self._store.update(template, FieldMask(paths=CHANGEABLE), CHANGEABLE)
@@ -87,9 +95,21 @@ class Templates:
             if stored.name not in wanted:
                 await self._remove_outdated(stored.name)
 
+    async def _bring_back(self, template: Template) -> bool:
+        """Give a built-in template that an earlier release left out its name again; False if a user's had the name."""
+        async with self._database.transaction() as connection:
+            if not await connection.fetchval(_BRING_BACK, template.name):
+                return False
+            resource_id = template.name.removeprefix("templates/")
+            await self._store.create(template, resource_id=resource_id, owner=OWNER, connection=connection)
+        return True
+
     async def _remove_outdated(self, name: str) -> None:
+        async def keep_the_name(connection: Connection, _template: Template) -> None:
+            await connection.execute(_KEEP_FOR_BUILT_IN, name)
+
         try:
-            await self._store.delete(name)
+            await self._store.delete(name, on_delete=keep_the_name)
         except LatheError as error:
             if error.code != grpc.StatusCode.NOT_FOUND:  # another replica was faster
                 raise

@@ -228,6 +228,20 @@ async def test_a_request_that_is_only_checked_creates_nothing(calls: Calls) -> N
     assert (await calls.make(name, request_id=request_id))["name"] == checked["name"]
 
 
+async def test_a_name_never_means_something_else(calls: Calls) -> None:
+    noun = calls.resource.noun
+    if noun in {"Channel", "Alias"}:
+        pytest.skip("stands for what it points to; releases and tasks hold the number of the version")
+    made = await calls.settled(await calls.make(unique()))
+    await calls.call("Delete", {"name": made["name"]})
+    if noun == "ModelVersion":
+        assert int((await calls.make(unique()))["name"].rpartition("/")[2]) > int(made["name"].rpartition("/")[2])
+        return
+    given = {f"{calls.resource.key}_id": made["name"].rpartition("/")[2]}
+    error = await refused(calls.make(unique(), **given))
+    assert (error.code, error.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "NAME_RETIRED")
+
+
 async def test_what_is_gone_may_be_deleted_again(calls: Calls) -> None:
     made = await calls.settled(await calls.make(unique()))
     for _ in range(2):

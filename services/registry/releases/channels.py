@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from lathe.registry.v1.dataset_service_pb2 import DATASET_STATE_READY
 from lathe.registry.v1.model_service_pb2 import Model
 from lathe.registry.v1.release_service_pb2 import (
     Channel,
@@ -15,6 +16,7 @@ from services.platform.changes import names_field
 from services.platform.errors import failed_precondition, invalid_argument, not_found
 from services.platform.interceptors.validation import check
 from services.registry.kinds import CHANNELS, MODELS
+from services.registry.releases.numbers import retire_numbers
 from services.registry.releases.reconciler import Reconciler, mark_unsettled
 from services.registry.releases.repository import ModelRepositories
 from services.registry.releases.rules import check_rules
@@ -105,6 +107,7 @@ class Channels:
                     "model repository.",
                     subject=name,
                 )
+            await retire_numbers(connection, channel)
             await mark_unsettled(connection, name)
 
         await self._store.delete(name, etag, on_delete=remove)
@@ -112,11 +115,16 @@ class Channels:
 
     async def _check(self, channel: Channel) -> None:
         check_rules(channel.rules)
-        dataset = channel.rules.dataset
-        if dataset and not await self._database.fetchval("SELECT 1 FROM datasets WHERE name = $1", dataset):
+        if not (dataset := channel.rules.dataset):
+            return
+        state = await self._database.fetchval("SELECT state FROM datasets WHERE name = $1", dataset)
+        if state is None:
             raise invalid_argument(
                 "channel.rules.dataset", f"There is no dataset named '{dataset}'.", reason="REFERENCE_NOT_FOUND"
             )
+        # The name of one that never was READY may be given to another.
+        if state != DATASET_STATE_READY:
+            raise failed_precondition("DATASET_NOT_READY", f"'{dataset}' is not READY; wait until it is.", dataset)
 
     def _shown(self, channel: Channel) -> Channel:
         """Set the fields that follow from the name and the settings, which the stored body does not have."""

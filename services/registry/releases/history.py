@@ -32,6 +32,7 @@ from services.registry.releases.approvals import approved_by
 from services.registry.releases.gate import Gate
 from services.registry.releases.layout import lay_out_release, read_manifest
 from services.registry.releases.news import tell_release
+from services.registry.releases.numbers import next_number
 from services.registry.releases.reconciler import Reconciler, mark_unsettled, repository_lease
 from services.registry.releases.repository import ModelRepositories
 from services.registry.releases.rollback import restored
@@ -184,13 +185,13 @@ class Releases:
             release = await draft(connection, channel)
             approvals = await approved_by(connection, name, release.model_version)
             version = await self._versions.get(release.model_version, connection=connection)
+            number = await next_number(connection, channel)
         manifest = await read_manifest(self._content, version)
         release.owner = current_user()
         if release.kind == RELEASE_KIND_PROMOTION:
             components = [component.name for component in manifest.components]
             release.checks.extend(await self._gate.check(channel, version, components, release, approvals))
             release.approvers.extend(counted(channel.rules, release.owner, approvals))
-        number = naming.release_number(channel.current_release) + 1
         release.name, release.uid = naming.release_name(name, number), str(uuid7())
         release.previous_release = channel.current_release
         model = naming.last_part(naming.channel_model(name))

@@ -128,6 +128,16 @@ async def test_a_new_release_brings_its_own(templates: Any, database_url: str, m
             assert (await refused(templates.GetTemplate(GetTemplateRequest(name=gone))))[0] is (
                 grpc.StatusCode.NOT_FOUND
             )
+        taken = digits(display_name="Same name")
+        taken.template_id = rest[0].name.removeprefix("templates/")
+        assert (await refused(templates.CreateTemplate(taken)))[1] == "NAME_RETIRED"
+    # A release that has it again gives it its name; a user's stays gone.
+    await templates.DeleteTemplate(DeleteTemplateRequest(name="templates/mine"))
+    monkeypatch.setattr(handlers, "built_in_templates", lambda: [*release, rest[0]])
+    async with serve_in_process("template", build, Settings(database_url=database_url), NEEDS):
+        assert (await templates.GetTemplate(GetTemplateRequest(name=rest[0].name))).built_in
+        refusal = await refused(templates.GetTemplate(GetTemplateRequest(name="templates/mine")))
+        assert refusal[0] is grpc.StatusCode.NOT_FOUND
 
 
 async def test_a_template_of_ones_own(templates: Any) -> None:

@@ -33,9 +33,11 @@ async def test_a_serving_channel_is_deleted_by_force_with_its_repository(desk: D
     assert await desk.shelf.paths(channel) == []
     assert not await desk.shelf.marked(channel)
     assert (await desk.refused(desk.history(channel))).code is grpc.StatusCode.NOT_FOUND
-    # Another one of that name begins again.
-    await desk.channel(channel.split("/channels/")[0])
-    assert (await desk.promote(channel, version)).name == f"{channel}/releases/1"
+    # Another one of that name goes on: no two releases have one name.
+    for number in (2, 3):
+        await desk.channel(channel.split("/channels/")[0])
+        assert (await desk.promote(channel, version)).name == f"{channel}/releases/{number}"
+        await desk.releases.DeleteChannel(DeleteChannelRequest(name=channel, force=True))
 
 
 async def test_a_model_goes_with_channels_that_never_served(desk: Desk) -> None:

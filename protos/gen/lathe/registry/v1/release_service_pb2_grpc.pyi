@@ -47,7 +47,9 @@ class ReleaseServiceStub:
     UpdateChannel: _grpc.UnaryUnaryMultiCallable[_release_service_pb2.UpdateChannelRequest, _release_service_pb2.Channel]
     """Changes the fields that the mask names."""
     DeleteChannel: _grpc.UnaryUnaryMultiCallable[_release_service_pb2.DeleteChannelRequest, _empty_pb2.Empty]
-    """Deletes a channel with its history and its model repository; FAILED_PRECONDITION while it serves a release, unless `force`."""
+    """Deletes a channel with its history and its model repository; FAILED_PRECONDITION while it serves a release, unless `force`.
+    If the channel is created again, the numbers of its releases go on.
+    """
     PromoteModelVersion: _grpc.UnaryUnaryMultiCallable[_release_service_pb2.PromoteModelVersionRequest, _release_service_pb2.Release]
     """Makes a package version the channel's current release. FAILED_PRECONDITION, reason PROMOTION_REFUSED, if it breaks the
     channel's rules, or has a parity verdict of WARN or FAIL that nobody accepted: every broken rule is a violation of its own.
@@ -88,7 +90,9 @@ class ReleaseServiceAsyncStub(ReleaseServiceStub):
     UpdateChannel: _aio.UnaryUnaryMultiCallable[_release_service_pb2.UpdateChannelRequest, _release_service_pb2.Channel]  # type: ignore[assignment]
     """Changes the fields that the mask names."""
     DeleteChannel: _aio.UnaryUnaryMultiCallable[_release_service_pb2.DeleteChannelRequest, _empty_pb2.Empty]  # type: ignore[assignment]
-    """Deletes a channel with its history and its model repository; FAILED_PRECONDITION while it serves a release, unless `force`."""
+    """Deletes a channel with its history and its model repository; FAILED_PRECONDITION while it serves a release, unless `force`.
+    If the channel is created again, the numbers of its releases go on.
+    """
     PromoteModelVersion: _aio.UnaryUnaryMultiCallable[_release_service_pb2.PromoteModelVersionRequest, _release_service_pb2.Release]  # type: ignore[assignment]
     """Makes a package version the channel's current release. FAILED_PRECONDITION, reason PROMOTION_REFUSED, if it breaks the
     channel's rules, or has a parity verdict of WARN or FAIL that nobody accepted: every broken rule is a violation of its own.
@@ -156,7 +160,9 @@ class ReleaseServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _release_service_pb2.DeleteChannelRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_empty_pb2.Empty, _abc.Awaitable[_empty_pb2.Empty]]:
-        """Deletes a channel with its history and its model repository; FAILED_PRECONDITION while it serves a release, unless `force`."""
+        """Deletes a channel with its history and its model repository; FAILED_PRECONDITION while it serves a release, unless `force`.
+        If the channel is created again, the numbers of its releases go on.
+        """
 
     @_abc_1.abstractmethod
     def PromoteModelVersion(
