@@ -13,7 +13,7 @@ from services.cli.names import model_name, parse_labels, parse_pairs, template_n
 from services.cli.options import NewLabels
 from services.cli.output import TABLE, Output
 from services.cli.templates import OverridesFile, Set
-from services.cli.waiting import SkipCache, Timeout, Wait, finish
+from services.cli.waiting import Priority, SkipCache, Timeout, Wait, finish
 
 
 def convert(
@@ -42,6 +42,7 @@ def convert(
     ] = None,
     timeout: Timeout = 0,
     memory: Annotated[int, typer.Option(min=0, help="Memory limit of the engines in MiB; the device's if 0.")] = 0,
+    priority: Priority = 0,
     skip_cache: SkipCache = False,
     wait_for_it: Wait = True,
     output: Output = TABLE,
@@ -75,7 +76,7 @@ def convert(
             spec.samples.CopyFrom(upload_files(connection, [samples])[0].digest)
         task = connection.conversions.CreateConversionTask(
             CreateConversionTaskRequest(
-                task=ConversionTask(display_name=name, labels=parse_labels(label or []), spec=spec),
+                task=ConversionTask(display_name=name, labels=parse_labels(label or []), spec=spec, priority=priority),
                 skip_cache=skip_cache,
             )
         )

@@ -16,7 +16,7 @@ from services.cli.names import dataset_name, parse_labels, version_name
 from services.cli.options import NewLabels
 from services.cli.output import TABLE, Output, OutputFormat, print_json
 from services.cli.quantize import Step, choice
-from services.cli.waiting import Report, SkipCache, Timeout, Wait, finish, refuse_early_report, save_report
+from services.cli.waiting import Priority, Report, SkipCache, Timeout, Wait, finish, refuse_early_report, save_report
 
 if TYPE_CHECKING:
     from lathe.evaluator.v1.evaluation_service_pb2 import EvaluationSpec
@@ -50,6 +50,7 @@ def evaluate(
     label: NewLabels = None,
     timeout: Timeout = 0,
     report: Report = None,
+    priority: Priority = 0,
     skip_cache: SkipCache = False,
     wait_for_it: Wait = True,
     output: Output = TABLE,
@@ -85,7 +86,7 @@ def evaluate(
         spec.precision = choice("--precision", precision.upper(), Precision)
     with connect() as connection:
         _set_data(connection, spec, dataset, images)
-        task = EvaluationTask(display_name=name, labels=parse_labels(label or []), spec=spec)
+        task = EvaluationTask(display_name=name, labels=parse_labels(label or []), spec=spec, priority=priority)
         created = connection.evaluations.CreateEvaluationTask(
             CreateEvaluationTaskRequest(task=task, skip_cache=skip_cache)
         )

@@ -26,6 +26,7 @@ from services.cli.devices import devices
 from services.cli.evaluate import compare, evaluate
 from services.cli.failures import explain
 from services.cli.groups import groups
+from services.cli.info import info, whoami
 from services.cli.models import models
 from services.cli.optimize import optimize, save
 from services.cli.options import set_options
@@ -53,6 +54,8 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "rollback": rollback,
     "releases": releases,
     "check-compatibility": check_compatibility,
+    "info": info,
+    "whoami": whoami,
     "demo": demo,
 }
 GROUPS: dict[str, typer.Typer] = {

@@ -19,6 +19,7 @@ from services.cli.output import TABLE, Output, OutputFormat, message_json, note,
 from services.cli.quantize import Step, choice
 from services.cli.views import short
 from services.cli.waiting import (
+    Priority,
     Report,
     RequireGain,
     SkipCache,
@@ -84,6 +85,7 @@ def optimize(
     report: Report = None,
     require_gain: RequireGain = False,
     save_it: Annotated[bool, typer.Option("--save", help="Save the result as a version when it succeeds.")] = False,
+    priority: Priority = 0,
     skip_cache: SkipCache = False,
     wait_for_it: Wait = True,
     output: Output = TABLE,
@@ -100,7 +102,7 @@ def optimize(
     from services.cli.arguments import parse_steps
     from services.cli.verdicts import has_no_gain
 
-    _check_combination(versions, report, save_it=save_it, wait_for_it=wait_for_it)
+    _check_combination(versions, report, priority, save_it=save_it, wait_for_it=wait_for_it)
     refuse_early_gain(require_gain=require_gain, wait_for_it=wait_for_it)
     spec = OptimizationSpec(
         device=device,
@@ -132,7 +134,7 @@ def optimize(
             group = _create_group(connection, names, spec, name, labels, skip_cache=skip_cache)
             finish_group(connection, group, output, wait_for_it=wait_for_it, require_gain=require_gain)
         spec.model_version = names[0]
-        task = _create_task(connection, spec, name, labels, skip_cache=skip_cache)
+        task = _create_task(connection, spec, name, labels, priority=priority, skip_cache=skip_cache)
 
         def then(task: Any) -> None:
             if report is not None:
@@ -179,11 +181,17 @@ def _tell_saved(saved: Any) -> None:
 
 
 def _create_task(
-    connection: Connection, spec: OptimizationSpec, name: str, labels: dict[str, str], *, skip_cache: bool
+    connection: Connection,
+    spec: OptimizationSpec,
+    name: str,
+    labels: dict[str, str],
+    *,
+    priority: int,
+    skip_cache: bool,
 ) -> Any:
     from lathe.optimizer.v1.optimization_service_pb2 import CreateOptimizationTaskRequest, OptimizationTask
 
-    task = OptimizationTask(display_name=name, labels=labels, spec=spec)
+    task = OptimizationTask(display_name=name, labels=labels, spec=spec, priority=priority)
     request = CreateOptimizationTaskRequest(task=task, skip_cache=skip_cache, request_id=str(uuid4()))
     from lathe_client.calls import repeated
 
@@ -208,10 +216,14 @@ def _create_group(
     return repeated(connection.optimizations.CreateOptimizationTaskGroup, request)
 
 
-def _check_combination(versions: list[str], report: Path | None, *, save_it: bool, wait_for_it: bool) -> None:
+def _check_combination(
+    versions: list[str], report: Path | None, priority: int, *, save_it: bool, wait_for_it: bool
+) -> None:
     refuse_early_report(report, wait_for_it=wait_for_it)
     if save_it and not wait_for_it:
         raise CliError("--save needs the task to end, so it cannot be combined with --no-wait.", ExitCode.USAGE)
+    if len(versions) > 1 and priority:
+        raise CliError("--priority is for one task, not for the tasks of a group.", ExitCode.USAGE)
     if len(versions) > 1 and (save_it or report is not None):
         raise CliError(
             "--save and --report take a single version. For several, use `lathe save` afterwards.",

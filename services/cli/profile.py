@@ -12,7 +12,7 @@ from services.cli.client import connect
 from services.cli.names import parse_labels, template_name, version_name
 from services.cli.options import NewLabels
 from services.cli.output import TABLE, Output
-from services.cli.waiting import Report, SkipCache, Timeout, Wait, finish, refuse_early_report, save_report
+from services.cli.waiting import Priority, Report, SkipCache, Timeout, Wait, finish, refuse_early_report, save_report
 
 
 def profile(
@@ -42,6 +42,7 @@ def profile(
     label: NewLabels = None,
     timeout: Timeout = 0,
     report: Report = None,
+    priority: Priority = 0,
     skip_cache: SkipCache = False,
     wait_for_it: Wait = True,
     output: Output = TABLE,
@@ -72,7 +73,7 @@ def profile(
             from services.cli.transfers import upload_files
 
             spec.test_data.CopyFrom(upload_files(connection, [test_data])[0].digest)
-        task = ProfileTask(display_name=name, labels=parse_labels(label or []), spec=spec)
+        task = ProfileTask(display_name=name, labels=parse_labels(label or []), spec=spec, priority=priority)
 
         def then(done: Any) -> None:
             if report is not None:

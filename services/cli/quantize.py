@@ -15,6 +15,7 @@ from services.cli.names import dataset_name, model_name, parse_labels, template_
 from services.cli.options import NewLabels
 from services.cli.output import TABLE, Output
 from services.cli.waiting import (
+    Priority,
     Report,
     RequireGain,
     SkipCache,
@@ -87,6 +88,7 @@ def quantize(
     timeout: Timeout = 0,
     report: Report = None,
     require_gain: RequireGain = False,
+    priority: Priority = 0,
     skip_cache: SkipCache = False,
     wait_for_it: Wait = True,
     output: Output = TABLE,
@@ -134,7 +136,7 @@ def quantize(
         if data is not None:
             data.samples, data.batch_size = samples, batch
             spec.calibration_data.CopyFrom(data)
-        task = QuantizationTask(display_name=name, labels=parse_labels(label or []), spec=spec)
+        task = QuantizationTask(display_name=name, labels=parse_labels(label or []), spec=spec, priority=priority)
         created = connection.quantizations.CreateQuantizationTask(
             CreateQuantizationTaskRequest(task=task, skip_cache=skip_cache)
         )

@@ -249,4 +249,13 @@ def doing(task: Any) -> str:
     if task.origin.cache_hit:
         return f"shares the result of {task.origin.cache_hit}"
     stage = enum_name(status, "stage").replace("_", " ").lower()
-    return str(status.pending_reason or status.message or stage)
+    return str(status.pending_reason or status.message or stage or _place(status))
+
+
+def _place(status: Any) -> str:
+    """Return where a task waits in its queue; empty if it does not, or in a list."""
+    if not status.HasField("queue"):
+        return ""
+    soon = status.queue.HasField("estimated_start_time")
+    start = f", starts about {when(status.queue.estimated_start_time)}" if soon else ""
+    return f"place {status.queue.position} in the queue{start}"

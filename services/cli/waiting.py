@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 SkipCache = Annotated[bool, typer.Option("--skip-cache", help="Repeat the work even if its result is in the cache.")]
 Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until the task ends.")]
+Priority = Annotated[
+    int, typer.Option(min=0, max=9, help="Tasks of a higher priority start first; above 5 for administrators.")
+]
 Timeout = Annotated[int, typer.Option(min=0, help="Time limit of an attempt in seconds; one hour if 0.")]
 RequireGain = Annotated[
     bool, typer.Option("--require-gain", help="Exit with 11 if the result is not faster than the source beyond noise.")

@@ -24,6 +24,9 @@ ANONYMOUS = "anonymous"
 USER_KEY = "x-lathe-user"
 TOKEN_KEY = "authorization"  # noqa: S105 - the name of a header
 
+MOST_PRIORITY_OF_USERS = 5
+"""Of tasks; what is above is reserved for those who may administer."""
+
 _USER = re.compile(r"[!-~]([ -~]{0,126}[!-~])?")
 
 

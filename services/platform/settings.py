@@ -62,6 +62,8 @@ class Settings(BaseSettings):
     # Users who may also do what is reserved for administrators, separated by commas.
     admins: str = ""
 
+    # What the operators call this build, such as a commit or the tag of an image.
+    build: str = ""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["console", "json"] = "console"
     # "http://collector:4317"; no spans are exported if empty.

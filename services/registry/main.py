@@ -11,6 +11,7 @@ from lathe.registry.v1.architecture_service_pb2_grpc import add_ArchitectureServ
 from lathe.registry.v1.artifact_service_pb2_grpc import add_ArtifactServiceServicer_to_server
 from lathe.registry.v1.dataset_service_pb2_grpc import add_DatasetServiceServicer_to_server
 from lathe.registry.v1.device_service_pb2_grpc import add_DeviceServiceServicer_to_server
+from lathe.registry.v1.info_service_pb2_grpc import add_InfoServiceServicer_to_server
 from lathe.registry.v1.model_service_pb2_grpc import add_ModelServiceServicer_to_server
 from lathe.registry.v1.release_service_pb2_grpc import add_ReleaseServiceServicer_to_server
 from lathe.watch.v1.watch_service_pb2_grpc import add_WatchServiceServicer_to_server
@@ -32,6 +33,8 @@ from services.registry.creation import Creation
 from services.registry.datasets import assembly as datasets_assembly
 from services.registry.device_servicer import DeviceServicer
 from services.registry.devices import Devices
+from services.registry.info import Info
+from services.registry.info_servicer import InfoServicer
 from services.registry.internal_servicer import InternalServicer
 from services.registry.model_servicer import ModelServicer
 from services.registry.models import Models
@@ -52,6 +55,7 @@ SERVICES = [
     "ArtifactService",
     "DatasetService",
     "DeviceService",
+    "InfoService",
     "ReleaseService",
 ]
 HOUSEKEEPING_SECONDS = 600.0
@@ -80,6 +84,7 @@ async def build(platform: Platform) -> ServiceParts:
         add_ArchitectureServiceServicer_to_server(ArchitectureServicer(architectures), server)
         add_DatasetServiceServicer_to_server(datasets.servicer, server)
         add_ModelServiceServicer_to_server(ModelServicer(Models(database), versions, creation), server)
+        add_InfoServiceServicer_to_server(InfoServicer(Info(platform)), server)
         add_DeviceServiceServicer_to_server(DeviceServicer(Devices(platform.bus)), server)
         add_AliasServiceServicer_to_server(AliasServicer(aliases), server)
         add_ReleaseServiceServicer_to_server(releases.servicer, server)

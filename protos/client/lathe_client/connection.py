@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from lathe.registry.v1.artifact_service_pb2_grpc import ArtifactServiceStub
     from lathe.registry.v1.dataset_service_pb2_grpc import DatasetServiceStub
     from lathe.registry.v1.device_service_pb2_grpc import DeviceServiceStub
+    from lathe.registry.v1.info_service_pb2_grpc import InfoServiceStub
     from lathe.registry.v1.model_service_pb2_grpc import ModelServiceStub
     from lathe.registry.v1.release_service_pb2_grpc import ReleaseServiceStub
     from lathe.template.v1.template_service_pb2_grpc import TemplateServiceStub
@@ -85,6 +86,13 @@ class Connection:
         from lathe.registry.v1.device_service_pb2_grpc import DeviceServiceStub
 
         return DeviceServiceStub(self.channel("registry"))
+
+    @cached_property
+    def info(self) -> InfoServiceStub:
+        """The installation, and who the caller is."""
+        from lathe.registry.v1.info_service_pb2_grpc import InfoServiceStub
+
+        return InfoServiceStub(self.channel("registry"))
 
     @cached_property
     def aliases(self) -> AliasServiceStub:

@@ -16,7 +16,7 @@ from services.platform.errors import (
     not_found,
     permission_denied,
 )
-from services.platform.identity import may_administer
+from services.platform.identity import MOST_PRIORITY_OF_USERS, may_administer
 from services.platform.interceptors.validation import check
 from services.platform.messages import reduced
 from services.platform.words import word
@@ -31,7 +31,6 @@ from services.tasks.state.commands import Cancel
 from services.tasks.state.machine import TERMINAL
 from services.tasks.state.rows import TaskRow, searchable, timestamp
 
-MOST_OF_USERS = 5
 EDITABLE = ("display_name", "labels")
 _RETRYABLE = frozenset({task_pb2.TASK_STATE_FAILED, task_pb2.TASK_STATE_CANCELLED})
 _OVERTAKEN_TRIES = 5
@@ -212,10 +211,10 @@ class TaskHandlers:
 
 
 def _check_priority(priority: int) -> None:
-    if priority > MOST_OF_USERS and not may_administer():
+    if priority > MOST_PRIORITY_OF_USERS and not may_administer():
         raise permission_denied(
-            f"Priorities above {MOST_OF_USERS} are reserved for administrators and services. Take 0 to "
-            f"{MOST_OF_USERS}, or ask an administrator to create the task."
+            f"Priorities above {MOST_PRIORITY_OF_USERS} are reserved for administrators and services. Take 0 to "
+            f"{MOST_PRIORITY_OF_USERS}, or ask an administrator to create the task."
         )
 
 

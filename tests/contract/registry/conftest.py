@@ -25,6 +25,7 @@ from lathe.registry.v1.artifact_service_pb2 import (
 from lathe.registry.v1.artifact_service_pb2_grpc import ArtifactServiceStub
 from lathe.registry.v1.dataset_service_pb2_grpc import DatasetServiceStub
 from lathe.registry.v1.device_service_pb2_grpc import DeviceServiceStub
+from lathe.registry.v1.info_service_pb2_grpc import InfoServiceStub
 from lathe.registry.v1.model_service_pb2 import CreateModelRequest, CreateModelVersionRequest, Model, ModelVersion
 from lathe.registry.v1.model_service_pb2_grpc import ModelServiceStub
 from lathe.registry.v1.release_service_pb2_grpc import ReleaseServiceStub
@@ -58,6 +59,7 @@ class Registry:
         self.internal = RegistryServiceStub(channel)
         self.aliases = AliasServiceStub(channel)
         self.devices = DeviceServiceStub(channel)
+        self.info = InfoServiceStub(channel)
         self.architectures = ArchitectureServiceStub(channel)
         self.artifacts = ArtifactServiceStub(channel)
         self.datasets = DatasetServiceStub(channel)

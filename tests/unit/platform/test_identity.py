@@ -83,3 +83,14 @@ async def test_a_block_runs_for_a_user_and_no_other_task_notices() -> None:
         await task
     assert seen == ["anonymous"]
     assert current_user() == "anonymous"
+
+
+def test_administrators_are_among_those_with_a_token(tmp_path: Path) -> None:
+    tokens = tmp_path / "tokens.json"
+    tokens.write_text('{"a": "ann", "b": "bob"}')
+    settings = Settings(auth_tokens_file=tokens, service_token=SecretStr("s"), admins=" ann ,")
+    authenticator = authenticator_for(settings)
+    assert authenticator.authenticate({"authorization": "Bearer a"}).is_admin
+    assert not authenticator.authenticate({"authorization": "Bearer b"}).is_admin
+    with pytest.raises(ConfigurationError, match="LATHE_ADMINS names eve"):
+        authenticator_for(settings.model_copy(update={"admins": "ann,eve"}))

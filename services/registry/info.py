@@ -1,0 +1,107 @@
+"""What is installed, and who calls."""
+
+from __future__ import annotations
+
+import asyncio
+from importlib import metadata
+
+import grpc
+import nats.errors
+from google.protobuf.duration_pb2 import Duration
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from lathe.registry.v1 import info_service_pb2 as pb
+from lathe.registry.v1.model_service_pb2 import ModelFormat
+
+from engines.formats import CONVERTIBLE
+from engines.spec.devices import load_catalog
+from services.bus.connection import BusUnavailableError
+from services.bus.streams import projected_kinds
+from services.platform.identity import MOST_PRIORITY_OF_USERS, current_caller, may_administer
+from services.platform.messages import MAX_MESSAGE_BYTES
+from services.platform.settings import DEFAULT_PORTS
+from services.platform.words import number
+from services.process.composition import Platform
+from services.resources.paging import MAX_PAGE_SIZE
+
+PATIENCE_SECONDS = 1.0
+
+
+class Info:
+    """What can be asked about the installation."""
+
+    def __init__(self, platform: Platform) -> None:
+        self._platform = platform
+        self._settings = platform.settings
+        self._mode = pb.AUTHENTICATION_OPEN if self._settings.auth_tokens_file is None else pb.AUTHENTICATION_TOKEN
+
+    async def get(self) -> pb.Info:
+        """Return what is installed, and which of its parts answer."""
+        kinds, database, *serving = await asyncio.gather(
+            self._kinds(), self._platform.database.fetchval("SHOW server_version"), *map(self._serves, DEFAULT_PORTS)
+        )
+        services = [
+            pb.ServiceInfo(service=name, address=self._settings.address_of(name), serving=answers)
+            for name, answers in zip(DEFAULT_PORTS, serving, strict=True)
+        ]
+        runtimes = {name for device in load_catalog().devices.values() for name in device.buildable_runtimes}
+        return pb.Info(
+            version=metadata.version("lathe"),
+            build=self._settings.build,
+            services=services,
+            stores=[
+                pb.StoreInfo(store="database", kind=f"PostgreSQL {str(database).split(' ', maxsplit=1)[0]}"),
+                pb.StoreInfo(store="bus", kind=self._bus_kind()),
+                pb.StoreInfo(store="objects", kind="S3"),
+            ],
+            authentication=self._mode,
+            task_kinds=kinds,
+            runtimes=sorted(runtimes),
+            model_formats=[number(ModelFormat, name) for name in CONVERTIBLE],
+            limits=pb.Limits(
+                max_message_bytes=MAX_MESSAGE_BYTES,
+                max_page_size=MAX_PAGE_SIZE,
+                default_deadline=_seconds(self._settings.default_deadline_seconds),
+                max_deadline=_seconds(self._settings.max_deadline_seconds),
+                max_user_priority=MOST_PRIORITY_OF_USERS,
+                max_attempts=self._settings.max_attempts,
+            ),
+        )
+
+    def who(self) -> pb.Identity:
+        """Return who calls."""
+        caller = current_caller()
+        roles = [pb.ROLE_USER]
+        if may_administer():
+            roles.append(pb.ROLE_ADMIN)
+        if not caller.is_user:
+            roles.append(pb.ROLE_SERVICE)
+        return pb.Identity(user=caller.user, authentication=self._mode, roles=roles)
+
+    async def _kinds(self) -> list[str]:
+        try:
+            return await projected_kinds(self._platform.bus)
+        except (nats.errors.Error, BusUnavailableError, OSError, TimeoutError):
+            return []
+
+    async def _serves(self, service: str) -> bool:
+        if service == "registry":
+            return True  # it is answering
+        stub = health_pb2_grpc.HealthStub(self._platform.channel(service))
+        try:
+            answer = await stub.Check(health_pb2.HealthCheckRequest(), timeout=PATIENCE_SECONDS)
+        except grpc.aio.AioRpcError:
+            return False
+        return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+
+    def _bus_kind(self) -> str:
+        bus = self._platform.bus
+        if not bus.connected:
+            return "NATS, which does not answer"
+        version = bus.nc.connected_server_version
+        return f"NATS {version.major}.{version.minor}.{version.patch}"
+
+
+def _seconds(seconds: float) -> Duration:
+    told = Duration()
+    told.FromMilliseconds(round(seconds * 1000))
+    return told

@@ -1,0 +1,47 @@
+"""The installation, and who calls."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lathe.registry.v1 import info_service_pb2 as pb
+from lathe.registry.v1.model_service_pb2 import MODEL_FORMAT_ONNX
+
+from services.platform.identity import Caller, become
+from services.platform.settings import Settings
+from services.process.composition import Platform
+from services.registry.info import Info
+from tests.contract.registry.conftest import Registry
+
+
+async def test_the_installation_is_described(registry: Registry) -> None:
+    info = await registry.info.GetInfo(pb.GetInfoRequest())
+    assert info.version
+    assert info.authentication == pb.AUTHENTICATION_OPEN
+    kinds = {store.store: store.kind for store in info.stores}
+    assert kinds["database"].startswith("PostgreSQL 1")
+    assert kinds["bus"].startswith("NATS 2.")
+    serving = {service.service: service.serving for service in info.services}
+    # Here are the registry and the template service alone.
+    assert (serving["registry"], serving["template"], serving["quantizer"]) == (True, True, False)
+    assert {"onnxruntime", "openvino"} <= set(info.runtimes)
+    assert MODEL_FORMAT_ONNX in info.model_formats
+    assert (info.limits.max_message_bytes, info.limits.max_page_size) == (4 << 20, 1000)
+
+
+async def test_without_authentication_everybody_may_do_everything(registry: Registry) -> None:
+    me = await registry.info.WhoAmI(pb.WhoAmIRequest(), metadata=(("x-lathe-user", "ann"),))
+    assert me.user == "ann"
+    assert list(me.roles) == [pb.ROLE_USER, pb.ROLE_ADMIN, pb.ROLE_SERVICE]
+
+
+async def test_roles_are_those_of_the_token(tmp_path: Path) -> None:
+    info = Info(Platform(Settings(auth_tokens_file=tmp_path / "tokens.json")))
+    for caller, roles in (
+        (Caller("ann", "Bearer a", is_user=True), [pb.ROLE_USER]),
+        (Caller("bob", "Bearer b", is_user=True, is_admin=True), [pb.ROLE_USER, pb.ROLE_ADMIN]),
+        (Caller("ann", "Bearer s"), [pb.ROLE_USER, pb.ROLE_ADMIN, pb.ROLE_SERVICE]),
+    ):
+        become(caller)
+        me = info.who()
+        assert (me.user, me.authentication, list(me.roles)) == (caller.user, pb.AUTHENTICATION_TOKEN, roles)
