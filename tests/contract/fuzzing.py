@@ -125,7 +125,7 @@ LIKELY: dict[str, tuple[str, ...]] = {
     "dataset": ("datasets/fuzz", "datasets/x", "datasets/\0"),
     "tensor_information": ("x:float(1*3)", "x:float(1*3,0*3)", "x[\0]:float(1)", "x:" + "(" * 999, "\0", "x:float([])"),
     "output_location": ("optimized", "a/../b", "cas", "a//b", "triton/x", "a/", "a" * 200),
-    "engine_version": ("", "0.1.0", "9.9", "\0"),
+    "engine_version": ("", "0.2.0", "9.9", "\0"),
     "model_versions": ("models/fuzz/versions/1", "models/fuzz/versions/0", "models/\0/versions/\0"),
 }
 TEXTS = st.one_of(

@@ -42,7 +42,7 @@ def lathe(*arguments: str, cwd: Path, **environment: str) -> subprocess.Complete
 
 def test_version(tmp_path: Path) -> None:
     result = lathe("--version", cwd=tmp_path)
-    assert (result.returncode, result.stdout) == (0, "lathe 0.1.0\n")
+    assert (result.returncode, result.stdout) == (0, "lathe 0.2.0\n")
 
 
 def test_help_loads_neither_grpc_nor_a_framework() -> None:

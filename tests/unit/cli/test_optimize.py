@@ -88,7 +88,7 @@ def test_all_options_are_passed_on(created: Suite, lathe: Lathe, tmp_path: Path)
         *("--goal", "int8", "--objective", "throughput", "--budget", "30", "--dataset", "seen", "--metric", "top1"),
         *("--max-degradation", "0.5", "--step", "cvtRGB", "--calibration", str(arrays), "--test-data", str(arrays)),
         *("--tensor-information-file", str(inputs), "--error-threshold", "0.01", "--max-batch", "8", "--seed", "3"),
-        *("--quantization-aware", "--engine-version", "0.1.0", "--template", "mine", "--output-model", "fast"),
+        *("--quantization-aware", "--engine-version", "0.2.0", "--template", "mine", "--output-model", "fast"),
         *("--output-location", "vision", "--name", "A name", "--label", "team=x", "--timeout", "60", "--skip-cache"),
     ]
     assert lathe("optimize", "digits/1", *words, "--no-wait").code == 0
@@ -103,7 +103,7 @@ def test_all_options_are_passed_on(created: Suite, lathe: Lathe, tmp_path: Path)
     assert said.calibration_samples == said.test_data == Digest(sha256=hashlib.sha256(b"npz").hexdigest(), size_bytes=3)
     assert said.tensor_information == "input_0:float(1*3)\n"
     assert (said.template, said.output_model, said.output_location) == ("templates/mine", "models/fast", "vision")
-    assert (said.quantization_aware, said.engine_version, said.max_batch, said.seed) == (True, "0.1.0", 8, 3)
+    assert (said.quantization_aware, said.engine_version, said.max_batch, said.seed) == (True, "0.2.0", 8, 3)
     assert (request.task.display_name, dict(request.task.labels), request.skip_cache) == ("A name", {"team": "x"}, True)
 
 

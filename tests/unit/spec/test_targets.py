@@ -108,4 +108,4 @@ def test_services_answer_with_the_field_of_the_request() -> None:
 def test_any_version_of_the_engines_is_accepted_if_theirs_cannot_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.metadata.version", lambda package: None)  # as it does for unreadable metadata
     assert version_of("lathe") == ""
-    assert check_engines("0.1.0") == ""
+    assert check_engines("0.2.0") == ""
