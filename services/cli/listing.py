@@ -18,7 +18,9 @@ Mine = Annotated[bool, typer.Option("--mine", help="Only your own.")]
 Label = Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="Only resources with this label.")]
 Filter = Annotated[
     str,
-    typer.Option(metavar="TEXT", help="Such as 'state = RUNNING AND create_time > 2026-05-31'; see protos/README.md."),
+    typer.Option(
+        "--filter", metavar="TEXT", help="Such as 'state = RUNNING AND create_time > 2026-05-31'; see protos/README.md."
+    ),
 ]
 OrderBy = Annotated[str, typer.Option(help="Such as 'create_time desc'.")]
 Limit = Annotated[int, typer.Option(min=1, help="Most entries to show.")]
