@@ -54,6 +54,10 @@ RequireEvaluation = Annotated[
     bool | None,
     typer.Option("--require-evaluation/--no-require-evaluation", help="An evaluation of the version must be named."),
 ]
+AcceptImported = Annotated[
+    bool | None,
+    typer.Option("--accept-imported/--no-accept-imported", help="An imported evaluation counts, too."),
+]
 Dataset = Annotated[str | None, typer.Option(help="Dataset that evaluations must use.")]
 Bounds = Annotated[
     list[str] | None,
@@ -74,6 +78,7 @@ def create(
     approvals: Approvals = None,
     approver: Approvers = None,
     require_evaluation: RequireEvaluation = None,
+    accept_imported: AcceptImported = None,
     dataset: Dataset = None,
     bound: Bounds = None,
     output: Output = TABLE,
@@ -85,6 +90,7 @@ def create(
     channel_id = full.rsplit("/", 1)[1]
     rules = _rules(require_parity, minimum_verdict, verified_on_device, require_evaluation, dataset)
     rules.bounds.extend(parse_bound(text) for text in bound or [])
+    rules.accept_imported = bool(accept_imported)
     _ask_approvals(rules, approvals, approver)
     request = CreateChannelRequest(
         parent=full.rsplit("/channels/", 1)[0],
@@ -144,6 +150,7 @@ def update(
     approvals: Approvals = None,
     approver: Approvers = None,
     require_evaluation: RequireEvaluation = None,
+    accept_imported: AcceptImported = None,
     dataset: Dataset = None,
     bound: Bounds = None,
     no_bounds: Annotated[bool, typer.Option("--no-bounds", help="Removes all bounds.")] = False,
@@ -162,6 +169,7 @@ def update(
         "rules.verified_on_device": verified_on_device,
         "rules.approval": approver if approvals is None else approvals,
         "rules.require_evaluation": require_evaluation,
+        "rules.accept_imported": accept_imported,
         "rules.dataset": dataset,
         "rules.bounds": bounds,
     }
@@ -173,6 +181,7 @@ def update(
     )
     rules = _rules(require_parity, minimum_verdict, verified_on_device, require_evaluation, dataset)
     rules.bounds.extend(parse_bound(text) for text in bounds or [])
+    rules.accept_imported = bool(accept_imported)
     _ask_approvals(rules, approvals, approver)
     changed.rules.CopyFrom(rules)
     with connect() as connection:

@@ -26,6 +26,7 @@ from services.cli.devices import devices
 from services.cli.evaluate import compare, evaluate
 from services.cli.failures import explain
 from services.cli.groups import groups
+from services.cli.import_evaluation import import_evaluation
 from services.cli.info import info, whoami
 from services.cli.models import models
 from services.cli.optimize import optimize, save
@@ -48,6 +49,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "profile": profile,
     "evaluate": evaluate,
     "compare": compare,
+    "import-evaluation": import_evaluation,
     "approve": approve,
     "approvals": approvals,
     "promote": promote,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -11,8 +11,31 @@ from services.cli.exit_codes import ExitCode
 from services.cli.failures import CliError
 from services.cli.listing import Filter, Limit, OrderBy, Page, pages
 from services.cli.names import channel_name, model_name, model_of, parse_pairs, version_name
-from services.cli.output import TABLE, Output, OutputFormat, message_json, print_json, show_message, show_messages
-from services.cli.views import COMPATIBILITY, RELEASES
+from services.cli.output import (
+    TABLE,
+    Column,
+    Output,
+    OutputFormat,
+    message_json,
+    plain,
+    print_json,
+    show_message,
+    show_messages,
+)
+from services.cli.views import COMPATIBILITY, enum_name, short, when
+
+RELEASES: list[Column[Any]] = [
+    Column("release", lambda release: release.name.rpartition("/")[2], numeric=True),
+    Column("version", lambda release: short(release.model_version), whole=True),
+    Column("by", lambda release: plain(_how(release))),
+    Column("who", lambda release: plain(release.owner)),
+    Column("when", lambda release: when(release.create_time), whole=True),
+    Column("why", lambda release: plain(release.note)),
+    Column("accepted", lambda release: plain("\n".join(_waivers(release))), detail=True),
+    Column("evaluation", lambda release: plain(release.evaluation_task.partition("/")[2]), detail=True),
+    Column("rules kept", lambda release: plain("\n".join(release.checks)), detail=True),
+    Column("repository", lambda release: plain(release.repository_uri), detail=True),
+]
 
 ChannelOption = Annotated[str, typer.Option("--channel", "-c", help="Such as 'production'.")]
 ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help="Such as 'digits'.")]
@@ -142,3 +165,15 @@ def check_compatibility(
 
 def _evaluation(text: str) -> str:
     return f"evaluationTasks/{text}" if text and "/" not in text else text
+
+
+def _how(release: Any) -> str:
+    """Return the cause of a release: `promotion`, `roll back to 3`."""
+    if release.restored_release:
+        return f"roll back to {release.restored_release.rpartition('/')[2]}"
+    return enum_name(release, "kind").lower()
+
+
+def _waivers(release: Any) -> list[str]:
+    """Return why the verdicts of components that are not PASS were accepted."""
+    return [f"{component}: {why}" for component, why in sorted(release.parity_waivers.items())]

@@ -189,16 +189,22 @@ def _evaluation(result: Any) -> None:
         title=f"{result.samples} samples",
         empty="Nothing could be evaluated, because the data has no annotations.",
     )
-    times = result.times
+    if result.HasField("imported"):
+        note(f"imported by {result.imported.owner}, from: {result.imported.source}")
+    if result.HasField("times"):
+        _show_times(result.times, result.hardware)
+    _show_warnings(result.warnings)
+
+
+def _show_times(times: Any, hardware: str) -> None:
     note(
         f"per sample: {times.total_ms:.3f} ms = {times.preprocess_ms:.3f} before + {times.inference_ms:.3f} model + "
         f"{times.postprocess_ms:.3f} after"
     )
     note(
         f"latency p50 {times.latency.median_ms:.3f}, p99 {times.latency.p99_ms:.3f} ms; "
-        f"{times.throughput:.0f} samples/s; {size(times.peak_memory_bytes)} on {result.hardware}"
+        f"{times.throughput:.0f} samples/s; {size(times.peak_memory_bytes)} on {hardware}"
     )
-    _show_warnings(result.warnings)
 
 
 def _show_parity(result: Any) -> None:

@@ -56,18 +56,12 @@ def channel_of(name: str) -> str:
     return plain(name.removeprefix("models/").replace("/channels/", "/"))
 
 
-def how(release: Any) -> str:
-    """Return the cause of a release: `promotion`, `roll back to 3`."""
-    if release.restored_release:
-        return f"roll back to {release.restored_release.rpartition('/')[2]}"
-    return enum_name(release, "kind").lower()
-
-
 def rules(kept: Any) -> list[str]:
     """Return the rules of a channel in short form."""
     minimum = enum_name(kept, "minimum_verdict") or "PASS"
     said = [f"parity at least {minimum}"] if kept.require_parity or minimum != "PASS" else []
     said[:0] = ["no waivers"] if kept.require_parity else []
+    said += ["imported evaluations count"] if kept.accept_imported else []
     said += ["verified on the device"] if kept.verified_on_device else []
     if kept.HasField("approval"):
         said.append(f"{kept.approval.count} approvals of {', '.join(kept.approval.approvers) or 'others'}")
@@ -78,11 +72,6 @@ def rules(kept: Any) -> list[str]:
         said += [f"{name} >= {bound.min:g}"] if bound.HasField("min") else []
         said += [f"{name} <= {bound.max:g}"] if bound.HasField("max") else []
     return said
-
-
-def waivers(release: Any) -> list[str]:
-    """Return why the verdicts of components that are not PASS were accepted."""
-    return [f"{component}: {why}" for component, why in sorted(release.parity_waivers.items())]
 
 
 def enum_name(message: Any, field: str) -> str:
@@ -166,19 +155,6 @@ CHANNELS: list[Column[Any]] = [
     Column("labels", labels, detail=True),
     Column("owner", lambda channel: plain(channel.owner), detail=True),
     Column("changed", lambda channel: when(channel.update_time), whole=True, detail=True),
-]
-
-RELEASES: list[Column[Any]] = [
-    Column("release", lambda release: release.name.rpartition("/")[2], numeric=True),
-    Column("version", lambda release: short(release.model_version), whole=True),
-    Column("by", lambda release: plain(how(release))),
-    Column("who", lambda release: plain(release.owner)),
-    Column("when", lambda release: when(release.create_time), whole=True),
-    Column("why", lambda release: plain(release.note)),
-    Column("accepted", lambda release: plain("\n".join(waivers(release))), detail=True),
-    Column("evaluation", lambda release: plain(release.evaluation_task.partition("/")[2]), detail=True),
-    Column("rules kept", lambda release: plain("\n".join(release.checks)), detail=True),
-    Column("repository", lambda release: plain(release.repository_uri), detail=True),
 ]
 
 COMPATIBILITY: list[Column[Any]] = [

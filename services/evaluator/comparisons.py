@@ -68,7 +68,7 @@ class Comparisons:
 
         Raises:
             LatheError: NOT_FOUND; FAILED_PRECONDITION if an evaluation has not SUCCEEDED (EVALUATION_NOT_SUCCEEDED),
-                or if they are on different data (DATASETS_DIFFER).
+                was imported (EVALUATION_IMPORTED), or if they are on different data (DATASETS_DIFFER).
         """
         if first := await self.operations.store.first_made(request):
             return await self.operations.get(first.name)
@@ -105,6 +105,13 @@ def _require_comparable(tasks: Sequence[EvaluationTask]) -> None:
             raise failed_precondition(
                 "EVALUATION_NOT_SUCCEEDED",
                 f"'{task.name}' is {state}; only evaluations that SUCCEEDED can be compared.",
+                task.name,
+            )
+        if task.result.HasField("imported"):
+            raise failed_precondition(
+                "EVALUATION_IMPORTED",
+                f"'{task.name}' was made elsewhere and has no predictions, which comparisons are made of. Evaluate "
+                f"'{task.spec.model_version}' here to compare it.",
                 task.name,
             )
     by_data: dict[str, list[str]] = defaultdict(list)

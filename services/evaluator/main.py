@@ -8,6 +8,7 @@ from dataclasses import replace
 from engines.spec.devices import load_catalog
 from services.evaluator.comparer import Comparer
 from services.evaluator.comparisons import Comparisons
+from services.evaluator.importing import Imports
 from services.evaluator.kind import EvaluationKind
 from services.process.composition import Platform
 from services.process.server import ServiceParts, run
@@ -16,12 +17,12 @@ from services.tasks.api.servicer import Method
 
 
 async def build(platform: Platform) -> ServiceParts:
-    """Return the parts of the service: the task engine with evaluations, and comparisons of them."""
+    """Return the parts of the service: the task engine with evaluations, comparisons of them, and imports."""
     made: list[Comparisons] = []
 
     def comparisons(engine: TaskEngine) -> Mapping[str, Method]:
         made.append(Comparisons(platform, Comparer(platform.cas), engine.handlers))
-        return made[0].methods
+        return {**made[0].methods, "ImportEvaluation": Imports(platform, engine.handlers).import_evaluation}
 
     kind = EvaluationKind(platform.channel("registry"), platform.cas)
     parts = await task_service(platform, kind, load_catalog().devices, comparisons)

@@ -247,6 +247,13 @@ def right(method: str, made: Mapping[str, Any]) -> dict[str, Any]:
         "DeleteChannel": {"name": RULED_CHANNEL, "etag": '"x"'},
         "PromoteModelVersion": {"name": CHANNEL, "model_version": PACKAGE, "note": "n"},
         "RollBack": {"name": CHANNEL, "release": f"{CHANNEL}/releases/1", "note": "n"},
+        "ImportEvaluation": {
+            "model_version": PACKAGE,
+            "dataset": DATASET,
+            "labels": {"team": "a"},
+            "result": {"metrics": [{"name": "top1", "value": 0.5}]},
+            "origin": {"source": "run 4711", "report": made["file"]},
+        },
         "ApproveModelVersion": {"name": CHANNEL, "model_version": PACKAGE, "note": "n"},
         "RevokeApproval": {"name": f"{CHANNEL}/approvals/7f3d7c1e-52a4-4a36-8d4e-0c6f1b0a9e11"},
         "GetApproval": {"name": made["approval"]},

@@ -62,7 +62,10 @@ async def resolve(request: Message, references: Collection[Reference], look_up: 
     for message, field, repeated in references:
         value = getattr(message, field)
         if repeated:
-            value[:] = list(dict.fromkeys(versions.get(name, name) for name in value))
+            found = [versions.get(name, name) for name in value]
+            rules = message.DESCRIPTOR.fields_by_name[field].GetOptions().Extensions[validate_pb2.field]
+            # What the field takes once each may have two aliases of one version.
+            value[:] = dict.fromkeys(found) if rules.repeated.unique else found
         else:
             setattr(message, field, versions.get(value, value))
 

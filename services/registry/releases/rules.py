@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import difflib
 import math
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
-from lathe.evaluator.v1.evaluation_service_pb2 import EvaluationResult, EvaluationTask
+from lathe.evaluator.v1.evaluation_service_pb2 import EvaluationTask
 from lathe.registry.v1.model_service_pb2 import ModelVersion
-from lathe.registry.v1.release_service_pb2 import MetricBound, PromotionRules, Release
+from lathe.registry.v1.release_service_pb2 import PromotionRules, Release
 from lathe.type.v1.measurement_pb2 import PARITY_MEASURE_COSINE, VERDICT_PASS, VERDICT_WARN, ParityReport, Verdict
 from lathe.type.v1.task_pb2 import TASK_STATE_SUCCEEDED, TaskState
 
 from services.platform.errors import invalid_argument
 from services.platform.words import word
+from services.registry.releases.bounds import asked_of, figures, judge
 
-_LISTED = 5
 _RULES = "channel.rules"
 
 
@@ -168,18 +167,31 @@ def _evaluation(
     if broken or evaluation is None:
         yield Finding("EVALUATION", named or version.name, False, broken)
         for bound in rules.bounds:
-            sentence = f"{_asked(bound)}; there is no evaluation to find it in."
+            sentence = f"{asked_of(bound)}; there is no evaluation to find it in."
             yield Finding("METRIC", bound.metric, False, sentence)
         return
-    yield Finding("EVALUATION", named, True, f"{named} SUCCEEDED for {version.name}.")
+    yield _origin(rules, version, evaluation)
     if rules.dataset:
-        used = evaluation.spec.dataset or "uploaded images"
+        used = evaluation.spec.dataset or ("uploaded images" if evaluation.spec.HasField("images") else "no dataset")
         kept = used == rules.dataset
         sentence = f"{named} is on {used}" + ("." if kept else f"; the channel asks for {rules.dataset}.")
         yield Finding("DATASET", rules.dataset, kept, sentence)
     known = figures(evaluation.result)
     for bound in rules.bounds:
-        yield _bound(bound, known)
+        kept, sentence = judge(bound, known)
+        yield Finding("METRIC", bound.metric, kept, sentence)
+
+
+def _origin(rules: PromotionRules, version: ModelVersion, evaluation: EvaluationTask) -> Finding:
+    kept, sentence = True, f"{evaluation.name} SUCCEEDED for {version.name}."
+    if evaluation.result.HasField("imported"):
+        origin = evaluation.result.imported
+        kept = rules.accept_imported
+        sentence = f"{evaluation.name} of {version.name} was imported by {origin.owner}, from '{origin.source}'"
+        sentence += (
+            "." if kept else "; the channel counts Lathe's own alone (accept_imported). Evaluate the version here."
+        )
+    return Finding("EVALUATION", evaluation.name, kept, sentence)
 
 
 def _unusable(version: ModelVersion, named: str, evaluation: EvaluationTask | None) -> str:
@@ -194,49 +206,3 @@ def _unusable(version: ModelVersion, named: str, evaluation: EvaluationTask | No
     if evaluation.status.state != TASK_STATE_SUCCEEDED:
         return f"{required}; {named} is {word(TaskState, evaluation.status.state)}."
     return ""
-
-
-def figures(result: EvaluationResult) -> dict[tuple[str, str], float]:
-    """Return every figure of an evaluation by (metric, slice); times count as metrics of all data."""
-    found = {(metric.name, metric.slice): metric.value for metric in result.metrics}
-    if result.HasField("times"):
-        times = result.times
-        found |= {("throughput", ""): times.throughput, ("peak_memory_bytes", ""): float(times.peak_memory_bytes)}
-        if times.HasField("latency"):
-            latency = times.latency
-            percentiles = {"p50": latency.median_ms, "p90": latency.p90_ms, "p99": latency.p99_ms}
-            found |= {(f"latency_{name}_ms", ""): value for name, value in percentiles.items()}
-    return found
-
-
-def _bound(bound: MetricBound, known: Mapping[tuple[str, str], float]) -> Finding:
-    value = known.get((bound.metric, bound.slice))
-    if value is None:
-        return Finding("METRIC", bound.metric, False, f"{_asked(bound)}; {_absent(bound, known)}.")
-    # NaN keeps no bound: every comparison with it is false.
-    kept = (not bound.HasField("min") or value >= bound.min) and (not bound.HasField("max") or value <= bound.max)
-    kept = kept and not math.isnan(value)
-    sentence = f"{_asked(bound)}; it is {value:.6g}."
-    return Finding("METRIC", bound.metric, kept, sentence)
-
-
-def _asked(bound: MetricBound) -> str:
-    where = f" of {bound.slice}" if bound.slice else ""
-    ends = [f"at least {bound.min:.6g}"] if bound.HasField("min") else []
-    ends += [f"at most {bound.max:.6g}"] if bound.HasField("max") else []
-    return f"'{bound.metric}'{where} has to be {' and '.join(ends)}"
-
-
-def _absent(bound: MetricBound, known: Mapping[tuple[str, str], float]) -> str:
-    slices = sorted({part for _, part in known if part})
-    inside = sorted(name for name, part in known if part == bound.slice)
-    if bound.slice and not inside:
-        return f"the evaluation has no slice '{bound.slice}', it has {_some(slices, bound.slice)}"
-    return f"the evaluation has no such figure, it has {_some(inside, bound.metric)}"
-
-
-def _some(names: list[str], like: str) -> str:
-    close = difflib.get_close_matches(like, names, _LISTED, cutoff=0.4)
-    shown = [*close, *(name for name in names if name not in close)][:_LISTED]
-    more = f" and {len(names) - len(shown)} more" if len(names) > len(shown) else ""
-    return (", ".join(shown) + more) or "none"

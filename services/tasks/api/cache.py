@@ -18,8 +18,7 @@ from services.tasks.api.completion import refusal
 from services.tasks.api.ledger import Ledger
 from services.tasks.api.settler import Settler
 from services.tasks.api.workers import WorkersView
-from services.tasks.state.machine import TaskSnapshot
-from services.tasks.state.rows import NewTask, TaskRow, share_origin, timestamp
+from services.tasks.state.rows import NewTask, TaskRow, share_origin
 
 
 def work_key(kind: str, device: str, work: Message) -> bytes:
@@ -82,11 +81,8 @@ class ActionCache:
             raise failed_precondition("RESULT_NOT_RECORDED", told, original.name) from error
         if result is None:
             return None
-        status = task_pb2.TaskStatus(state=task_pb2.TASK_STATE_SUCCEEDED, progress=1.0, end_time=timestamp())
         share_origin(task.origin, original)
-        row = draft.row._replace(
-            state=task_pb2.TASK_STATE_SUCCEEDED, live=self._codec.live(TaskSnapshot(status=status), task.origin, result)
-        )
+        row = self._codec.succeeded(draft.row, task.origin, result)
         if done.state != task_pb2.TASK_STATE_SUCCEEDED:  # from now on, others share what is registered here
             row = row._replace(action_key=done.action_key, outcome=done.outcome)
         await self._store.create(draft._replace(row=row, action_keys=(), shares=False, msg_id=""))

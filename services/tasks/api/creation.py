@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -23,6 +21,7 @@ from services.platform.telemetry import current_traceparent
 from services.tasks.api.cache import ActionCache, work_key
 from services.tasks.api.dispatcher import Dispatcher
 from services.tasks.api.ledger import Ledger
+from services.tasks.api.request import TaskRequest
 from services.tasks.api.settler import Settler
 from services.tasks.api.workers import WorkersView
 from services.tasks.kind import PreparedTask
@@ -33,25 +32,6 @@ from services.tasks.state.store import RequestRepeatedError
 
 _LOOKS = 10
 _LOOK_SECONDS = 0.1
-
-
-@dataclass(frozen=True)
-class TaskRequest:
-    """A request to create a task: the specification and what surrounds it. `fingerprint` tells two requests apart.
-
-    `retried` is the row of the task that this one retries: its outcome can be used again, whichever workers live.
-    """
-
-    spec: Message
-    display_name: str = ""
-    labels: Mapping[str, str] = field(default_factory=dict)
-    skip_cache: bool = False
-    request_id: str = ""
-    fingerprint: bytes = b""
-    retry_of: str = ""
-    retried: TaskRow | None = None
-    resubmission_of: str = ""
-    priority: int = 0
 
 
 class Creator:
@@ -90,10 +70,12 @@ class Creator:
         return draft.row
 
     async def _make(self, wanted: TaskRequest, request_id: UUID | None) -> TaskRow:
-        prepared = await self._kind.prepare(wanted.spec)
+        prepared, result = (await self._kind.prepare(wanted.spec), None) if wanted.done is None else await wanted.done()
         draft = self._draft(wanted, prepared, request_id)
         self._check_size(draft.row)
         try:
+            if result is not None:
+                return await self._record(draft, result)
             return await self._cache.create(draft, prepared.standing) or await self._enqueue(draft, wanted.spec)
         except RequestRepeatedError:
             assert request_id is not None
@@ -105,6 +87,12 @@ class Creator:
             if request_id is None or (first := await self._first_soon(request_id, wanted)) is None:
                 raise
             return first
+
+    async def _record(self, draft: NewTask, result: Message) -> TaskRow:
+        """Create the task as SUCCEEDED with a result that no worker of Lathe made."""
+        row = self._codec.succeeded(draft.row, self._codec.message(draft.row).origin, result)
+        await self._store.create(draft._replace(row=row, action_keys=(), shares=False, msg_id=""))
+        return row
 
     async def _first_soon(self, request_id: UUID, wanted: TaskRequest) -> TaskRow | None:
         """Return the task that the same request is just creating; None if it creates none."""

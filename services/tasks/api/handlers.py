@@ -22,9 +22,10 @@ from services.platform.messages import reduced
 from services.platform.words import word
 from services.resources.idempotency import fingerprint
 from services.resources.listing import ListQuery
-from services.tasks.api.creation import Creator, TaskRequest
+from services.tasks.api.creation import Creator
 from services.tasks.api.ledger import Ledger
 from services.tasks.api.queues import Queues
+from services.tasks.api.request import TaskRequest
 from services.tasks.api.workers import WorkersView
 from services.tasks.kind import DETAILS
 from services.tasks.state.commands import Cancel
@@ -58,10 +59,14 @@ class TaskHandlers:
             labels=dict(task.labels),
             skip_cache=request.skip_cache,
             request_id=request.request_id,
-            fingerprint=_fingerprint(request),
+            fingerprint=fingerprint_of(request),
             priority=task.priority,
         )
         return await self._created(wanted, validate_only=request.validate_only)
+
+    async def record(self, wanted: TaskRequest) -> Any:
+        """Create a task whose work was done elsewhere (`TaskRequest.done`)."""
+        return await self._created(wanted, validate_only=False)
 
     async def retry(self, request: Any) -> Any:
         """Create a task with the specification of a FAILED or CANCELLED one."""
@@ -79,7 +84,7 @@ class TaskHandlers:
             labels=dict(old.labels),
             skip_cache=request.skip_cache,
             request_id=request.request_id,
-            fingerprint=_fingerprint(request),
+            fingerprint=fingerprint_of(request),
             retry_of=old.name,
             retried=row,
             priority=old.priority,
@@ -95,7 +100,7 @@ class TaskHandlers:
             labels=dict(old.labels),
             skip_cache=request.skip_cache,
             request_id=request.request_id,
-            fingerprint=_fingerprint(request),
+            fingerprint=fingerprint_of(request),
             resubmission_of=old.name,
             priority=old.priority,
         )
@@ -222,5 +227,6 @@ def _state(row: TaskRow) -> str:
     return word(task_pb2.TaskState, row.state)  # type: ignore[misc] # the column holds the enum's numbers
 
 
-def _fingerprint(request: Any) -> bytes:
+def fingerprint_of(request: Any) -> bytes:
+    """Return what tells a request from others with its request_id; empty without one."""
     return fingerprint(request, request.DESCRIPTOR.full_name) if request.request_id else b""

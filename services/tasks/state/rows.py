@@ -152,6 +152,11 @@ class TaskCodec:
         data: bytes = task.SerializeToString()
         return data
 
+    def succeeded(self, row: TaskRow, origin: task_pb2.TaskOrigin, result: Message) -> TaskRow:
+        """Return the row of a task that needs no work of its own as SUCCEEDED with this result."""
+        status = task_pb2.TaskStatus(state=task_pb2.TASK_STATE_SUCCEEDED, progress=1.0, end_time=timestamp())
+        return row._replace(state=status.state, live=self.live(TaskSnapshot(status=status), origin, result))
+
     def advanced(
         self,
         row: TaskRow,

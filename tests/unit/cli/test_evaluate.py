@@ -23,6 +23,8 @@ from lathe.type.v1.operation_pb2 import (
 from lathe.type.v1.precision_pb2 import PRECISION_INT8
 from lathe_client.transfers import digest_of
 
+from services.cli.failures import CliError
+from services.cli.import_evaluation import parse_metric
 from services.cli.packing import pack
 from tests.unit.cli.conftest import Lathe
 from tests.unit.cli.suite import RefusedError, Suite
@@ -198,3 +200,16 @@ def test_a_comparison_that_fails_later_tells_why(compared: Suite, lathe: Lathe) 
     ended = lathe("compare", "a", "b")
     assert ended.code == 5
     assert "They are too large. Compare fewer." in ended.err
+
+
+def test_figures_of_an_import_are_read() -> None:
+    for text, values in (
+        ("top1=0.97", ("top1", "", 0.97)),
+        ("top1@scene=night=0.9", ("top1", "scene=night", 0.9)),
+        ("recall/7 = 1e-2", ("recall/7", "", 0.01)),
+    ):
+        metric = parse_metric(text)
+        assert (metric.name, metric.slice, metric.value) == values
+    for wrong in ("", "top1", "top1=", "=1", "top1=x", "top1=nan"):
+        with pytest.raises(CliError, match="NAME=VALUE"):
+            parse_metric(wrong)

@@ -17,7 +17,7 @@ from tests.unit.platform.test_names import fields_of_requests, pattern_of
 
 BEST, FIRST = "models/a/aliases/best", "models/a/versions/1"
 VERSION, OR_ALIAS = "^models/[^/]+/versions/[^/]+$", "^models/[^/]+/(versions|aliases)/[^/]+$"
-ONLY_NUMBERS = {"DeleteModelVersionRequest.name"}
+ONLY_NUMBERS = {"DeleteModelVersionRequest.name", "BatchDeleteModelVersionsRequest.names"}
 
 
 async def _known(aliases: Collection[str]) -> Mapping[str, str]:

@@ -102,6 +102,17 @@ def test_a_refusal_tells_the_error_and_what_to_do() -> None:
     assert "minimum_verdict" not in finding.sentence
 
 
+@pytest.mark.parametrize("accepted", [False, True])
+def test_an_imported_evaluation_counts_where_it_is_accepted(accepted: bool) -> None:
+    task = evaluation(0.9)
+    task.result.imported.owner, task.result.imported.source = "ann", "run 4711"
+    rules = PromotionRules(bounds=[MetricBound(metric="top1", min=0.8)], accept_imported=accepted)
+    judged, bound = found(rules, task)
+    assert (judged.rule, judged.subject, judged.kept) == ("EVALUATION", TASK, accepted)
+    assert "imported by ann, from 'run 4711'" in judged.sentence
+    assert bound.kept
+
+
 @pytest.mark.parametrize(
     ("judged", "words"),
     [

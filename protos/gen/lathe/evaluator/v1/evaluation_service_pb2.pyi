@@ -260,6 +260,7 @@ class EvaluationResult(_message.Message):
     HARDWARE_FIELD_NUMBER: _builtins.int
     WARNINGS_FIELD_NUMBER: _builtins.int
     MAIN_METRIC_FIELD_NUMBER: _builtins.int
+    IMPORTED_FIELD_NUMBER: _builtins.int
     samples: _builtins.int
     """Number of samples."""
     hardware: _builtins.str
@@ -294,6 +295,10 @@ class EvaluationResult(_message.Message):
     def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """What a user should know, a sentence each: classes without samples, annotations that were left out…"""
 
+    @_builtins.property
+    def imported(self) -> Global___EvaluationImport:
+        """Set if the evaluation was made elsewhere: then there are no reports and no predictions, and intervals may be missing."""
+
     def __init__(
         self,
         *,
@@ -307,14 +312,53 @@ class EvaluationResult(_message.Message):
         hardware: _builtins.str = ...,
         warnings: _abc.Iterable[_builtins.str] | None = ...,
         main_metric: _builtins.str = ...,
+        imported: Global___EvaluationImport | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["html_report", b"html_report", "json_report", b"json_report", "predictions", b"predictions", "times", b"times"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["html_report", b"html_report", "imported", b"imported", "json_report", b"json_report", "predictions", b"predictions", "times", b"times"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["hardware", b"hardware", "html_report", b"html_report", "json_report", b"json_report", "main_metric", b"main_metric", "metrics", b"metrics", "predictions", b"predictions", "samples", b"samples", "software", b"software", "times", b"times", "warnings", b"warnings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["hardware", b"hardware", "html_report", b"html_report", "imported", b"imported", "json_report", b"json_report", "main_metric", b"main_metric", "metrics", b"metrics", "predictions", b"predictions", "samples", b"samples", "software", b"software", "times", b"times", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___EvaluationResult: _TypeAlias = EvaluationResult  # noqa: Y015
+
+@_typing.final
+class EvaluationImport(_message.Message):
+    """Where an imported evaluation comes from."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OWNER_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
+    EVALUATE_TIME_FIELD_NUMBER: _builtins.int
+    REPORT_FIELD_NUMBER: _builtins.int
+    owner: _builtins.str
+    """Who imported it."""
+    source: _builtins.str
+    """Where and how it was made, in words: `leaderboard run 4711 of 2026-05-04, on camera B`."""
+    @_builtins.property
+    def evaluate_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was made, if that is known."""
+
+    @_builtins.property
+    def report(self) -> _digest_pb2.File:
+        """Its report, of any kind: a file that was uploaded before."""
+
+    def __init__(
+        self,
+        *,
+        owner: _builtins.str = ...,
+        source: _builtins.str = ...,
+        evaluate_time: _timestamp_pb2.Timestamp | None = ...,
+        report: _digest_pb2.File | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["evaluate_time", b"evaluate_time", "report", b"report"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["evaluate_time", b"evaluate_time", "owner", b"owner", "report", b"report", "source", b"source"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EvaluationImport: _TypeAlias = EvaluationImport  # noqa: Y015
 
 @_typing.final
 class EvaluationTask(_message.Message):
@@ -467,6 +511,80 @@ class CreateEvaluationTaskRequest(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CreateEvaluationTaskRequest: _TypeAlias = CreateEvaluationTaskRequest  # noqa: Y015
+
+@_typing.final
+class ImportEvaluationRequest(_message.Message):
+    """Request of ImportEvaluation."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class LabelsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    MODEL_VERSION_FIELD_NUMBER: _builtins.int
+    DATASET_FIELD_NUMBER: _builtins.int
+    DISPLAY_NAME_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    RESULT_FIELD_NUMBER: _builtins.int
+    ORIGIN_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    model_version: _builtins.str
+    """The version that was evaluated: `models/{model}/versions/{number}`, or an alias."""
+    dataset: _builtins.str
+    """Dataset that it was evaluated on, if the registry has it: `datasets/{dataset}`."""
+    display_name: _builtins.str
+    """Name for people; the model's name with date and time if empty."""
+    request_id: _builtins.str
+    """Makes a repeat return the first result: a UUID."""
+    @_builtins.property
+    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Labels."""
+
+    @_builtins.property
+    def result(self) -> Global___EvaluationResult:
+        """What it found: at least one metric; `times`, `samples`, `hardware`, `software`, `warnings` and `main_metric` if they are known.
+        Its digests are ignored.
+        """
+
+    @_builtins.property
+    def origin(self) -> Global___EvaluationImport:
+        """Where it comes from."""
+
+    def __init__(
+        self,
+        *,
+        model_version: _builtins.str = ...,
+        dataset: _builtins.str = ...,
+        display_name: _builtins.str = ...,
+        labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        result: Global___EvaluationResult | None = ...,
+        origin: Global___EvaluationImport | None = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["origin", b"origin", "result", b"result"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dataset", b"dataset", "display_name", b"display_name", "labels", b"labels", "model_version", b"model_version", "origin", b"origin", "request_id", b"request_id", "result", b"result"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ImportEvaluationRequest: _TypeAlias = ImportEvaluationRequest  # noqa: Y015
 
 @_typing.final
 class GetEvaluationTaskRequest(_message.Message):

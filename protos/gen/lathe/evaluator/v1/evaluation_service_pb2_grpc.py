@@ -22,6 +22,11 @@ class EvaluationServiceStub(object):
                 request_serializer=lathe_dot_evaluator_dot_v1_dot_evaluation__service__pb2.CreateEvaluationTaskRequest.SerializeToString,
                 response_deserializer=lathe_dot_evaluator_dot_v1_dot_evaluation__service__pb2.EvaluationTask.FromString,
                 )
+        self.ImportEvaluation = channel.unary_unary(
+                '/lathe.evaluator.v1.EvaluationService/ImportEvaluation',
+                request_serializer=lathe_dot_evaluator_dot_v1_dot_evaluation__service__pb2.ImportEvaluationRequest.SerializeToString,
+                response_deserializer=lathe_dot_evaluator_dot_v1_dot_evaluation__service__pb2.EvaluationTask.FromString,
+                )
         self.GetEvaluationTask = channel.unary_unary(
                 '/lathe.evaluator.v1.EvaluationService/GetEvaluationTask',
                 request_serializer=lathe_dot_evaluator_dot_v1_dot_evaluation__service__pb2.GetEvaluationTaskRequest.SerializeToString,
@@ -120,6 +125,14 @@ class EvaluationServiceServicer(object):
 
     def CreateEvaluationTask(self, request, context):
         """Creates a task, which starts by itself.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ImportEvaluation(self, request, context):
+        """Records an evaluation that was made elsewhere, as a task that has SUCCEEDED. Nothing is run or checked: `result.imported` says so,
+        and a channel counts it only if its rules accept imported evaluations.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -263,6 +276,11 @@ def add_EvaluationServiceServicer_to_server(servicer, server):
                     request_deserializer=lathe_dot_evaluator_dot_v1_dot_evaluation__service__pb2.CreateEvaluationTaskRequest.FromString,
                     response_serializer=lathe_dot_evaluator_dot_v1_dot_evaluation__service__pb2.EvaluationTask.SerializeToString,
             ),
+            'ImportEvaluation': grpc.unary_unary_rpc_method_handler(
+                    servicer.ImportEvaluation,
+                    request_deserializer=lathe_dot_evaluator_dot_v1_dot_evaluation__service__pb2.ImportEvaluationRequest.FromString,
+                    response_serializer=lathe_dot_evaluator_dot_v1_dot_evaluation__service__pb2.EvaluationTask.SerializeToString,
+            ),
             'GetEvaluationTask': grpc.unary_unary_rpc_method_handler(
                     servicer.GetEvaluationTask,
                     request_deserializer=lathe_dot_evaluator_dot_v1_dot_evaluation__service__pb2.GetEvaluationTaskRequest.FromString,
@@ -377,6 +395,23 @@ class EvaluationService(object):
             metadata=None):
         return grpc.experimental.unary_unary(request, target, '/lathe.evaluator.v1.EvaluationService/CreateEvaluationTask',
             lathe_dot_evaluator_dot_v1_dot_evaluation__service__pb2.CreateEvaluationTaskRequest.SerializeToString,
+            lathe_dot_evaluator_dot_v1_dot_evaluation__service__pb2.EvaluationTask.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def ImportEvaluation(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/lathe.evaluator.v1.EvaluationService/ImportEvaluation',
+            lathe_dot_evaluator_dot_v1_dot_evaluation__service__pb2.ImportEvaluationRequest.SerializeToString,
             lathe_dot_evaluator_dot_v1_dot_evaluation__service__pb2.EvaluationTask.FromString,
             options, channel_credentials,
             insecure, call_credentials, compression, wait_for_ready, timeout, metadata)

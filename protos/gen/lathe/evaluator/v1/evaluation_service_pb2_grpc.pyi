@@ -37,6 +37,10 @@ class EvaluationServiceStub:
     def __new__(cls, channel: _aio.Channel) -> EvaluationServiceAsyncStub: ...
     CreateEvaluationTask: _grpc.UnaryUnaryMultiCallable[_evaluation_service_pb2.CreateEvaluationTaskRequest, _evaluation_service_pb2.EvaluationTask]
     """Creates a task, which starts by itself."""
+    ImportEvaluation: _grpc.UnaryUnaryMultiCallable[_evaluation_service_pb2.ImportEvaluationRequest, _evaluation_service_pb2.EvaluationTask]
+    """Records an evaluation that was made elsewhere, as a task that has SUCCEEDED. Nothing is run or checked: `result.imported` says so,
+    and a channel counts it only if its rules accept imported evaluations.
+    """
     GetEvaluationTask: _grpc.UnaryUnaryMultiCallable[_evaluation_service_pb2.GetEvaluationTaskRequest, _evaluation_service_pb2.EvaluationTask]
     """Returns a task."""
     BatchGetEvaluationTasks: _grpc.UnaryUnaryMultiCallable[_evaluation_service_pb2.BatchGetEvaluationTasksRequest, _evaluation_service_pb2.BatchGetEvaluationTasksResponse]
@@ -89,6 +93,10 @@ class EvaluationServiceAsyncStub(EvaluationServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateEvaluationTask: _aio.UnaryUnaryMultiCallable[_evaluation_service_pb2.CreateEvaluationTaskRequest, _evaluation_service_pb2.EvaluationTask]  # type: ignore[assignment]
     """Creates a task, which starts by itself."""
+    ImportEvaluation: _aio.UnaryUnaryMultiCallable[_evaluation_service_pb2.ImportEvaluationRequest, _evaluation_service_pb2.EvaluationTask]  # type: ignore[assignment]
+    """Records an evaluation that was made elsewhere, as a task that has SUCCEEDED. Nothing is run or checked: `result.imported` says so,
+    and a channel counts it only if its rules accept imported evaluations.
+    """
     GetEvaluationTask: _aio.UnaryUnaryMultiCallable[_evaluation_service_pb2.GetEvaluationTaskRequest, _evaluation_service_pb2.EvaluationTask]  # type: ignore[assignment]
     """Returns a task."""
     BatchGetEvaluationTasks: _aio.UnaryUnaryMultiCallable[_evaluation_service_pb2.BatchGetEvaluationTasksRequest, _evaluation_service_pb2.BatchGetEvaluationTasksResponse]  # type: ignore[assignment]
@@ -144,6 +152,16 @@ class EvaluationServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_evaluation_service_pb2.EvaluationTask, _abc.Awaitable[_evaluation_service_pb2.EvaluationTask]]:
         """Creates a task, which starts by itself."""
+
+    @_abc_1.abstractmethod
+    def ImportEvaluation(
+        self,
+        request: _evaluation_service_pb2.ImportEvaluationRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_evaluation_service_pb2.EvaluationTask, _abc.Awaitable[_evaluation_service_pb2.EvaluationTask]]:
+        """Records an evaluation that was made elsewhere, as a task that has SUCCEEDED. Nothing is run or checked: `result.imported` says so,
+        and a channel counts it only if its rules accept imported evaluations.
+        """
 
     @_abc_1.abstractmethod
     def GetEvaluationTask(

@@ -1031,7 +1031,7 @@ class BatchGetModelVersionsRequest(_message.Message):
     """How much of each version to show; VIEW_BASIC by default, without `files` and `parity`."""
     @_builtins.property
     def names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """`models/{model}/versions/{number}`, at most 1000."""
+        """`models/{model}/versions/{number}`, or aliases, at most 1000."""
 
     def __init__(
         self,

@@ -101,6 +101,7 @@ class PromotionRules(_message.Message):
     MINIMUM_VERDICT_FIELD_NUMBER: _builtins.int
     VERIFIED_ON_DEVICE_FIELD_NUMBER: _builtins.int
     APPROVAL_FIELD_NUMBER: _builtins.int
+    ACCEPT_IMPORTED_FIELD_NUMBER: _builtins.int
     require_parity: _builtins.bool
     """Every component has the verdict `minimum_verdict` or a better one. A waiver does not stand in for it, and a version that was
     uploaded as a package, which nothing compared, does not keep it.
@@ -117,6 +118,8 @@ class PromotionRules(_message.Message):
     """Every component was judged on the very device that the package is for (`ParityReport.device`), and not in an emulator or on
     another machine.
     """
+    accept_imported: _builtins.bool
+    """An evaluation that was made elsewhere and imported (`EvaluationResult.imported`) counts, too."""
     @_builtins.property
     def bounds(self) -> _containers.RepeatedCompositeFieldContainer[Global___MetricBound]:
         """Bounds of its figures."""
@@ -135,10 +138,11 @@ class PromotionRules(_message.Message):
         minimum_verdict: _measurement_pb2.Verdict.ValueType = ...,
         verified_on_device: _builtins.bool = ...,
         approval: Global___ApprovalRule | None = ...,
+        accept_imported: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["approval", b"approval"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["approval", b"approval", "bounds", b"bounds", "dataset", b"dataset", "minimum_verdict", b"minimum_verdict", "require_evaluation", b"require_evaluation", "require_parity", b"require_parity", "verified_on_device", b"verified_on_device"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accept_imported", b"accept_imported", "approval", b"approval", "bounds", b"bounds", "dataset", b"dataset", "minimum_verdict", b"minimum_verdict", "require_evaluation", b"require_evaluation", "require_parity", b"require_parity", "verified_on_device", b"verified_on_device"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -192,6 +192,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The package has no form in the precision. Evaluate it in its own, or convert its source."""
     ERROR_REASON_EVALUATION_NOT_SUCCEEDED: _ErrorReason.ValueType  # 163
     """An evaluation has no result to compare. Wait until it has SUCCEEDED."""
+    ERROR_REASON_EVALUATION_IMPORTED: _ErrorReason.ValueType  # 167
+    """The evaluation was imported and has no predictions to compare. Evaluate the version here."""
     ERROR_REASON_DATASETS_DIFFER: _ErrorReason.ValueType  # 164
     """The evaluations are on different data. Compare those on one dataset."""
     ERROR_REASON_NOT_COMPARABLE: _ErrorReason.ValueType  # 165
@@ -389,6 +391,8 @@ ERROR_REASON_PRECISION_NOT_AVAILABLE: ErrorReason.ValueType  # 162
 """The package has no form in the precision. Evaluate it in its own, or convert its source."""
 ERROR_REASON_EVALUATION_NOT_SUCCEEDED: ErrorReason.ValueType  # 163
 """An evaluation has no result to compare. Wait until it has SUCCEEDED."""
+ERROR_REASON_EVALUATION_IMPORTED: ErrorReason.ValueType  # 167
+"""The evaluation was imported and has no predictions to compare. Evaluate the version here."""
 ERROR_REASON_DATASETS_DIFFER: ErrorReason.ValueType  # 164
 """The evaluations are on different data. Compare those on one dataset."""
 ERROR_REASON_NOT_COMPARABLE: ErrorReason.ValueType  # 165
