@@ -9,6 +9,7 @@ from google.protobuf.empty_pb2 import Empty
 from google.protobuf.message import Message
 
 from services.operations.operations import Operations
+from services.resources.batches import deleted
 from services.resources.listing import ListQuery
 
 __all__ = ["operation_verbs"]
@@ -39,8 +40,7 @@ def operation_verbs(noun: str, operations: Operations[Any], listed: type[Message
         return await operations.cancel(request.name)
 
     async def delete(request: Any, _context: Any) -> Empty:
-        await operations.delete(request.name, request.etag)
-        return Empty()
+        return await deleted(operations.delete(request.name, request.etag), allow_missing=request.allow_missing)
 
     return {
         f"Get{noun}": get,

@@ -28,6 +28,7 @@ PASSED_ON = {
     ("services/platform/errors.py", "error.code().name"),  # an answer without details
     ("services/platform/failures.py", "work.too_large"),  # found as `too_large=`
     ("services/registry/descriptions.py", "told"),  # REFUSED
+    ("services/optimizer/profiles/rules.py", "wrong.code"),  # of the engines
     ("services/siblings/recipes.py", "told.reason"),  # of the template service
 }
 
