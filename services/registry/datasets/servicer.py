@@ -112,5 +112,5 @@ class DatasetServicer(DatasetServiceServicer):
         return await self._exports.operations.cancel(request.name)
 
     async def DeleteDatasetExport(self, request: pb.DeleteDatasetExportRequest, context: Context) -> Empty:
-        await self._exports.operations.delete(request.name, request.etag)
-        return Empty()
+        deletion = self._exports.operations.delete(request.name, request.etag)
+        return await deleted(deletion, allow_missing=request.allow_missing)

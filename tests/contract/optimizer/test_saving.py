@@ -255,7 +255,8 @@ async def test_a_save_can_be_watched_cancelled_and_deleted(
     assert "model/manifest.json" in await shelf.paths(saved.result.saved_location)
     listed = await rpc.ListModelSaves(pb.ListModelSavesRequest(parent=task.name))
     assert [each.name for each in listed.model_saves] == [running.name]
-    await rpc.DeleteModelSave(pb.DeleteModelSaveRequest(name=running.name))
+    for _ in range(2):
+        await rpc.DeleteModelSave(pb.DeleteModelSaveRequest(name=running.name, allow_missing=True))
     gone = await workplace.refused(rpc.GetModelSave(pb.GetModelSaveRequest(name=running.name)))
     assert gone.code is grpc.StatusCode.NOT_FOUND
 

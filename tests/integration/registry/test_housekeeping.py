@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+import os
 import uuid
 from collections.abc import AsyncIterator
 from datetime import timedelta
 
 import httpx
 import pytest
-from lathe.registry.v1.artifact_service_pb2 import UPLOAD_STATE_ABORTED, UPLOAD_STATE_OPEN, CreateUploadRequest
+from lathe.registry.v1.artifact_service_pb2 import (
+    UPLOAD_STATE_ABORTED,
+    UPLOAD_STATE_FINALIZED,
+    UPLOAD_STATE_OPEN,
+    UPLOAD_STATE_VERIFYING,
+    CreateUploadRequest,
+)
 from lathe.type.v1.digest_pb2 import Digest, File
 
 from services.database.pool import Database, migrate
+from services.platform.background import end
 from services.platform.errors import LatheError
 from services.platform.settings import Settings
 from services.registry import migrations
@@ -59,6 +68,35 @@ async def test_an_upload_that_is_never_finished_is_given_up(artifacts: Artifacts
         await artifacts.finalize(left.name, Digest(sha256=hashlib.sha256(b"12345").hexdigest(), size_bytes=5))
     assert refusal.value.reason == "UPLOAD_ABORTED"
     assert (await artifacts.get(fresh.name)).state == UPLOAD_STATE_OPEN
+
+
+async def test_a_verification_outlives_the_process_that_does_it(shared_settings: Settings, database_url: str) -> None:
+    settings = shared_settings.model_copy(update={"database_url": database_url, "ack_wait_seconds": 0.3})
+    await migrate(database_url, "registry", migrations)
+    database = await Database.connect(database_url, "registry")
+    content, uploads = S3ContentStore(settings), Uploads(settings)
+    blobs = Blobs(database, content)
+    runner = verifications(database, uploads, blobs, settings)
+    artifacts = Artifacts(database, content, uploads, blobs, runner)
+    data = os.urandom(17 << 20)
+    digest = Digest(sha256=hashlib.sha256(data).hexdigest(), size_bytes=len(data))
+    upload = await artifacts.open(CreateUploadRequest(size_bytes=len(data)))
+    async with httpx.AsyncClient(timeout=60) as http:
+        for part in upload.parts:
+            piece = data[part.offset : part.offset + part.size_bytes]
+            (await http.put(part.url, content=piece)).raise_for_status()
+    assert (await artifacts.finalize(upload.name, digest)).state == UPLOAD_STATE_VERIFYING
+    dead = await runner.backlog.claim()
+    assert dead is not None
+    assert await runner.backlog.claim() is None
+    running = asyncio.create_task(runner.run())
+    try:
+        *_, ended = [each async for each in artifacts.watch(upload.name)]
+    finally:
+        await end([running])
+        await database.close()
+    assert (ended.state, ended.digest) == (UPLOAD_STATE_FINALIZED, digest)
+    assert await content.exists(digest)
 
 
 async def test_ended_uploads_are_forgotten(artifacts: Artifacts, database: Database) -> None:
