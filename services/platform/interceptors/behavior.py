@@ -31,32 +31,37 @@ class _Plan(NamedTuple):
     """What to do in messages of one type: the fields to clear, and those in which more may be."""
 
     output_only: list[str]
-    messages: list[FieldDescriptor]
+    single: list[str]
+    repeated: list[str]
+    maps: list[str]
 
 
 def _clear(message: Message) -> None:
     plan = _plan(message.DESCRIPTOR)
     for name in plan.output_only:
         message.ClearField(name)
-    for field in plan.messages:
-        value = getattr(message, field.name)
-        if not field.is_repeated:
-            if message.HasField(field.name):
-                _clear(value)
-        else:
-            is_map = field.message_type is not None and field.message_type.GetOptions().map_entry
-            for inner in value.values() if is_map else value:
-                _clear(inner)
+    for name in plan.single:
+        if message.HasField(name):
+            _clear(getattr(message, name))
+    for name in plan.repeated:
+        for each in getattr(message, name):
+            _clear(each)
+    for name in plan.maps:
+        for each in getattr(message, name).values():
+            _clear(each)
 
 
 @cache
 def _plan(descriptor: Descriptor) -> _Plan:
-    plan = _Plan([], [])
+    plan = _Plan([], [], [], [])
     for field in descriptor.fields:
+        inner = field.message_type
         if "OUTPUT_ONLY" in behaviors(field):
             plan.output_only.append(field.name)
-        elif field.message_type is not None and _has_any(field.message_type):
-            plan.messages.append(field)
+        elif inner is not None and _has_any(inner):
+            is_map = inner.GetOptions().map_entry
+            into = plan.maps if is_map else plan.repeated if field.is_repeated else plan.single
+            into.append(field.name)
     return plan
 
 
