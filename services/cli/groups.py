@@ -1,8 +1,8 @@
-"""`lathe groups`: optimizations of several versions by one command."""
+"""`lathe groups`: tasks of several versions by one command."""
 
 from __future__ import annotations
 
-import time
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
@@ -22,15 +22,18 @@ from services.cli.output import (
     print_rows,
     show_messages,
 )
+from services.cli.task_services import kind_of, known_kinds
 from services.cli.views import colored, enum_name, labels, short, when
 
 if TYPE_CHECKING:
     from lathe_client.connection import Connection
+    from lathe_client.tasks import Kind
 
-groups = typer.Typer(help="Groups of optimizations: list, get, watch, delete.", no_args_is_help=True)
+groups = typer.Typer(help="Groups of tasks: list, get, watch, delete.", no_args_is_help=True)
 
-GroupArgument = Annotated[str, typer.Argument(metavar="GROUP", help="Such as 'nightly'.")]
-POLL_SECONDS = 1.0
+GroupArgument = Annotated[
+    str, typer.Argument(metavar="GROUP", help="Such as 'evaluationTaskGroups/nightly'; 'nightly' is an optimization's.")
+]
 GROUPS: list[Column[Any]] = [
     Column("group", lambda group: plain(group.name.partition("/")[2]), whole=True),
     Column("name", lambda group: plain(group.display_name)),
@@ -45,13 +48,14 @@ MEMBERS: list[Column[Any]] = [
     Column("task", lambda member: plain(member.task.partition("/")[2] or "–"), whole=True),
     Column("state", lambda member: colored(enum_name(member, "state")) or "–", whole=True),
     Column("progress", lambda member: f"{member.progress:.0%}", numeric=True, detail=True),
-    Column("speed-up", lambda member: f"{member.speedup:.2f}×" if member.speedup else "–", numeric=True),
+    Column("result", lambda member: _figures(member) or "–"),
     Column("why", lambda member: plain(member.error)),
 ]
 
 
 @groups.command("list")
 def list_groups(
+    kind: Annotated[str, typer.Option(help="Kind of their tasks, such as evaluation.")] = "optimization",
     search: Search = "",
     mine: Mine = False,
     label: Label = None,
@@ -62,13 +66,10 @@ def list_groups(
     output: Output = TABLE,
 ) -> None:
     """List groups, the newest first."""
-    from lathe.optimizer.v1.optimization_service_pb2 import ListOptimizationTaskGroupsRequest
-
-    request = ListOptimizationTaskGroupsRequest(
-        search=search, mine_only=mine, filter=filter_of(filter_, label), order_by=order_by
-    )
+    asked = {"search": search, "mine_only": mine, "filter": filter_of(filter_, label), "order_by": order_by}
     with connect() as connection:
-        found = pages(connection.optimizations.ListOptimizationTaskGroups, request, "groups", limit, page)
+        of = known_kinds(kind)[0]
+        found = pages(of.method(connection, "ListGroups"), of.request("ListGroups", **asked), "groups", limit, page)
     show_messages(found, GROUPS, output)
 
 
@@ -89,11 +90,8 @@ def watch(group: GroupArgument, output: Output = TABLE) -> None:
 @groups.command("delete")
 def delete(group: GroupArgument) -> None:
     """Delete a group; its tasks stay."""
-    from lathe.optimizer.v1.optimization_service_pb2 import DeleteOptimizationTaskGroupRequest
-
     with connect() as connection:
-        request = DeleteOptimizationTaskGroupRequest(name=_name(group))
-        connection.optimizations.DeleteOptimizationTaskGroup(request)
+        _kind(_name(group)).call(connection, "DeleteGroup", name=_name(group))
     note(f"deleted {_name(group)}")
 
 
@@ -108,7 +106,8 @@ def finish_group(
         with telling_what_goes_on(group.name, "lathe groups watch"):
             group = wait_for_group(connection, group)
     show_group(group, output)
-    if any(enum_name(member, "state") == "SUCCEEDED" for member in group.members):
+    saved_later = group.name.startswith("optimizationTaskGroups/")
+    if saved_later and any(enum_name(member, "state") == "SUCCEEDED" for member in group.members):
         note("To register a result, save it: lathe save TASK")
     if wait_for_it and enum_name(group, "state") != "ALL_SUCCEEDED":
         raise typer.Exit(ExitCode.TASK_FAILED)
@@ -137,14 +136,20 @@ def wait_for_group(connection: Connection, group: Any) -> Any:
     words = TextColumn("{task.description}")
     with Progress(*columns, words, console=Console(stderr=True)) as progress:
         bar = progress.add_task("", total=float(len(group.members)))
-        while True:
+        for news in _follow(connection, group.name):
+            group = news
             done = sum(1 for member in group.members if _has_ended(member))
             completed = sum(1.0 if _has_ended(member) else member.progress for member in group.members)
             progress.update(bar, completed=completed, description=f"{done} of {len(group.members)} tasks have ended")
-            if enum_name(group, "state") != "IN_PROGRESS":
-                return group
-            time.sleep(POLL_SECONDS)
-            group = _get(connection, group.name)
+    return group
+
+
+def _follow(connection: Connection, name: str) -> Iterator[Any]:
+    """Yield a group now and after every change until its tasks have ended; a broken stream is resumed."""
+    from lathe_client.calls import resumed
+
+    kind = _kind(name)
+    return resumed(kind.method(connection, "WatchGroup"), kind.request("WatchGroup", name=name), lambda _: None)
 
 
 def show_group(group: Any, output: OutputFormat) -> None:
@@ -160,11 +165,20 @@ def _has_ended(member: Any) -> bool:
     return enum_name(member, "state") not in {"PENDING", "RUNNING", "CANCELLING"}
 
 
+def _figures(member: Any) -> str:
+    shown = {name: f"{value:.2f}×" if name == "speedup" else f"{value:.4g}" for name, value in member.figures.items()}
+    return ", ".join(f"{plain(name)} {shown[name]}" for name in sorted(shown))
+
+
 def _get(connection: Connection, name: str) -> Any:
-    from lathe.optimizer.v1.optimization_service_pb2 import GetOptimizationTaskGroupRequest
     from lathe_client.calls import repeated
 
-    return repeated(connection.optimizations.GetOptimizationTaskGroup, GetOptimizationTaskGroupRequest(name=name))
+    kind = _kind(name)
+    return repeated(kind.method(connection, "GetGroup"), kind.request("GetGroup", name=name))
+
+
+def _kind(name: str) -> Kind:
+    return kind_of(name.replace("TaskGroups/", "Tasks/", 1))
 
 
 def _name(text: str) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import typer
+
 from services.cli.exit_codes import ExitCode
 from services.cli.failures import CliError
 
@@ -47,3 +49,14 @@ def find_task(connection: Connection, text: str) -> tuple[Kind, str]:
         else:
             return kind, name
     raise CliError(f"No service has a task with the id {text!r}.", ExitCode.NOT_FOUND)
+
+
+def known_kinds(kind: str) -> list[Kind]:
+    """Return the kind of this name, or all for an empty one; a usage error if there is none."""
+    from lathe_client.tasks import KINDS
+
+    found = [each for each in KINDS.values() if kind in {"", each.name}]
+    if not found:
+        kinds = ", ".join(KINDS)
+        raise typer.BadParameter(f"{kind!r} is not a kind of task; kinds are {kinds}")
+    return found

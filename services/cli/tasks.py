@@ -12,13 +12,12 @@ from services.cli.exit_codes import ExitCode
 from services.cli.failures import CliError
 from services.cli.listing import Filter, Label, Limit, Mine, OrderBy, Page, Search, filter_of, pages, read
 from services.cli.output import TABLE, Output, OutputFormat, note, print_json_line, show_message, show_messages
-from services.cli.task_services import find_task
+from services.cli.task_services import find_task, known_kinds
 from services.cli.views import TASK_LIST, TASKS, enum_name, when
 from services.cli.waiting import SkipCache
 
 if TYPE_CHECKING:
     from lathe_client.connection import Connection
-    from lathe_client.tasks import Kind
 
 tasks = typer.Typer(help="Tasks: list, wait, logs, cancel, retry.", no_args_is_help=True)
 
@@ -51,7 +50,7 @@ def list_tasks(
         "order_by": order_by,
         "view": "VIEW_FULL",  # the table shows results
     }
-    kinds = _known_kinds(kind)
+    kinds = known_kinds(kind)
     if page and len(kinds) > 1:
         raise CliError("--page continues a list of one kind of task; give the kind with --kind.", ExitCode.USAGE)
     found: list[Any] = []
@@ -165,16 +164,6 @@ def _in_batches(connection: Connection, names: list[str], verb: str, done: str) 
             note(f"{error.name}: {error.message} [{word(ErrorReason, error.reason)}]", style="red")
         failed = failed or bool(answer.errors)
     raise typer.Exit(ExitCode.CONFLICT if failed else ExitCode.OK)
-
-
-def _known_kinds(kind: str) -> list[Kind]:
-    from lathe_client.tasks import KINDS
-
-    found = [each for each in KINDS.values() if kind in {"", each.name}]
-    if not found:
-        kinds = ", ".join(KINDS)
-        raise typer.BadParameter(f"{kind!r} is not a kind of task; kinds are {kinds}")
-    return found
 
 
 def _known_state(word: str) -> str:

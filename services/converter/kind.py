@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 
@@ -51,6 +51,15 @@ class ConversionKind:
         """Return version, template, output model and architectures."""
         assert isinstance(spec, ConversionSpec)
         return used_by(spec)
+
+    def check(self, spec: Message) -> None:
+        """Check the limits."""
+        assert isinstance(spec, ConversionSpec)
+        check_memory(spec.memory_limit_bytes)
+
+    def figures(self, result: Message) -> Mapping[str, float]:
+        """A conversion has none: its measurements are per component."""
+        return {}
 
     async def prepare(self, spec: Message) -> PreparedTask:
         """Resolve the template for the version and gather all that a worker needs.

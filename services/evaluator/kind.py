@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 
 import grpc
@@ -21,7 +21,7 @@ from services.siblings.holds import Holds
 from services.siblings.packages import read_manifest
 from services.siblings.sources import Sources
 from services.storage import ContentStore
-from services.tasks.kind import PreparedTask
+from services.tasks.kind import PreparedTask, check_memory
 
 REPORTS = {"report.json": "json_report", "report.html": "html_report", "predictions.parquet": "predictions"}
 """Files of an outcome, and the fields of the result that name them."""
@@ -46,6 +46,16 @@ class EvaluationKind:
         """Return the version and the dataset."""
         assert isinstance(spec, EvaluationSpec)
         return [name for name in (spec.model_version, spec.dataset) if name]
+
+    def check(self, spec: Message) -> None:
+        """Check the limits."""
+        assert isinstance(spec, EvaluationSpec)
+        check_memory(spec.memory_limit_bytes)
+
+    def figures(self, result: Message) -> Mapping[str, float]:
+        """Return the main metric."""
+        assert isinstance(result, EvaluationResult)
+        return {each.name: each.value for each in result.metrics if each.name == result.main_metric and not each.slice}
 
     async def prepare(self, spec: Message) -> PreparedTask:
         """Check everything that needs no engine, and have the items of the dataset chosen.

@@ -73,6 +73,16 @@ class OptimizationKind:
         assert isinstance(spec, OptimizationSpec)
         return list(dict.fromkeys(name for name in (*_read(spec), spec.template, spec.output_model) if name))
 
+    def check(self, spec: Message) -> None:
+        """Check what needs no version."""
+        assert isinstance(spec, OptimizationSpec)
+        normalized(spec)
+
+    def figures(self, result: Message) -> Mapping[str, float]:
+        """Return the speed-up."""
+        assert isinstance(result, OptimizationResult)
+        return {"speedup": result.optimization_result.speedup}
+
     async def prepare(self, spec: Message) -> PreparedTask:
         """Find out how the source is read, have items chosen, and gather all that a worker needs.
 

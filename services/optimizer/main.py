@@ -6,9 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from engines.spec.devices import load_catalog
-from services.optimizer.groups import Groups
 from services.optimizer.kind import OptimizationKind
-from services.optimizer.members import Members
 from services.optimizer.optimization_servicer import OptimizationServicer
 from services.optimizer.profiles.kind import ProfileKind
 from services.optimizer.saver import Saver
@@ -19,13 +17,12 @@ from services.tasks.api.servicer import Method
 
 
 async def build(platform: Platform) -> ServiceParts:
-    """Return the parts of the service: a task engine with optimizations, saving and groups, and one with profiles."""
+    """Return the parts of the service: a task engine with optimizations and saving, and one with profiles."""
     savers: list[Saver] = []
 
     def more(engine: TaskEngine) -> Mapping[str, Method]:
-        groups = Groups(platform.database, engine.handlers, Members(engine.ledger))
         savers.append(Saver(platform, engine))
-        return OptimizationServicer(savers[0], groups).methods
+        return OptimizationServicer(savers[0]).methods
 
     kind = OptimizationKind(platform.channel("registry"), platform.channel("template"), platform.cas, platform.database)
     devices = load_catalog().devices

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 
 import grpc
@@ -54,6 +54,17 @@ class QuantizationKind:
         """Return version, datasets, template and output model."""
         assert isinstance(spec, QuantizationSpec)
         return list(dict.fromkeys(name for name in (*_read(spec), spec.template, spec.output_model) if name))
+
+    def check(self, spec: Message) -> None:
+        """Check what needs no version."""
+        assert isinstance(spec, QuantizationSpec)
+        normalized(spec)
+
+    def figures(self, result: Message) -> Mapping[str, float]:
+        """Return the speed-up, and the metric if the dataset was judged."""
+        assert isinstance(result, QuantizationResult)
+        figures = {"speedup": result.profile.forms[-1].speedup} if result.profile.forms else {}
+        return figures | ({"accuracy": result.accuracy} if result.HasField("accuracy") else {})
 
     async def prepare(self, spec: Message) -> PreparedTask:
         """Find out how the source is read, have items chosen, and gather all that a worker needs.

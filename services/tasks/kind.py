@@ -5,7 +5,7 @@ The task engine does the rest: states, retries, caching, cancellation, logs, the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -101,6 +101,12 @@ class TaskKind(Protocol):
 
     def uses(self, spec: Message) -> Sequence[str]:
         """Return the names of the resources that a specification names, by which tasks are found; each once."""
+
+    def check(self, spec: Message) -> None:
+        """Refuse what is wrong whichever version a specification names, without asking anybody; LatheError if so."""
+
+    def figures(self, result: Message) -> Mapping[str, float]:
+        """Return the main figures of a result by name, such as `speedup`: what groups of tasks show."""
 
     async def prepare(self, spec: Message) -> PreparedTask:
         """Check and resolve a specification. Raises LatheError for what the caller can correct."""

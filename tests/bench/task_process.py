@@ -40,7 +40,9 @@ async def build(platform: Platform) -> ServiceParts:
     await ensure_topology(platform.bus, [kind.name], [DEVICE], options.timing)
     blobs = FolderStore(platform.settings.data_dir / "blobs")
     engine = build_engine(kind, platform.database, platform.bus, blobs, options)
-    return ServiceParts(TaskServicer(kind, engine.handlers, engine.streams).register, [kind.service], engine.background)
+    return ServiceParts(
+        TaskServicer(kind, engine.handlers, engine.streams, engine.groups).register, [kind.service], engine.background
+    )
 
 
 async def nothing(*_: Any) -> dict[str, Any]:

@@ -101,8 +101,6 @@ AN_ARCHITECTURE = {
     "source": source_of(CLASS),
     "config": "num_classes: 3",
 }
-A_GROUP_SPEC = {"device": "cpu-x86-64", "template": TEMPLATE, "output_location": "fuzz/groups"}
-A_GROUP = {"display_name": "Fuzz", "labels": {"team": "a"}, "spec": A_GROUP_SPEC, "model_versions": [VERSION]}
 SPECS: dict[str, dict[str, Any]] = {
     "Conversion": {
         "model_version": VERSION,
@@ -300,13 +298,9 @@ def right(method: str, made: Mapping[str, Any]) -> dict[str, Any]:
             f"{verb}ModelSave": {"name": f"{made['tasks']['Optimization']}/saves/x"}
             for verb in ("Get", "Watch", "Cancel", "Delete")
         },
-        "CreateOptimizationTaskGroup": {"group": A_GROUP},
-        "GetOptimizationTaskGroup": {"name": made["group"]},
-        "ListOptimizationTaskGroups": LIST,
-        "DeleteOptimizationTaskGroup": {"name": made["group"], "etag": '"x"'},
     }
     for kind, spec in SPECS.items():
-        requests |= _of_tasks(kind, spec, made["tasks"][kind])
+        requests |= _of_tasks(kind, spec, made["tasks"][kind]) | _of_groups(kind, spec, made["groups"][kind])
     return requests[method]
 
 
@@ -328,6 +322,27 @@ def _of_tasks(kind: str, spec: Mapping[str, Any], task: str) -> dict[str, dict[s
         f"BatchDelete{noun}s": {"names": [f"{kind.lower()}Tasks/x"]},
         f"Watch{noun}": {"name": task, "after_revision": 1},
         f"Stream{noun}Logs": {"name": task, "attempt": 1},
+    }
+
+
+def _of_groups(kind: str, spec: Mapping[str, Any], group: str) -> dict[str, dict[str, Any]]:
+    """Return a right request for each method of the groups of a kind of task."""
+    noun = f"{kind}TaskGroup"
+    shared = {name: value for name, value in spec.items() if name != "model_version"}
+    values = {
+        "display_name": "Fuzz",
+        "labels": {"team": "a"},
+        "spec": shared,
+        "model_versions": [spec["model_version"]],
+    }
+    if kind == "Optimization":  # the place of the task is taken
+        shared["output_location"] = "fuzz/groups"
+    return {
+        f"Create{noun}": {"group": values},
+        f"Get{noun}": {"name": group},
+        f"List{noun}s": LIST,
+        f"Watch{noun}": {"name": group},
+        f"Delete{noun}": {"name": group, "etag": '"x"'},
     }
 
 

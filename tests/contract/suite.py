@@ -75,7 +75,7 @@ class Suite:
             "images": await self._stored("images.zip", image_folder()),
             "upload": opened["name"],
             "tasks": dict.fromkeys(SPECS, ""),
-            "group": "",
+            "groups": dict.fromkeys(SPECS, ""),
             "export": "",
             "approval": "",
         }
@@ -99,11 +99,9 @@ class Suite:
             method = f"Create{kind}Task"
             task = await self.call(method, request_of(method, right(method, self.made)))
             self.made["tasks"][kind] = task["name"]
-        group = await self.call(
-            "CreateOptimizationTaskGroup",
-            request_of("CreateOptimizationTaskGroup", right("CreateOptimizationTaskGroup", self.made)),
-        )
-        self.made["group"] = group["name"]
+            method = f"Create{kind}TaskGroup"
+            group = await self.call(method, request_of(method, right(method, self.made)))
+            self.made["groups"][kind] = group["name"]
 
     async def _release(self) -> None:
         """Make a package, two channels, and a release in the first: the rules of the other one change."""

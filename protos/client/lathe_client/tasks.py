@@ -60,6 +60,9 @@ class Kind(NamedTuple):
             "BatchDelete": "Tasks",
             "Logs": "TaskLogs",
         }
+        if verb.endswith(("Group", "Groups")):  # `GetGroup` is GetConversionTaskGroup
+            word, _, plural = verb.partition("Group")
+            return f"{word}{self.name.capitalize()}TaskGroup{plural}"
         word = "Stream" if verb == "Logs" else verb
         return f"{word}{self.name.capitalize()}{endings.get(verb, 'Task')}"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 
 import grpc
@@ -22,7 +22,7 @@ from services.siblings.packages import read_manifest
 from services.siblings.recipes import RecipeRequest, Recipes
 from services.siblings.sources import Sources
 from services.storage import ContentStore
-from services.tasks.kind import PreparedTask
+from services.tasks.kind import PreparedTask, check_memory
 
 REPORTS = {"profile.json": "json_report", "profile.html": "html_report"}
 """Files of an outcome, and the fields of the result that name them."""
@@ -47,6 +47,20 @@ class ProfileKind:
         """Return the version and the template."""
         assert isinstance(spec, ProfileSpec)
         return [name for name in (spec.model_version, spec.template) if name]
+
+    def check(self, spec: Message) -> None:
+        """Check the limits."""
+        assert isinstance(spec, ProfileSpec)
+        check_memory(spec.memory_limit_bytes)
+
+    def figures(self, result: Message) -> Mapping[str, float]:
+        """Return the shortest median latency and the highest throughput that were measured."""
+        assert isinstance(result, ProfileResult)
+        measured = [each for each in result.measurements if not each.HasField("failure")]
+        if not measured:
+            return {}
+        fastest = min(each.latency.median_ms for each in measured)
+        return {"median_ms": fastest, "samples_per_second": max(each.samples_per_second for each in measured)}
 
     async def prepare(self, spec: Message) -> PreparedTask:
         """Check everything that needs no engine, and gather all that a worker needs.

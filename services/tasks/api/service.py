@@ -16,8 +16,10 @@ from services.tasks.api.claims import Claims, Pace
 from services.tasks.api.creation import Creator
 from services.tasks.api.deadletters import DeadLetters
 from services.tasks.api.dispatcher import Dispatcher
+from services.tasks.api.groups import Groups
 from services.tasks.api.handlers import TaskHandlers
 from services.tasks.api.ledger import Ledger
+from services.tasks.api.members import Members
 from services.tasks.api.options import TaskOptions
 from services.tasks.api.projector import Projector
 from services.tasks.api.queues import Queues
@@ -40,6 +42,7 @@ class TaskEngine:
 
     handlers: TaskHandlers
     streams: TaskStreams
+    groups: Groups
     ledger: Ledger
     relay: Relay
     dispatcher: Dispatcher
@@ -88,6 +91,7 @@ def build_engine(
     return TaskEngine(
         handlers=handlers,
         streams=TaskStreams(handlers, kind.name, bus, blobs, options.watch_poll),
+        groups=Groups(kind, database, handlers, Members(ledger), bus=bus, poll=options.watch_poll),
         ledger=ledger,
         relay=relay,
         dispatcher=dispatcher,
@@ -131,5 +135,6 @@ async def task_service(
     async with asyncio.timeout(platform.settings.startup_wait_seconds or None):
         await ensure_topology(platform.bus, [kind.name], devices, options.timing)
     engine = build_engine(kind, platform.database, platform.bus, platform.cas, options)
-    servicer = TaskServicer(kind, engine.handlers, engine.streams, more(engine) if more is not None else None)
+    own = more(engine) if more is not None else None
+    servicer = TaskServicer(kind, engine.handlers, engine.streams, engine.groups, own)
     return ServiceParts(servicer.register, [kind.service], engine.background)

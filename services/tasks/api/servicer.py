@@ -11,6 +11,7 @@ from google.protobuf.descriptor import MethodDescriptor
 from lathe.type.v1 import view_pb2
 
 from services.resources.batches import deleted, in_batch
+from services.tasks.api.groups import Groups
 from services.tasks.api.handlers import TaskHandlers
 from services.tasks.api.streams import TaskStreams
 from services.tasks.kind import TaskKind
@@ -23,16 +24,22 @@ Method = Callable[[Any, grpc.aio.ServicerContext[Any, Any]], Any]
 
 
 class TaskServicer:
-    """Serves Create, Get, List, Update, Cancel, Retry, Resubmit, Delete, their batches, Watch and Stream…Logs.
+    """Serves Create, Get, List, Update, Cancel, Retry, Resubmit, Delete, their batches, Watch, Stream…Logs; and groups.
 
     `more` serves the methods of this service alone, by name: coroutine functions or generators of request and context.
     """
 
     def __init__(
-        self, kind: TaskKind, handlers: TaskHandlers, streams: TaskStreams, more: Mapping[str, Method] | None = None
+        self,
+        kind: TaskKind,
+        handlers: TaskHandlers,
+        streams: TaskStreams,
+        groups: Groups,
+        more: Mapping[str, Method] | None = None,
     ) -> None:
         self._handlers = handlers
         self._streams = streams
+        self._groups = groups
         pool = descriptor_pool.Default()
         self._service = pool.FindServiceByName(kind.service)
         noun = kind.task_type.DESCRIPTOR.name
@@ -50,6 +57,11 @@ class TaskServicer:
             f"BatchDelete{noun}s": self._batch_delete,
             f"Watch{noun}": self._watch,
             f"Stream{noun}Logs": self._stream_logs,
+            f"Create{noun}Group": self._create_group,
+            f"Get{noun}Group": self._get_group,
+            f"List{noun}Groups": self._list_groups,
+            f"Watch{noun}Group": self._watch_group,
+            f"Delete{noun}Group": self._delete_group,
             **(more or {}),
         }
         names = {method.name for method in self._service.methods}
@@ -59,6 +71,7 @@ class TaskServicer:
         self._get_response = self._output(f"BatchGet{noun}s")
         self._cancel_response = self._output(f"BatchCancel{noun}s")
         self._delete_response = self._output(f"BatchDelete{noun}s")
+        self._groups_response = self._output(f"List{noun}Groups")
 
     def register(self, server: grpc.aio.Server) -> None:
         """Add the service to a server."""
@@ -128,3 +141,20 @@ class TaskServicer:
     async def _stream_logs(self, request: Any, _context: Any) -> AsyncIterator[Any]:
         async for line in self._streams.logs(request):
             yield line
+
+    async def _create_group(self, request: Any, _context: Any) -> Any:
+        return await self._groups.create(request)
+
+    async def _get_group(self, request: Any, _context: Any) -> Any:
+        return await self._groups.get(request.name)
+
+    async def _list_groups(self, request: Any, _context: Any) -> Any:
+        groups, token = await self._groups.page(request)
+        return self._groups_response(groups=groups, next_page_token=token)
+
+    async def _watch_group(self, request: Any, _context: Any) -> AsyncIterator[Any]:
+        async for group in self._groups.watch(request.name):
+            yield group
+
+    async def _delete_group(self, request: Any, _context: Any) -> Any:
+        return await deleted(self._groups.delete(request.name, request.etag), allow_missing=request.allow_missing)

@@ -1,7 +1,8 @@
 """The tables of a task service. The migrations of a new service run these statements:
 
 def upgrade() -> None:
-    execute(*TASK_TABLES, *DELETED_REQUESTS, *TASK_USES, *TASK_FILTERS, *TASK_QUEUE, LEASES_TABLE, CHANGES_TABLE)
+    execute(*TASK_TABLES, *DELETED_REQUESTS, *TASK_USES, *TASK_FILTERS, *TASK_QUEUE, *TASK_GROUPS)
+    execute(LEASES_TABLE, CHANGES_TABLE)
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Any
 from google.protobuf.message import Message
 
 from services.resources.idempotency import REQUEST_IDS_BY_AGE, REQUEST_IDS_TABLE
+from services.resources.table import resource_table
 
 TASK_TABLES = (
     """
@@ -114,6 +116,9 @@ TASK_QUEUE = (
     "CREATE INDEX tasks_running ON tasks (device) WHERE state IN (2, 5)",
 )
 """Statements for the tasks that wait for a worker, and their priorities."""
+
+TASK_GROUPS = tuple(resource_table("task_groups"))
+"""Statements for groups of tasks."""
 
 _BATCH = 1000
 

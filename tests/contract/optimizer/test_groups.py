@@ -9,11 +9,12 @@ from typing import Any
 import grpc
 from lathe.optimizer.v1 import optimization_service_pb2 as pb
 from lathe.registry.v1.model_service_pb2 import ModelVersion
+from lathe.type.v1 import task_group_pb2 as group_pb
 from lathe.type.v1.task_pb2 import TASK_STATE_CANCELLED, TASK_STATE_PENDING, TASK_STATE_SUCCEEDED
 
-from services.optimizer.members import state_of
 from services.optimizer.work import OptimizationWorkKind
 from services.platform.words import from_values
+from services.tasks.api.members import state_of
 from tests.contract.optimizer.desk import Job, cancel
 from tests.contract.workplace import DEVICE, Workplace
 
@@ -52,9 +53,9 @@ async def test_a_version_without_a_task_stands_with_its_error_and_the_others_run
     got = await service.GetOptimizationTaskGroup(pb.GetOptimizationTaskGroupRequest(name=group.name))
     assert [each.model_version for each in got.members] == [versions[0], GONE, versions[1]]
     assert [each.state for each in got.members] == [TASK_STATE_SUCCEEDED, 0, TASK_STATE_SUCCEEDED]
-    assert [each.speedup for each in got.members] == [2.5, 0, 2.5]
+    assert [dict(each.figures) for each in got.members] == [{"speedup": 2.5}, {}, {"speedup": 2.5}]
     assert "absent" in got.members[1].error
-    assert got.state == pb.GROUP_STATE_PARTLY_SUCCEEDED
+    assert got.state == group_pb.TASK_GROUP_STATE_PARTLY_SUCCEEDED
 
     found = await service.ListOptimizationTaskGroups(
         pb.ListOptimizationTaskGroupsRequest(filter="labels.team = vision", search="nightly", page_size=5)
@@ -75,12 +76,15 @@ async def test_states_are_read_from_the_tasks(workplace: Workplace) -> None:
     # Nothing has made this yet, so that nobody answers from the cache.
     spec = {"device": DEVICE, "seed": 77, "output_location": "groups"}
     group = await service.CreateOptimizationTaskGroup(request_for(*(each.name for each in versions), spec=spec))
-    assert (group.state, {each.state for each in group.members}) == (pb.GROUP_STATE_IN_PROGRESS, {TASK_STATE_PENDING})
+    assert (group.state, {each.state for each in group.members}) == (
+        group_pb.TASK_GROUP_STATE_IN_PROGRESS,
+        {TASK_STATE_PENDING},
+    )
     tasks = await tasks_of(workplace, group)
     await cancel(workplace, *tasks)
     await service.DeleteOptimizationTask(pb.DeleteOptimizationTaskRequest(name=tasks[0].name))
     got = await service.GetOptimizationTaskGroup(pb.GetOptimizationTaskGroupRequest(name=group.name))
-    assert got.state == pb.GROUP_STATE_NONE_SUCCEEDED
+    assert got.state == group_pb.TASK_GROUP_STATE_NONE_SUCCEEDED
     assert (got.members[0].task, got.members[0].error) == ("", "The task was deleted.")
     assert got.members[1].state == TASK_STATE_CANCELLED
 
@@ -103,13 +107,13 @@ async def test_what_no_version_can_have_is_refused_at_once(workplace: Workplace)
 
 
 def test_how_members_stand_together() -> None:
-    member = pb.GroupMember
+    member = group_pb.TaskGroupMember
     done, failed, open_ = (
         member(state=TASK_STATE_SUCCEEDED),
         member(state=TASK_STATE_CANCELLED),
         member(state=TASK_STATE_PENDING),
     )
-    assert state_of([done, failed, open_]) == pb.GROUP_STATE_IN_PROGRESS
-    assert state_of([done, done]) == pb.GROUP_STATE_ALL_SUCCEEDED
-    assert state_of([done, member()]) == pb.GROUP_STATE_PARTLY_SUCCEEDED
-    assert state_of([failed, member()]) == pb.GROUP_STATE_NONE_SUCCEEDED
+    assert state_of([done, failed, open_]) == group_pb.TASK_GROUP_STATE_IN_PROGRESS
+    assert state_of([done, done]) == group_pb.TASK_GROUP_STATE_ALL_SUCCEEDED
+    assert state_of([done, member()]) == group_pb.TASK_GROUP_STATE_PARTLY_SUCCEEDED
+    assert state_of([failed, member()]) == group_pb.TASK_GROUP_STATE_NONE_SUCCEEDED

@@ -24,7 +24,7 @@ async def served(database_url: str, fresh_nats_url: str, tmp_path: Path) -> Asyn
     async with open_site(settings, tmp_path) as site:
 
         async def build(_: Platform) -> ServiceParts:
-            servicer = TaskServicer(site.kind, site.engine.handlers, site.engine.streams)
+            servicer = TaskServicer(site.kind, site.engine.handlers, site.engine.streams, site.engine.groups)
             return ServiceParts(servicer.register, [site.kind.service])
 
         async with (

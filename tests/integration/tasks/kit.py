@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -75,6 +75,12 @@ class EchoKind:
     def uses(self, spec: Message) -> Sequence[str]:
         assert isinstance(spec, pb.ConversionSpec)
         return [spec.model_version, spec.template]
+
+    def check(self, spec: Message) -> None:
+        pass
+
+    def figures(self, result: Message) -> Mapping[str, float]:
+        return {}
 
     async def prepare(self, spec: Message) -> PreparedTask:
         assert isinstance(spec, pb.ConversionSpec)

@@ -8,10 +8,11 @@ import grpc
 import pytest
 from google.protobuf.empty_pb2 import Empty
 from lathe.optimizer.v1 import optimization_service_pb2 as pb
-from lathe.type.v1 import failure_pb2, task_pb2
+from lathe.type.v1 import failure_pb2, task_group_pb2, task_pb2
 from lathe.type.v1.digest_pb2 import Digest
 from lathe.type.v1.operation_pb2 import OPERATION_STATE_RUNNING, OPERATION_STATE_SUCCEEDED
 from lathe.type.v1.precision_pb2 import PRECISION_FP32, PRECISION_INT8
+from lathe.type.v1.task_group_pb2 import TaskGroupMember, TaskGroupState
 from lathe_client import calls
 
 from services.cli import groups, watching
@@ -27,7 +28,7 @@ def task(state: task_pb2.TaskState.ValueType, **fields: Any) -> pb.OptimizationT
     return pb.OptimizationTask(name=NAME, status=task_pb2.TaskStatus(state=state, **fields))
 
 
-def group(state: pb.GroupState.ValueType, *members: pb.GroupMember) -> pb.OptimizationTaskGroup:
+def group(state: TaskGroupState.ValueType, *members: TaskGroupMember) -> pb.OptimizationTaskGroup:
     return pb.OptimizationTaskGroup(
         name="optimizationTaskGroups/nightly", display_name="nightly", state=state, members=members
     )
@@ -167,18 +168,19 @@ def test_conflicting_options_are_rejected(created: Suite, lathe: Lathe, words: t
     assert "CreateOptimizationTask" not in created.asked
 
 
-def test_several_versions_are_a_group(suite: Suite, lathe: Lathe, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(groups, "POLL_SECONDS", 0.0)
-    first, second = (pb.GroupMember(model_version=each, task=f"optimizationTasks/{each[7]}") for each in VERSIONS)
+def test_several_versions_are_a_group(suite: Suite, lathe: Lathe) -> None:
+    first, second = (TaskGroupMember(model_version=each, task=f"optimizationTasks/{each[7]}") for each in VERSIONS)
     first.state, second.state = task_pb2.TASK_STATE_RUNNING, task_pb2.TASK_STATE_PENDING
-    suite.answers["CreateOptimizationTaskGroup"] = group(pb.GROUP_STATE_IN_PROGRESS, first, second)
+    suite.answers["CreateOptimizationTaskGroup"] = group(task_group_pb2.TASK_GROUP_STATE_IN_PROGRESS, first, second)
     ended = [
-        pb.GroupMember(model_version=VERSIONS[0], task=first.task, state=task_pb2.TASK_STATE_SUCCEEDED, speedup=3.0),
-        pb.GroupMember(
+        TaskGroupMember(
+            model_version=VERSIONS[0], task=first.task, state=task_pb2.TASK_STATE_SUCCEEDED, figures={"speedup": 3.0}
+        ),
+        TaskGroupMember(
             model_version=VERSIONS[1], task=second.task, state=task_pb2.TASK_STATE_FAILED, error="it is no model"
         ),
     ]
-    suite.answers["GetOptimizationTaskGroup"] = group(pb.GROUP_STATE_PARTLY_SUCCEEDED, *ended)
+    suite.answers["WatchOptimizationTaskGroup"] = [group(task_group_pb2.TASK_GROUP_STATE_PARTLY_SUCCEEDED, *ended)]
     told = lathe("optimize", "digits/1", "net/2", "--name", "nightly", "--label", "team=x")
     assert told.code == 5
     assert "nightly: partly succeeded" in told.out
@@ -187,7 +189,8 @@ def test_several_versions_are_a_group(suite: Suite, lathe: Lathe, monkeypatch: p
     request = suite.asked["CreateOptimizationTaskGroup"][0]
     assert list(request.group.model_versions) == VERSIONS
     assert (request.group.spec.model_version, request.group.display_name) == ("", "nightly")
-    suite.answers["GetOptimizationTaskGroup"] = group(pb.GROUP_STATE_ALL_SUCCEEDED, ended[0])
+    succeeded = group(task_group_pb2.TASK_GROUP_STATE_ALL_SUCCEEDED, ended[0])
+    suite.answers |= {"GetOptimizationTaskGroup": succeeded, "WatchOptimizationTaskGroup": [succeeded]}
     assert lathe("groups", "watch", "nightly").code == 0
     assert lathe("optimize", "digits/1", "net/2", "--no-wait").code == 0
     slow = task(task_pb2.TASK_STATE_SUCCEEDED)
@@ -206,7 +209,10 @@ def test_a_call_is_repeated_if_its_server_goes_away(
         ("CreateOptimizationTaskGroup", ("digits/1", "net/2")),
     ):
         answers = iter(
-            [RefusedError(grpc.StatusCode.UNAVAILABLE), created.answers.get(method, group(pb.GROUP_STATE_IN_PROGRESS))]
+            [
+                RefusedError(grpc.StatusCode.UNAVAILABLE),
+                created.answers.get(method, group(task_group_pb2.TASK_GROUP_STATE_IN_PROGRESS)),
+            ]
         )
         created.answers[method] = lambda _, answers=answers: next(answers)
         assert lathe("optimize", *words, "--no-wait").code == 0
@@ -225,14 +231,14 @@ def test_interrupting_the_wait_tells_how_to_resume_it(
 
     monkeypatch.setattr(watching, "follow", interrupted)
     monkeypatch.setattr(groups, "wait_for_group", interrupted)
-    created.answers["CreateOptimizationTaskGroup"] = group(pb.GROUP_STATE_IN_PROGRESS)
+    created.answers["CreateOptimizationTaskGroup"] = group(task_group_pb2.TASK_GROUP_STATE_IN_PROGRESS)
     assert f"lathe tasks watch {NAME}" in lathe("optimize", "digits/1").err
     assert "lathe groups watch optimizationTaskGroups/nightly" in lathe("optimize", "digits/1", "net/2").err
 
 
 def test_groups_are_listed_shown_and_deleted(suite: Suite, lathe: Lathe) -> None:
-    member = pb.GroupMember(model_version=VERSIONS[0], error="There is no such version.")
-    one = group(pb.GROUP_STATE_NONE_SUCCEEDED, member)
+    member = TaskGroupMember(model_version=VERSIONS[0], error="There is no such version.")
+    one = group(task_group_pb2.TASK_GROUP_STATE_NONE_SUCCEEDED, member)
     suite.answers |= {
         "ListOptimizationTaskGroups": pb.ListOptimizationTaskGroupsResponse(groups=[one]),
         "GetOptimizationTaskGroup": one,

@@ -82,6 +82,31 @@ class ConversionServiceStub(object):
                 request_serializer=lathe_dot_converter_dot_v1_dot_conversion__service__pb2.StreamConversionTaskLogsRequest.SerializeToString,
                 response_deserializer=lathe_dot_type_dot_v1_dot_task__pb2.LogLines.FromString,
                 )
+        self.CreateConversionTaskGroup = channel.unary_unary(
+                '/lathe.converter.v1.ConversionService/CreateConversionTaskGroup',
+                request_serializer=lathe_dot_converter_dot_v1_dot_conversion__service__pb2.CreateConversionTaskGroupRequest.SerializeToString,
+                response_deserializer=lathe_dot_converter_dot_v1_dot_conversion__service__pb2.ConversionTaskGroup.FromString,
+                )
+        self.GetConversionTaskGroup = channel.unary_unary(
+                '/lathe.converter.v1.ConversionService/GetConversionTaskGroup',
+                request_serializer=lathe_dot_converter_dot_v1_dot_conversion__service__pb2.GetConversionTaskGroupRequest.SerializeToString,
+                response_deserializer=lathe_dot_converter_dot_v1_dot_conversion__service__pb2.ConversionTaskGroup.FromString,
+                )
+        self.ListConversionTaskGroups = channel.unary_unary(
+                '/lathe.converter.v1.ConversionService/ListConversionTaskGroups',
+                request_serializer=lathe_dot_converter_dot_v1_dot_conversion__service__pb2.ListConversionTaskGroupsRequest.SerializeToString,
+                response_deserializer=lathe_dot_converter_dot_v1_dot_conversion__service__pb2.ListConversionTaskGroupsResponse.FromString,
+                )
+        self.WatchConversionTaskGroup = channel.unary_stream(
+                '/lathe.converter.v1.ConversionService/WatchConversionTaskGroup',
+                request_serializer=lathe_dot_converter_dot_v1_dot_conversion__service__pb2.WatchConversionTaskGroupRequest.SerializeToString,
+                response_deserializer=lathe_dot_converter_dot_v1_dot_conversion__service__pb2.ConversionTaskGroup.FromString,
+                )
+        self.DeleteConversionTaskGroup = channel.unary_unary(
+                '/lathe.converter.v1.ConversionService/DeleteConversionTaskGroup',
+                request_serializer=lathe_dot_converter_dot_v1_dot_conversion__service__pb2.DeleteConversionTaskGroupRequest.SerializeToString,
+                response_deserializer=google_dot_protobuf_dot_empty__pb2.Empty.FromString,
+                )
 
 
 class ConversionServiceServicer(object):
@@ -181,6 +206,43 @@ class ConversionServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CreateConversionTaskGroup(self, request, context):
+        """Creates one task for each of several model versions, named `<name>-<model>-<version>#<index>`, and a group that reports
+        them together. If the task of a version cannot be created, the group holds the error; the others run.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetConversionTaskGroup(self, request, context):
+        """Returns a group, with the present states of its tasks.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListConversionTaskGroups(self, request, context):
+        """Lists groups.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WatchConversionTaskGroup(self, request, context):
+        """Sends the group now and after changes of its tasks, and ends when all of them have ended. A stream that breaks can be opened
+        again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteConversionTaskGroup(self, request, context):
+        """Deletes a group; its tasks stay.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ConversionServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -248,6 +310,31 @@ def add_ConversionServiceServicer_to_server(servicer, server):
                     servicer.StreamConversionTaskLogs,
                     request_deserializer=lathe_dot_converter_dot_v1_dot_conversion__service__pb2.StreamConversionTaskLogsRequest.FromString,
                     response_serializer=lathe_dot_type_dot_v1_dot_task__pb2.LogLines.SerializeToString,
+            ),
+            'CreateConversionTaskGroup': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateConversionTaskGroup,
+                    request_deserializer=lathe_dot_converter_dot_v1_dot_conversion__service__pb2.CreateConversionTaskGroupRequest.FromString,
+                    response_serializer=lathe_dot_converter_dot_v1_dot_conversion__service__pb2.ConversionTaskGroup.SerializeToString,
+            ),
+            'GetConversionTaskGroup': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetConversionTaskGroup,
+                    request_deserializer=lathe_dot_converter_dot_v1_dot_conversion__service__pb2.GetConversionTaskGroupRequest.FromString,
+                    response_serializer=lathe_dot_converter_dot_v1_dot_conversion__service__pb2.ConversionTaskGroup.SerializeToString,
+            ),
+            'ListConversionTaskGroups': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListConversionTaskGroups,
+                    request_deserializer=lathe_dot_converter_dot_v1_dot_conversion__service__pb2.ListConversionTaskGroupsRequest.FromString,
+                    response_serializer=lathe_dot_converter_dot_v1_dot_conversion__service__pb2.ListConversionTaskGroupsResponse.SerializeToString,
+            ),
+            'WatchConversionTaskGroup': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchConversionTaskGroup,
+                    request_deserializer=lathe_dot_converter_dot_v1_dot_conversion__service__pb2.WatchConversionTaskGroupRequest.FromString,
+                    response_serializer=lathe_dot_converter_dot_v1_dot_conversion__service__pb2.ConversionTaskGroup.SerializeToString,
+            ),
+            'DeleteConversionTaskGroup': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteConversionTaskGroup,
+                    request_deserializer=lathe_dot_converter_dot_v1_dot_conversion__service__pb2.DeleteConversionTaskGroupRequest.FromString,
+                    response_serializer=google_dot_protobuf_dot_empty__pb2.Empty.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -478,5 +565,90 @@ class ConversionService(object):
         return grpc.experimental.unary_stream(request, target, '/lathe.converter.v1.ConversionService/StreamConversionTaskLogs',
             lathe_dot_converter_dot_v1_dot_conversion__service__pb2.StreamConversionTaskLogsRequest.SerializeToString,
             lathe_dot_type_dot_v1_dot_task__pb2.LogLines.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def CreateConversionTaskGroup(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/lathe.converter.v1.ConversionService/CreateConversionTaskGroup',
+            lathe_dot_converter_dot_v1_dot_conversion__service__pb2.CreateConversionTaskGroupRequest.SerializeToString,
+            lathe_dot_converter_dot_v1_dot_conversion__service__pb2.ConversionTaskGroup.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def GetConversionTaskGroup(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/lathe.converter.v1.ConversionService/GetConversionTaskGroup',
+            lathe_dot_converter_dot_v1_dot_conversion__service__pb2.GetConversionTaskGroupRequest.SerializeToString,
+            lathe_dot_converter_dot_v1_dot_conversion__service__pb2.ConversionTaskGroup.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def ListConversionTaskGroups(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/lathe.converter.v1.ConversionService/ListConversionTaskGroups',
+            lathe_dot_converter_dot_v1_dot_conversion__service__pb2.ListConversionTaskGroupsRequest.SerializeToString,
+            lathe_dot_converter_dot_v1_dot_conversion__service__pb2.ListConversionTaskGroupsResponse.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def WatchConversionTaskGroup(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(request, target, '/lathe.converter.v1.ConversionService/WatchConversionTaskGroup',
+            lathe_dot_converter_dot_v1_dot_conversion__service__pb2.WatchConversionTaskGroupRequest.SerializeToString,
+            lathe_dot_converter_dot_v1_dot_conversion__service__pb2.ConversionTaskGroup.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def DeleteConversionTaskGroup(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/lathe.converter.v1.ConversionService/DeleteConversionTaskGroup',
+            lathe_dot_converter_dot_v1_dot_conversion__service__pb2.DeleteConversionTaskGroupRequest.SerializeToString,
+            google_dot_protobuf_dot_empty__pb2.Empty.FromString,
             options, channel_credentials,
             insecure, call_credentials, compression, wait_for_ready, timeout, metadata)

@@ -65,6 +65,20 @@ class ConversionServiceStub:
     """
     StreamConversionTaskLogs: _grpc.UnaryStreamMultiCallable[_conversion_service_pb2.StreamConversionTaskLogsRequest, _task_pb2.LogLines]
     """Sends the task's log so far and, if asked, what follows until the task ends."""
+    CreateConversionTaskGroup: _grpc.UnaryUnaryMultiCallable[_conversion_service_pb2.CreateConversionTaskGroupRequest, _conversion_service_pb2.ConversionTaskGroup]
+    """Creates one task for each of several model versions, named `<name>-<model>-<version>#<index>`, and a group that reports
+    them together. If the task of a version cannot be created, the group holds the error; the others run.
+    """
+    GetConversionTaskGroup: _grpc.UnaryUnaryMultiCallable[_conversion_service_pb2.GetConversionTaskGroupRequest, _conversion_service_pb2.ConversionTaskGroup]
+    """Returns a group, with the present states of its tasks."""
+    ListConversionTaskGroups: _grpc.UnaryUnaryMultiCallable[_conversion_service_pb2.ListConversionTaskGroupsRequest, _conversion_service_pb2.ListConversionTaskGroupsResponse]
+    """Lists groups."""
+    WatchConversionTaskGroup: _grpc.UnaryStreamMultiCallable[_conversion_service_pb2.WatchConversionTaskGroupRequest, _conversion_service_pb2.ConversionTaskGroup]
+    """Sends the group now and after changes of its tasks, and ends when all of them have ended. A stream that breaks can be opened
+    again.
+    """
+    DeleteConversionTaskGroup: _grpc.UnaryUnaryMultiCallable[_conversion_service_pb2.DeleteConversionTaskGroupRequest, _empty_pb2.Empty]
+    """Deletes a group; its tasks stay."""
 
 @_typing.type_check_only
 class ConversionServiceAsyncStub(ConversionServiceStub):
@@ -101,6 +115,20 @@ class ConversionServiceAsyncStub(ConversionServiceStub):
     """
     StreamConversionTaskLogs: _aio.UnaryStreamMultiCallable[_conversion_service_pb2.StreamConversionTaskLogsRequest, _task_pb2.LogLines]  # type: ignore[assignment]
     """Sends the task's log so far and, if asked, what follows until the task ends."""
+    CreateConversionTaskGroup: _aio.UnaryUnaryMultiCallable[_conversion_service_pb2.CreateConversionTaskGroupRequest, _conversion_service_pb2.ConversionTaskGroup]  # type: ignore[assignment]
+    """Creates one task for each of several model versions, named `<name>-<model>-<version>#<index>`, and a group that reports
+    them together. If the task of a version cannot be created, the group holds the error; the others run.
+    """
+    GetConversionTaskGroup: _aio.UnaryUnaryMultiCallable[_conversion_service_pb2.GetConversionTaskGroupRequest, _conversion_service_pb2.ConversionTaskGroup]  # type: ignore[assignment]
+    """Returns a group, with the present states of its tasks."""
+    ListConversionTaskGroups: _aio.UnaryUnaryMultiCallable[_conversion_service_pb2.ListConversionTaskGroupsRequest, _conversion_service_pb2.ListConversionTaskGroupsResponse]  # type: ignore[assignment]
+    """Lists groups."""
+    WatchConversionTaskGroup: _aio.UnaryStreamMultiCallable[_conversion_service_pb2.WatchConversionTaskGroupRequest, _conversion_service_pb2.ConversionTaskGroup]  # type: ignore[assignment]
+    """Sends the group now and after changes of its tasks, and ends when all of them have ended. A stream that breaks can be opened
+    again.
+    """
+    DeleteConversionTaskGroup: _aio.UnaryUnaryMultiCallable[_conversion_service_pb2.DeleteConversionTaskGroupRequest, _empty_pb2.Empty]  # type: ignore[assignment]
+    """Deletes a group; its tasks stay."""
 
 class ConversionServiceServicer(metaclass=_abc_1.ABCMeta):
     """Tasks that convert a model version with a template."""
@@ -212,5 +240,49 @@ class ConversionServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_task_pb2.LogLines], _abc.AsyncIterator[_task_pb2.LogLines]]:
         """Sends the task's log so far and, if asked, what follows until the task ends."""
+
+    @_abc_1.abstractmethod
+    def CreateConversionTaskGroup(
+        self,
+        request: _conversion_service_pb2.CreateConversionTaskGroupRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_conversion_service_pb2.ConversionTaskGroup, _abc.Awaitable[_conversion_service_pb2.ConversionTaskGroup]]:
+        """Creates one task for each of several model versions, named `<name>-<model>-<version>#<index>`, and a group that reports
+        them together. If the task of a version cannot be created, the group holds the error; the others run.
+        """
+
+    @_abc_1.abstractmethod
+    def GetConversionTaskGroup(
+        self,
+        request: _conversion_service_pb2.GetConversionTaskGroupRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_conversion_service_pb2.ConversionTaskGroup, _abc.Awaitable[_conversion_service_pb2.ConversionTaskGroup]]:
+        """Returns a group, with the present states of its tasks."""
+
+    @_abc_1.abstractmethod
+    def ListConversionTaskGroups(
+        self,
+        request: _conversion_service_pb2.ListConversionTaskGroupsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_conversion_service_pb2.ListConversionTaskGroupsResponse, _abc.Awaitable[_conversion_service_pb2.ListConversionTaskGroupsResponse]]:
+        """Lists groups."""
+
+    @_abc_1.abstractmethod
+    def WatchConversionTaskGroup(
+        self,
+        request: _conversion_service_pb2.WatchConversionTaskGroupRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_conversion_service_pb2.ConversionTaskGroup], _abc.AsyncIterator[_conversion_service_pb2.ConversionTaskGroup]]:
+        """Sends the group now and after changes of its tasks, and ends when all of them have ended. A stream that breaks can be opened
+        again.
+        """
+
+    @_abc_1.abstractmethod
+    def DeleteConversionTaskGroup(
+        self,
+        request: _conversion_service_pb2.DeleteConversionTaskGroupRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_empty_pb2.Empty, _abc.Awaitable[_empty_pb2.Empty]]:
+        """Deletes a group; its tasks stay."""
 
 def add_ConversionServiceServicer_to_server(servicer: ConversionServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

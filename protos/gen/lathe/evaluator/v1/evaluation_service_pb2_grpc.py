@@ -117,6 +117,31 @@ class EvaluationServiceStub(object):
                 request_serializer=lathe_dot_evaluator_dot_v1_dot_evaluation__service__pb2.DeleteEvaluationComparisonRequest.SerializeToString,
                 response_deserializer=google_dot_protobuf_dot_empty__pb2.Empty.FromString,
                 )
+        self.CreateEvaluationTaskGroup = channel.unary_unary(
+                '/lathe.evaluator.v1.EvaluationService/CreateEvaluationTaskGroup',
+                request_serializer=lathe_dot_evaluator_dot_v1_dot_evaluation__service__pb2.CreateEvaluationTaskGroupRequest.SerializeToString,
+                response_deserializer=lathe_dot_evaluator_dot_v1_dot_evaluation__service__pb2.EvaluationTaskGroup.FromString,
+                )
+        self.GetEvaluationTaskGroup = channel.unary_unary(
+                '/lathe.evaluator.v1.EvaluationService/GetEvaluationTaskGroup',
+                request_serializer=lathe_dot_evaluator_dot_v1_dot_evaluation__service__pb2.GetEvaluationTaskGroupRequest.SerializeToString,
+                response_deserializer=lathe_dot_evaluator_dot_v1_dot_evaluation__service__pb2.EvaluationTaskGroup.FromString,
+                )
+        self.ListEvaluationTaskGroups = channel.unary_unary(
+                '/lathe.evaluator.v1.EvaluationService/ListEvaluationTaskGroups',
+                request_serializer=lathe_dot_evaluator_dot_v1_dot_evaluation__service__pb2.ListEvaluationTaskGroupsRequest.SerializeToString,
+                response_deserializer=lathe_dot_evaluator_dot_v1_dot_evaluation__service__pb2.ListEvaluationTaskGroupsResponse.FromString,
+                )
+        self.WatchEvaluationTaskGroup = channel.unary_stream(
+                '/lathe.evaluator.v1.EvaluationService/WatchEvaluationTaskGroup',
+                request_serializer=lathe_dot_evaluator_dot_v1_dot_evaluation__service__pb2.WatchEvaluationTaskGroupRequest.SerializeToString,
+                response_deserializer=lathe_dot_evaluator_dot_v1_dot_evaluation__service__pb2.EvaluationTaskGroup.FromString,
+                )
+        self.DeleteEvaluationTaskGroup = channel.unary_unary(
+                '/lathe.evaluator.v1.EvaluationService/DeleteEvaluationTaskGroup',
+                request_serializer=lathe_dot_evaluator_dot_v1_dot_evaluation__service__pb2.DeleteEvaluationTaskGroupRequest.SerializeToString,
+                response_deserializer=google_dot_protobuf_dot_empty__pb2.Empty.FromString,
+                )
 
 
 class EvaluationServiceServicer(object):
@@ -268,6 +293,43 @@ class EvaluationServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CreateEvaluationTaskGroup(self, request, context):
+        """Creates one task for each of several model versions, named `<name>-<model>-<version>#<index>`, and a group that reports
+        them together. If the task of a version cannot be created, the group holds the error; the others run.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetEvaluationTaskGroup(self, request, context):
+        """Returns a group, with the present states of its tasks.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListEvaluationTaskGroups(self, request, context):
+        """Lists groups.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WatchEvaluationTaskGroup(self, request, context):
+        """Sends the group now and after changes of its tasks, and ends when all of them have ended. A stream that breaks can be opened
+        again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteEvaluationTaskGroup(self, request, context):
+        """Deletes a group; its tasks stay.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_EvaluationServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -369,6 +431,31 @@ def add_EvaluationServiceServicer_to_server(servicer, server):
             'DeleteEvaluationComparison': grpc.unary_unary_rpc_method_handler(
                     servicer.DeleteEvaluationComparison,
                     request_deserializer=lathe_dot_evaluator_dot_v1_dot_evaluation__service__pb2.DeleteEvaluationComparisonRequest.FromString,
+                    response_serializer=google_dot_protobuf_dot_empty__pb2.Empty.SerializeToString,
+            ),
+            'CreateEvaluationTaskGroup': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateEvaluationTaskGroup,
+                    request_deserializer=lathe_dot_evaluator_dot_v1_dot_evaluation__service__pb2.CreateEvaluationTaskGroupRequest.FromString,
+                    response_serializer=lathe_dot_evaluator_dot_v1_dot_evaluation__service__pb2.EvaluationTaskGroup.SerializeToString,
+            ),
+            'GetEvaluationTaskGroup': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetEvaluationTaskGroup,
+                    request_deserializer=lathe_dot_evaluator_dot_v1_dot_evaluation__service__pb2.GetEvaluationTaskGroupRequest.FromString,
+                    response_serializer=lathe_dot_evaluator_dot_v1_dot_evaluation__service__pb2.EvaluationTaskGroup.SerializeToString,
+            ),
+            'ListEvaluationTaskGroups': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListEvaluationTaskGroups,
+                    request_deserializer=lathe_dot_evaluator_dot_v1_dot_evaluation__service__pb2.ListEvaluationTaskGroupsRequest.FromString,
+                    response_serializer=lathe_dot_evaluator_dot_v1_dot_evaluation__service__pb2.ListEvaluationTaskGroupsResponse.SerializeToString,
+            ),
+            'WatchEvaluationTaskGroup': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchEvaluationTaskGroup,
+                    request_deserializer=lathe_dot_evaluator_dot_v1_dot_evaluation__service__pb2.WatchEvaluationTaskGroupRequest.FromString,
+                    response_serializer=lathe_dot_evaluator_dot_v1_dot_evaluation__service__pb2.EvaluationTaskGroup.SerializeToString,
+            ),
+            'DeleteEvaluationTaskGroup': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteEvaluationTaskGroup,
+                    request_deserializer=lathe_dot_evaluator_dot_v1_dot_evaluation__service__pb2.DeleteEvaluationTaskGroupRequest.FromString,
                     response_serializer=google_dot_protobuf_dot_empty__pb2.Empty.SerializeToString,
             ),
     }
@@ -718,6 +805,91 @@ class EvaluationService(object):
             metadata=None):
         return grpc.experimental.unary_unary(request, target, '/lathe.evaluator.v1.EvaluationService/DeleteEvaluationComparison',
             lathe_dot_evaluator_dot_v1_dot_evaluation__service__pb2.DeleteEvaluationComparisonRequest.SerializeToString,
+            google_dot_protobuf_dot_empty__pb2.Empty.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def CreateEvaluationTaskGroup(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/lathe.evaluator.v1.EvaluationService/CreateEvaluationTaskGroup',
+            lathe_dot_evaluator_dot_v1_dot_evaluation__service__pb2.CreateEvaluationTaskGroupRequest.SerializeToString,
+            lathe_dot_evaluator_dot_v1_dot_evaluation__service__pb2.EvaluationTaskGroup.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def GetEvaluationTaskGroup(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/lathe.evaluator.v1.EvaluationService/GetEvaluationTaskGroup',
+            lathe_dot_evaluator_dot_v1_dot_evaluation__service__pb2.GetEvaluationTaskGroupRequest.SerializeToString,
+            lathe_dot_evaluator_dot_v1_dot_evaluation__service__pb2.EvaluationTaskGroup.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def ListEvaluationTaskGroups(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/lathe.evaluator.v1.EvaluationService/ListEvaluationTaskGroups',
+            lathe_dot_evaluator_dot_v1_dot_evaluation__service__pb2.ListEvaluationTaskGroupsRequest.SerializeToString,
+            lathe_dot_evaluator_dot_v1_dot_evaluation__service__pb2.ListEvaluationTaskGroupsResponse.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def WatchEvaluationTaskGroup(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(request, target, '/lathe.evaluator.v1.EvaluationService/WatchEvaluationTaskGroup',
+            lathe_dot_evaluator_dot_v1_dot_evaluation__service__pb2.WatchEvaluationTaskGroupRequest.SerializeToString,
+            lathe_dot_evaluator_dot_v1_dot_evaluation__service__pb2.EvaluationTaskGroup.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def DeleteEvaluationTaskGroup(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/lathe.evaluator.v1.EvaluationService/DeleteEvaluationTaskGroup',
+            lathe_dot_evaluator_dot_v1_dot_evaluation__service__pb2.DeleteEvaluationTaskGroupRequest.SerializeToString,
             google_dot_protobuf_dot_empty__pb2.Empty.FromString,
             options, channel_credentials,
             insecure, call_credentials, compression, wait_for_ready, timeout, metadata)

@@ -85,6 +85,20 @@ class EvaluationServiceStub:
     """Ends a comparison. One that has ended stays as it is."""
     DeleteEvaluationComparison: _grpc.UnaryUnaryMultiCallable[_evaluation_service_pb2.DeleteEvaluationComparisonRequest, _empty_pb2.Empty]
     """Deletes a comparison, and ends it if it goes on. Its reports stay in the store."""
+    CreateEvaluationTaskGroup: _grpc.UnaryUnaryMultiCallable[_evaluation_service_pb2.CreateEvaluationTaskGroupRequest, _evaluation_service_pb2.EvaluationTaskGroup]
+    """Creates one task for each of several model versions, named `<name>-<model>-<version>#<index>`, and a group that reports
+    them together. If the task of a version cannot be created, the group holds the error; the others run.
+    """
+    GetEvaluationTaskGroup: _grpc.UnaryUnaryMultiCallable[_evaluation_service_pb2.GetEvaluationTaskGroupRequest, _evaluation_service_pb2.EvaluationTaskGroup]
+    """Returns a group, with the present states of its tasks."""
+    ListEvaluationTaskGroups: _grpc.UnaryUnaryMultiCallable[_evaluation_service_pb2.ListEvaluationTaskGroupsRequest, _evaluation_service_pb2.ListEvaluationTaskGroupsResponse]
+    """Lists groups."""
+    WatchEvaluationTaskGroup: _grpc.UnaryStreamMultiCallable[_evaluation_service_pb2.WatchEvaluationTaskGroupRequest, _evaluation_service_pb2.EvaluationTaskGroup]
+    """Sends the group now and after changes of its tasks, and ends when all of them have ended. A stream that breaks can be opened
+    again.
+    """
+    DeleteEvaluationTaskGroup: _grpc.UnaryUnaryMultiCallable[_evaluation_service_pb2.DeleteEvaluationTaskGroupRequest, _empty_pb2.Empty]
+    """Deletes a group; its tasks stay."""
 
 @_typing.type_check_only
 class EvaluationServiceAsyncStub(EvaluationServiceStub):
@@ -141,6 +155,20 @@ class EvaluationServiceAsyncStub(EvaluationServiceStub):
     """Ends a comparison. One that has ended stays as it is."""
     DeleteEvaluationComparison: _aio.UnaryUnaryMultiCallable[_evaluation_service_pb2.DeleteEvaluationComparisonRequest, _empty_pb2.Empty]  # type: ignore[assignment]
     """Deletes a comparison, and ends it if it goes on. Its reports stay in the store."""
+    CreateEvaluationTaskGroup: _aio.UnaryUnaryMultiCallable[_evaluation_service_pb2.CreateEvaluationTaskGroupRequest, _evaluation_service_pb2.EvaluationTaskGroup]  # type: ignore[assignment]
+    """Creates one task for each of several model versions, named `<name>-<model>-<version>#<index>`, and a group that reports
+    them together. If the task of a version cannot be created, the group holds the error; the others run.
+    """
+    GetEvaluationTaskGroup: _aio.UnaryUnaryMultiCallable[_evaluation_service_pb2.GetEvaluationTaskGroupRequest, _evaluation_service_pb2.EvaluationTaskGroup]  # type: ignore[assignment]
+    """Returns a group, with the present states of its tasks."""
+    ListEvaluationTaskGroups: _aio.UnaryUnaryMultiCallable[_evaluation_service_pb2.ListEvaluationTaskGroupsRequest, _evaluation_service_pb2.ListEvaluationTaskGroupsResponse]  # type: ignore[assignment]
+    """Lists groups."""
+    WatchEvaluationTaskGroup: _aio.UnaryStreamMultiCallable[_evaluation_service_pb2.WatchEvaluationTaskGroupRequest, _evaluation_service_pb2.EvaluationTaskGroup]  # type: ignore[assignment]
+    """Sends the group now and after changes of its tasks, and ends when all of them have ended. A stream that breaks can be opened
+    again.
+    """
+    DeleteEvaluationTaskGroup: _aio.UnaryUnaryMultiCallable[_evaluation_service_pb2.DeleteEvaluationTaskGroupRequest, _empty_pb2.Empty]  # type: ignore[assignment]
+    """Deletes a group; its tasks stay."""
 
 class EvaluationServiceServicer(metaclass=_abc_1.ABCMeta):
     """Tasks that evaluate a model version, and comparisons between them."""
@@ -314,5 +342,49 @@ class EvaluationServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_empty_pb2.Empty, _abc.Awaitable[_empty_pb2.Empty]]:
         """Deletes a comparison, and ends it if it goes on. Its reports stay in the store."""
+
+    @_abc_1.abstractmethod
+    def CreateEvaluationTaskGroup(
+        self,
+        request: _evaluation_service_pb2.CreateEvaluationTaskGroupRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_evaluation_service_pb2.EvaluationTaskGroup, _abc.Awaitable[_evaluation_service_pb2.EvaluationTaskGroup]]:
+        """Creates one task for each of several model versions, named `<name>-<model>-<version>#<index>`, and a group that reports
+        them together. If the task of a version cannot be created, the group holds the error; the others run.
+        """
+
+    @_abc_1.abstractmethod
+    def GetEvaluationTaskGroup(
+        self,
+        request: _evaluation_service_pb2.GetEvaluationTaskGroupRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_evaluation_service_pb2.EvaluationTaskGroup, _abc.Awaitable[_evaluation_service_pb2.EvaluationTaskGroup]]:
+        """Returns a group, with the present states of its tasks."""
+
+    @_abc_1.abstractmethod
+    def ListEvaluationTaskGroups(
+        self,
+        request: _evaluation_service_pb2.ListEvaluationTaskGroupsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_evaluation_service_pb2.ListEvaluationTaskGroupsResponse, _abc.Awaitable[_evaluation_service_pb2.ListEvaluationTaskGroupsResponse]]:
+        """Lists groups."""
+
+    @_abc_1.abstractmethod
+    def WatchEvaluationTaskGroup(
+        self,
+        request: _evaluation_service_pb2.WatchEvaluationTaskGroupRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_evaluation_service_pb2.EvaluationTaskGroup], _abc.AsyncIterator[_evaluation_service_pb2.EvaluationTaskGroup]]:
+        """Sends the group now and after changes of its tasks, and ends when all of them have ended. A stream that breaks can be opened
+        again.
+        """
+
+    @_abc_1.abstractmethod
+    def DeleteEvaluationTaskGroup(
+        self,
+        request: _evaluation_service_pb2.DeleteEvaluationTaskGroupRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_empty_pb2.Empty, _abc.Awaitable[_empty_pb2.Empty]]:
+        """Deletes a group; its tasks stay."""
 
 def add_EvaluationServiceServicer_to_server(servicer: EvaluationServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

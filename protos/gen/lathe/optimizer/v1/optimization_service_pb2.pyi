@@ -18,6 +18,7 @@ from lathe.type.v1 import measurement_pb2 as _measurement_pb2
 from lathe.type.v1 import operation_pb2 as _operation_pb2
 from lathe.type.v1 import precision_pb2 as _precision_pb2
 from lathe.type.v1 import preprocessing_pb2 as _preprocessing_pb2
+from lathe.type.v1 import task_group_pb2 as _task_group_pb2
 from lathe.type.v1 import task_pb2 as _task_pb2
 from lathe.type.v1 import view_pb2 as _view_pb2
 import builtins as _builtins
@@ -58,38 +59,6 @@ OBJECTIVE_THROUGHPUT: Objective.ValueType  # 2
 OBJECTIVE_SIZE: Objective.ValueType  # 3
 """Fewest bytes."""
 Global___Objective: _TypeAlias = Objective  # noqa: Y015
-
-class _GroupState:
-    ValueType = _typing.NewType("ValueType", _builtins.int)
-    V: _TypeAlias = ValueType  # noqa: Y015
-
-class _GroupStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_GroupState.ValueType], _builtins.type):
-    DESCRIPTOR: _descriptor.EnumDescriptor
-    GROUP_STATE_UNSPECIFIED: _GroupState.ValueType  # 0
-    """Not said."""
-    GROUP_STATE_IN_PROGRESS: _GroupState.ValueType  # 1
-    """Some task is not terminal."""
-    GROUP_STATE_ALL_SUCCEEDED: _GroupState.ValueType  # 2
-    """Every task SUCCEEDED."""
-    GROUP_STATE_PARTLY_SUCCEEDED: _GroupState.ValueType  # 3
-    """Some SUCCEEDED, some did not."""
-    GROUP_STATE_NONE_SUCCEEDED: _GroupState.ValueType  # 4
-    """No task SUCCEEDED."""
-
-class GroupState(_GroupState, metaclass=_GroupStateEnumTypeWrapper):
-    """Combined state of the tasks of a group."""
-
-GROUP_STATE_UNSPECIFIED: GroupState.ValueType  # 0
-"""Not said."""
-GROUP_STATE_IN_PROGRESS: GroupState.ValueType  # 1
-"""Some task is not terminal."""
-GROUP_STATE_ALL_SUCCEEDED: GroupState.ValueType  # 2
-"""Every task SUCCEEDED."""
-GROUP_STATE_PARTLY_SUCCEEDED: GroupState.ValueType  # 3
-"""Some SUCCEEDED, some did not."""
-GROUP_STATE_NONE_SUCCEEDED: GroupState.ValueType  # 4
-"""No task SUCCEEDED."""
-Global___GroupState: _TypeAlias = GroupState  # noqa: Y015
 
 @_typing.final
 class OptimizationSpec(_message.Message):
@@ -1467,48 +1436,6 @@ class ListModelSavesResponse(_message.Message):
 Global___ListModelSavesResponse: _TypeAlias = ListModelSavesResponse  # noqa: Y015
 
 @_typing.final
-class GroupMember(_message.Message):
-    """One member of a group."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    MODEL_VERSION_FIELD_NUMBER: _builtins.int
-    TASK_FIELD_NUMBER: _builtins.int
-    STATE_FIELD_NUMBER: _builtins.int
-    PROGRESS_FIELD_NUMBER: _builtins.int
-    ERROR_FIELD_NUMBER: _builtins.int
-    SPEEDUP_FIELD_NUMBER: _builtins.int
-    model_version: _builtins.str
-    """The model version."""
-    task: _builtins.str
-    """Its task; empty if none could be created, or it was deleted."""
-    state: _task_pb2.TaskState.ValueType
-    """State of the task."""
-    progress: _builtins.float
-    """How far the task is, from 0 to 1."""
-    error: _builtins.str
-    """Why no task could be created, or why it failed."""
-    speedup: _builtins.float
-    """`speedup` of the task's result."""
-    def __init__(
-        self,
-        *,
-        model_version: _builtins.str = ...,
-        task: _builtins.str = ...,
-        state: _task_pb2.TaskState.ValueType = ...,
-        progress: _builtins.float = ...,
-        error: _builtins.str = ...,
-        speedup: _builtins.float = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "model_version", b"model_version", "progress", b"progress", "speedup", b"speedup", "state", b"state", "task", b"task"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___GroupMember: _TypeAlias = GroupMember  # noqa: Y015
-
-@_typing.final
 class OptimizationTaskGroup(_message.Message):
     """Tasks that were created by one request."""
 
@@ -1556,7 +1483,7 @@ class OptimizationTaskGroup(_message.Message):
     """Who created it."""
     etag: _builtins.str
     """Changes with every change of the resource."""
-    state: Global___GroupState.ValueType
+    state: _task_group_pb2.TaskGroupState.ValueType
     """Their combined state."""
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
@@ -1579,7 +1506,7 @@ class OptimizationTaskGroup(_message.Message):
         """The versions: `models/{model}/versions/{number}`, or aliases, each once."""
 
     @_builtins.property
-    def members(self) -> _containers.RepeatedCompositeFieldContainer[Global___GroupMember]:
+    def members(self) -> _containers.RepeatedCompositeFieldContainer[_task_group_pb2.TaskGroupMember]:
         """The tasks, in the order of the versions."""
 
     def __init__(
@@ -1595,8 +1522,8 @@ class OptimizationTaskGroup(_message.Message):
         etag: _builtins.str = ...,
         spec: Global___OptimizationSpec | None = ...,
         model_versions: _abc.Iterable[_builtins.str] | None = ...,
-        members: _abc.Iterable[Global___GroupMember] | None = ...,
-        state: Global___GroupState.ValueType = ...,
+        members: _abc.Iterable[_task_group_pb2.TaskGroupMember] | None = ...,
+        state: _task_group_pb2.TaskGroupState.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "spec", b"spec", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
@@ -1732,6 +1659,28 @@ class ListOptimizationTaskGroupsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListOptimizationTaskGroupsResponse: _TypeAlias = ListOptimizationTaskGroupsResponse  # noqa: Y015
+
+@_typing.final
+class WatchOptimizationTaskGroupRequest(_message.Message):
+    """Request of WatchOptimizationTaskGroup."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """`optimizationTaskGroups/{group}`."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchOptimizationTaskGroupRequest: _TypeAlias = WatchOptimizationTaskGroupRequest  # noqa: Y015
 
 @_typing.final
 class DeleteOptimizationTaskGroupRequest(_message.Message):

@@ -127,6 +127,11 @@ class OptimizationServiceStub(object):
                 request_serializer=lathe_dot_optimizer_dot_v1_dot_optimization__service__pb2.ListOptimizationTaskGroupsRequest.SerializeToString,
                 response_deserializer=lathe_dot_optimizer_dot_v1_dot_optimization__service__pb2.ListOptimizationTaskGroupsResponse.FromString,
                 )
+        self.WatchOptimizationTaskGroup = channel.unary_stream(
+                '/lathe.optimizer.v1.OptimizationService/WatchOptimizationTaskGroup',
+                request_serializer=lathe_dot_optimizer_dot_v1_dot_optimization__service__pb2.WatchOptimizationTaskGroupRequest.SerializeToString,
+                response_deserializer=lathe_dot_optimizer_dot_v1_dot_optimization__service__pb2.OptimizationTaskGroup.FromString,
+                )
         self.DeleteOptimizationTaskGroup = channel.unary_unary(
                 '/lathe.optimizer.v1.OptimizationService/DeleteOptimizationTaskGroup',
                 request_serializer=lathe_dot_optimizer_dot_v1_dot_optimization__service__pb2.DeleteOptimizationTaskGroupRequest.SerializeToString,
@@ -297,6 +302,14 @@ class OptimizationServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def WatchOptimizationTaskGroup(self, request, context):
+        """Sends the group now and after changes of its tasks, and ends when all of them have ended. A stream that breaks can be opened
+        again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def DeleteOptimizationTaskGroup(self, request, context):
         """Deletes a group; its tasks stay.
         """
@@ -416,6 +429,11 @@ def add_OptimizationServiceServicer_to_server(servicer, server):
                     servicer.ListOptimizationTaskGroups,
                     request_deserializer=lathe_dot_optimizer_dot_v1_dot_optimization__service__pb2.ListOptimizationTaskGroupsRequest.FromString,
                     response_serializer=lathe_dot_optimizer_dot_v1_dot_optimization__service__pb2.ListOptimizationTaskGroupsResponse.SerializeToString,
+            ),
+            'WatchOptimizationTaskGroup': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchOptimizationTaskGroup,
+                    request_deserializer=lathe_dot_optimizer_dot_v1_dot_optimization__service__pb2.WatchOptimizationTaskGroupRequest.FromString,
+                    response_serializer=lathe_dot_optimizer_dot_v1_dot_optimization__service__pb2.OptimizationTaskGroup.SerializeToString,
             ),
             'DeleteOptimizationTaskGroup': grpc.unary_unary_rpc_method_handler(
                     servicer.DeleteOptimizationTaskGroup,
@@ -804,6 +822,23 @@ class OptimizationService(object):
         return grpc.experimental.unary_unary(request, target, '/lathe.optimizer.v1.OptimizationService/ListOptimizationTaskGroups',
             lathe_dot_optimizer_dot_v1_dot_optimization__service__pb2.ListOptimizationTaskGroupsRequest.SerializeToString,
             lathe_dot_optimizer_dot_v1_dot_optimization__service__pb2.ListOptimizationTaskGroupsResponse.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def WatchOptimizationTaskGroup(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(request, target, '/lathe.optimizer.v1.OptimizationService/WatchOptimizationTaskGroup',
+            lathe_dot_optimizer_dot_v1_dot_optimization__service__pb2.WatchOptimizationTaskGroupRequest.SerializeToString,
+            lathe_dot_optimizer_dot_v1_dot_optimization__service__pb2.OptimizationTaskGroup.FromString,
             options, channel_credentials,
             insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
 

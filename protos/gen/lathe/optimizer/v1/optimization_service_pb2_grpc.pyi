@@ -88,6 +88,10 @@ class OptimizationServiceStub:
     """Returns a group, with the present states of its tasks."""
     ListOptimizationTaskGroups: _grpc.UnaryUnaryMultiCallable[_optimization_service_pb2.ListOptimizationTaskGroupsRequest, _optimization_service_pb2.ListOptimizationTaskGroupsResponse]
     """Lists groups."""
+    WatchOptimizationTaskGroup: _grpc.UnaryStreamMultiCallable[_optimization_service_pb2.WatchOptimizationTaskGroupRequest, _optimization_service_pb2.OptimizationTaskGroup]
+    """Sends the group now and after changes of its tasks, and ends when all of them have ended. A stream that breaks can be opened
+    again.
+    """
     DeleteOptimizationTaskGroup: _grpc.UnaryUnaryMultiCallable[_optimization_service_pb2.DeleteOptimizationTaskGroupRequest, _empty_pb2.Empty]
     """Deletes a group; its tasks stay."""
 
@@ -149,6 +153,10 @@ class OptimizationServiceAsyncStub(OptimizationServiceStub):
     """Returns a group, with the present states of its tasks."""
     ListOptimizationTaskGroups: _aio.UnaryUnaryMultiCallable[_optimization_service_pb2.ListOptimizationTaskGroupsRequest, _optimization_service_pb2.ListOptimizationTaskGroupsResponse]  # type: ignore[assignment]
     """Lists groups."""
+    WatchOptimizationTaskGroup: _aio.UnaryStreamMultiCallable[_optimization_service_pb2.WatchOptimizationTaskGroupRequest, _optimization_service_pb2.OptimizationTaskGroup]  # type: ignore[assignment]
+    """Sends the group now and after changes of its tasks, and ends when all of them have ended. A stream that breaks can be opened
+    again.
+    """
     DeleteOptimizationTaskGroup: _aio.UnaryUnaryMultiCallable[_optimization_service_pb2.DeleteOptimizationTaskGroupRequest, _empty_pb2.Empty]  # type: ignore[assignment]
     """Deletes a group; its tasks stay."""
 
@@ -339,6 +347,16 @@ class OptimizationServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_optimization_service_pb2.ListOptimizationTaskGroupsResponse, _abc.Awaitable[_optimization_service_pb2.ListOptimizationTaskGroupsResponse]]:
         """Lists groups."""
+
+    @_abc_1.abstractmethod
+    def WatchOptimizationTaskGroup(
+        self,
+        request: _optimization_service_pb2.WatchOptimizationTaskGroupRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_optimization_service_pb2.OptimizationTaskGroup], _abc.AsyncIterator[_optimization_service_pb2.OptimizationTaskGroup]]:
+        """Sends the group now and after changes of its tasks, and ends when all of them have ended. A stream that breaks can be opened
+        again.
+        """
 
     @_abc_1.abstractmethod
     def DeleteOptimizationTaskGroup(

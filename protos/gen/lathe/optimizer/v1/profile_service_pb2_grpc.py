@@ -82,6 +82,31 @@ class ProfileServiceStub(object):
                 request_serializer=lathe_dot_optimizer_dot_v1_dot_profile__service__pb2.StreamProfileTaskLogsRequest.SerializeToString,
                 response_deserializer=lathe_dot_type_dot_v1_dot_task__pb2.LogLines.FromString,
                 )
+        self.CreateProfileTaskGroup = channel.unary_unary(
+                '/lathe.optimizer.v1.ProfileService/CreateProfileTaskGroup',
+                request_serializer=lathe_dot_optimizer_dot_v1_dot_profile__service__pb2.CreateProfileTaskGroupRequest.SerializeToString,
+                response_deserializer=lathe_dot_optimizer_dot_v1_dot_profile__service__pb2.ProfileTaskGroup.FromString,
+                )
+        self.GetProfileTaskGroup = channel.unary_unary(
+                '/lathe.optimizer.v1.ProfileService/GetProfileTaskGroup',
+                request_serializer=lathe_dot_optimizer_dot_v1_dot_profile__service__pb2.GetProfileTaskGroupRequest.SerializeToString,
+                response_deserializer=lathe_dot_optimizer_dot_v1_dot_profile__service__pb2.ProfileTaskGroup.FromString,
+                )
+        self.ListProfileTaskGroups = channel.unary_unary(
+                '/lathe.optimizer.v1.ProfileService/ListProfileTaskGroups',
+                request_serializer=lathe_dot_optimizer_dot_v1_dot_profile__service__pb2.ListProfileTaskGroupsRequest.SerializeToString,
+                response_deserializer=lathe_dot_optimizer_dot_v1_dot_profile__service__pb2.ListProfileTaskGroupsResponse.FromString,
+                )
+        self.WatchProfileTaskGroup = channel.unary_stream(
+                '/lathe.optimizer.v1.ProfileService/WatchProfileTaskGroup',
+                request_serializer=lathe_dot_optimizer_dot_v1_dot_profile__service__pb2.WatchProfileTaskGroupRequest.SerializeToString,
+                response_deserializer=lathe_dot_optimizer_dot_v1_dot_profile__service__pb2.ProfileTaskGroup.FromString,
+                )
+        self.DeleteProfileTaskGroup = channel.unary_unary(
+                '/lathe.optimizer.v1.ProfileService/DeleteProfileTaskGroup',
+                request_serializer=lathe_dot_optimizer_dot_v1_dot_profile__service__pb2.DeleteProfileTaskGroupRequest.SerializeToString,
+                response_deserializer=google_dot_protobuf_dot_empty__pb2.Empty.FromString,
+                )
 
 
 class ProfileServiceServicer(object):
@@ -181,6 +206,43 @@ class ProfileServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CreateProfileTaskGroup(self, request, context):
+        """Creates one task for each of several model versions, named `<name>-<model>-<version>#<index>`, and a group that reports
+        them together. If the task of a version cannot be created, the group holds the error; the others run.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetProfileTaskGroup(self, request, context):
+        """Returns a group, with the present states of its tasks.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListProfileTaskGroups(self, request, context):
+        """Lists groups.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WatchProfileTaskGroup(self, request, context):
+        """Sends the group now and after changes of its tasks, and ends when all of them have ended. A stream that breaks can be opened
+        again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteProfileTaskGroup(self, request, context):
+        """Deletes a group; its tasks stay.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ProfileServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -248,6 +310,31 @@ def add_ProfileServiceServicer_to_server(servicer, server):
                     servicer.StreamProfileTaskLogs,
                     request_deserializer=lathe_dot_optimizer_dot_v1_dot_profile__service__pb2.StreamProfileTaskLogsRequest.FromString,
                     response_serializer=lathe_dot_type_dot_v1_dot_task__pb2.LogLines.SerializeToString,
+            ),
+            'CreateProfileTaskGroup': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateProfileTaskGroup,
+                    request_deserializer=lathe_dot_optimizer_dot_v1_dot_profile__service__pb2.CreateProfileTaskGroupRequest.FromString,
+                    response_serializer=lathe_dot_optimizer_dot_v1_dot_profile__service__pb2.ProfileTaskGroup.SerializeToString,
+            ),
+            'GetProfileTaskGroup': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetProfileTaskGroup,
+                    request_deserializer=lathe_dot_optimizer_dot_v1_dot_profile__service__pb2.GetProfileTaskGroupRequest.FromString,
+                    response_serializer=lathe_dot_optimizer_dot_v1_dot_profile__service__pb2.ProfileTaskGroup.SerializeToString,
+            ),
+            'ListProfileTaskGroups': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListProfileTaskGroups,
+                    request_deserializer=lathe_dot_optimizer_dot_v1_dot_profile__service__pb2.ListProfileTaskGroupsRequest.FromString,
+                    response_serializer=lathe_dot_optimizer_dot_v1_dot_profile__service__pb2.ListProfileTaskGroupsResponse.SerializeToString,
+            ),
+            'WatchProfileTaskGroup': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchProfileTaskGroup,
+                    request_deserializer=lathe_dot_optimizer_dot_v1_dot_profile__service__pb2.WatchProfileTaskGroupRequest.FromString,
+                    response_serializer=lathe_dot_optimizer_dot_v1_dot_profile__service__pb2.ProfileTaskGroup.SerializeToString,
+            ),
+            'DeleteProfileTaskGroup': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteProfileTaskGroup,
+                    request_deserializer=lathe_dot_optimizer_dot_v1_dot_profile__service__pb2.DeleteProfileTaskGroupRequest.FromString,
+                    response_serializer=google_dot_protobuf_dot_empty__pb2.Empty.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -478,5 +565,90 @@ class ProfileService(object):
         return grpc.experimental.unary_stream(request, target, '/lathe.optimizer.v1.ProfileService/StreamProfileTaskLogs',
             lathe_dot_optimizer_dot_v1_dot_profile__service__pb2.StreamProfileTaskLogsRequest.SerializeToString,
             lathe_dot_type_dot_v1_dot_task__pb2.LogLines.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def CreateProfileTaskGroup(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/lathe.optimizer.v1.ProfileService/CreateProfileTaskGroup',
+            lathe_dot_optimizer_dot_v1_dot_profile__service__pb2.CreateProfileTaskGroupRequest.SerializeToString,
+            lathe_dot_optimizer_dot_v1_dot_profile__service__pb2.ProfileTaskGroup.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def GetProfileTaskGroup(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/lathe.optimizer.v1.ProfileService/GetProfileTaskGroup',
+            lathe_dot_optimizer_dot_v1_dot_profile__service__pb2.GetProfileTaskGroupRequest.SerializeToString,
+            lathe_dot_optimizer_dot_v1_dot_profile__service__pb2.ProfileTaskGroup.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def ListProfileTaskGroups(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/lathe.optimizer.v1.ProfileService/ListProfileTaskGroups',
+            lathe_dot_optimizer_dot_v1_dot_profile__service__pb2.ListProfileTaskGroupsRequest.SerializeToString,
+            lathe_dot_optimizer_dot_v1_dot_profile__service__pb2.ListProfileTaskGroupsResponse.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def WatchProfileTaskGroup(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(request, target, '/lathe.optimizer.v1.ProfileService/WatchProfileTaskGroup',
+            lathe_dot_optimizer_dot_v1_dot_profile__service__pb2.WatchProfileTaskGroupRequest.SerializeToString,
+            lathe_dot_optimizer_dot_v1_dot_profile__service__pb2.ProfileTaskGroup.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def DeleteProfileTaskGroup(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/lathe.optimizer.v1.ProfileService/DeleteProfileTaskGroup',
+            lathe_dot_optimizer_dot_v1_dot_profile__service__pb2.DeleteProfileTaskGroupRequest.SerializeToString,
+            google_dot_protobuf_dot_empty__pb2.Empty.FromString,
             options, channel_credentials,
             insecure, call_credentials, compression, wait_for_ready, timeout, metadata)

@@ -65,6 +65,20 @@ class ProfileServiceStub:
     """
     StreamProfileTaskLogs: _grpc.UnaryStreamMultiCallable[_profile_service_pb2.StreamProfileTaskLogsRequest, _task_pb2.LogLines]
     """Sends the task's log so far and, if asked, what follows until the task ends."""
+    CreateProfileTaskGroup: _grpc.UnaryUnaryMultiCallable[_profile_service_pb2.CreateProfileTaskGroupRequest, _profile_service_pb2.ProfileTaskGroup]
+    """Creates one task for each of several model versions, named `<name>-<model>-<version>#<index>`, and a group that reports
+    them together. If the task of a version cannot be created, the group holds the error; the others run.
+    """
+    GetProfileTaskGroup: _grpc.UnaryUnaryMultiCallable[_profile_service_pb2.GetProfileTaskGroupRequest, _profile_service_pb2.ProfileTaskGroup]
+    """Returns a group, with the present states of its tasks."""
+    ListProfileTaskGroups: _grpc.UnaryUnaryMultiCallable[_profile_service_pb2.ListProfileTaskGroupsRequest, _profile_service_pb2.ListProfileTaskGroupsResponse]
+    """Lists groups."""
+    WatchProfileTaskGroup: _grpc.UnaryStreamMultiCallable[_profile_service_pb2.WatchProfileTaskGroupRequest, _profile_service_pb2.ProfileTaskGroup]
+    """Sends the group now and after changes of its tasks, and ends when all of them have ended. A stream that breaks can be opened
+    again.
+    """
+    DeleteProfileTaskGroup: _grpc.UnaryUnaryMultiCallable[_profile_service_pb2.DeleteProfileTaskGroupRequest, _empty_pb2.Empty]
+    """Deletes a group; its tasks stay."""
 
 @_typing.type_check_only
 class ProfileServiceAsyncStub(ProfileServiceStub):
@@ -101,6 +115,20 @@ class ProfileServiceAsyncStub(ProfileServiceStub):
     """
     StreamProfileTaskLogs: _aio.UnaryStreamMultiCallable[_profile_service_pb2.StreamProfileTaskLogsRequest, _task_pb2.LogLines]  # type: ignore[assignment]
     """Sends the task's log so far and, if asked, what follows until the task ends."""
+    CreateProfileTaskGroup: _aio.UnaryUnaryMultiCallable[_profile_service_pb2.CreateProfileTaskGroupRequest, _profile_service_pb2.ProfileTaskGroup]  # type: ignore[assignment]
+    """Creates one task for each of several model versions, named `<name>-<model>-<version>#<index>`, and a group that reports
+    them together. If the task of a version cannot be created, the group holds the error; the others run.
+    """
+    GetProfileTaskGroup: _aio.UnaryUnaryMultiCallable[_profile_service_pb2.GetProfileTaskGroupRequest, _profile_service_pb2.ProfileTaskGroup]  # type: ignore[assignment]
+    """Returns a group, with the present states of its tasks."""
+    ListProfileTaskGroups: _aio.UnaryUnaryMultiCallable[_profile_service_pb2.ListProfileTaskGroupsRequest, _profile_service_pb2.ListProfileTaskGroupsResponse]  # type: ignore[assignment]
+    """Lists groups."""
+    WatchProfileTaskGroup: _aio.UnaryStreamMultiCallable[_profile_service_pb2.WatchProfileTaskGroupRequest, _profile_service_pb2.ProfileTaskGroup]  # type: ignore[assignment]
+    """Sends the group now and after changes of its tasks, and ends when all of them have ended. A stream that breaks can be opened
+    again.
+    """
+    DeleteProfileTaskGroup: _aio.UnaryUnaryMultiCallable[_profile_service_pb2.DeleteProfileTaskGroupRequest, _empty_pb2.Empty]  # type: ignore[assignment]
+    """Deletes a group; its tasks stay."""
 
 class ProfileServiceServicer(metaclass=_abc_1.ABCMeta):
     """Tasks that measure latency, throughput, memory and layers of a model version, without changing it."""
@@ -212,5 +240,49 @@ class ProfileServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_task_pb2.LogLines], _abc.AsyncIterator[_task_pb2.LogLines]]:
         """Sends the task's log so far and, if asked, what follows until the task ends."""
+
+    @_abc_1.abstractmethod
+    def CreateProfileTaskGroup(
+        self,
+        request: _profile_service_pb2.CreateProfileTaskGroupRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_profile_service_pb2.ProfileTaskGroup, _abc.Awaitable[_profile_service_pb2.ProfileTaskGroup]]:
+        """Creates one task for each of several model versions, named `<name>-<model>-<version>#<index>`, and a group that reports
+        them together. If the task of a version cannot be created, the group holds the error; the others run.
+        """
+
+    @_abc_1.abstractmethod
+    def GetProfileTaskGroup(
+        self,
+        request: _profile_service_pb2.GetProfileTaskGroupRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_profile_service_pb2.ProfileTaskGroup, _abc.Awaitable[_profile_service_pb2.ProfileTaskGroup]]:
+        """Returns a group, with the present states of its tasks."""
+
+    @_abc_1.abstractmethod
+    def ListProfileTaskGroups(
+        self,
+        request: _profile_service_pb2.ListProfileTaskGroupsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_profile_service_pb2.ListProfileTaskGroupsResponse, _abc.Awaitable[_profile_service_pb2.ListProfileTaskGroupsResponse]]:
+        """Lists groups."""
+
+    @_abc_1.abstractmethod
+    def WatchProfileTaskGroup(
+        self,
+        request: _profile_service_pb2.WatchProfileTaskGroupRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_profile_service_pb2.ProfileTaskGroup], _abc.AsyncIterator[_profile_service_pb2.ProfileTaskGroup]]:
+        """Sends the group now and after changes of its tasks, and ends when all of them have ended. A stream that breaks can be opened
+        again.
+        """
+
+    @_abc_1.abstractmethod
+    def DeleteProfileTaskGroup(
+        self,
+        request: _profile_service_pb2.DeleteProfileTaskGroupRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_empty_pb2.Empty, _abc.Awaitable[_empty_pb2.Empty]]:
+        """Deletes a group; its tasks stay."""
 
 def add_ProfileServiceServicer_to_server(servicer: ProfileServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

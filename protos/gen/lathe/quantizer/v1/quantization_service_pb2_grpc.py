@@ -82,6 +82,31 @@ class QuantizationServiceStub(object):
                 request_serializer=lathe_dot_quantizer_dot_v1_dot_quantization__service__pb2.StreamQuantizationTaskLogsRequest.SerializeToString,
                 response_deserializer=lathe_dot_type_dot_v1_dot_task__pb2.LogLines.FromString,
                 )
+        self.CreateQuantizationTaskGroup = channel.unary_unary(
+                '/lathe.quantizer.v1.QuantizationService/CreateQuantizationTaskGroup',
+                request_serializer=lathe_dot_quantizer_dot_v1_dot_quantization__service__pb2.CreateQuantizationTaskGroupRequest.SerializeToString,
+                response_deserializer=lathe_dot_quantizer_dot_v1_dot_quantization__service__pb2.QuantizationTaskGroup.FromString,
+                )
+        self.GetQuantizationTaskGroup = channel.unary_unary(
+                '/lathe.quantizer.v1.QuantizationService/GetQuantizationTaskGroup',
+                request_serializer=lathe_dot_quantizer_dot_v1_dot_quantization__service__pb2.GetQuantizationTaskGroupRequest.SerializeToString,
+                response_deserializer=lathe_dot_quantizer_dot_v1_dot_quantization__service__pb2.QuantizationTaskGroup.FromString,
+                )
+        self.ListQuantizationTaskGroups = channel.unary_unary(
+                '/lathe.quantizer.v1.QuantizationService/ListQuantizationTaskGroups',
+                request_serializer=lathe_dot_quantizer_dot_v1_dot_quantization__service__pb2.ListQuantizationTaskGroupsRequest.SerializeToString,
+                response_deserializer=lathe_dot_quantizer_dot_v1_dot_quantization__service__pb2.ListQuantizationTaskGroupsResponse.FromString,
+                )
+        self.WatchQuantizationTaskGroup = channel.unary_stream(
+                '/lathe.quantizer.v1.QuantizationService/WatchQuantizationTaskGroup',
+                request_serializer=lathe_dot_quantizer_dot_v1_dot_quantization__service__pb2.WatchQuantizationTaskGroupRequest.SerializeToString,
+                response_deserializer=lathe_dot_quantizer_dot_v1_dot_quantization__service__pb2.QuantizationTaskGroup.FromString,
+                )
+        self.DeleteQuantizationTaskGroup = channel.unary_unary(
+                '/lathe.quantizer.v1.QuantizationService/DeleteQuantizationTaskGroup',
+                request_serializer=lathe_dot_quantizer_dot_v1_dot_quantization__service__pb2.DeleteQuantizationTaskGroupRequest.SerializeToString,
+                response_deserializer=google_dot_protobuf_dot_empty__pb2.Empty.FromString,
+                )
 
 
 class QuantizationServiceServicer(object):
@@ -181,6 +206,43 @@ class QuantizationServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CreateQuantizationTaskGroup(self, request, context):
+        """Creates one task for each of several model versions, named `<name>-<model>-<version>#<index>`, and a group that reports
+        them together. If the task of a version cannot be created, the group holds the error; the others run.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetQuantizationTaskGroup(self, request, context):
+        """Returns a group, with the present states of its tasks.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListQuantizationTaskGroups(self, request, context):
+        """Lists groups.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WatchQuantizationTaskGroup(self, request, context):
+        """Sends the group now and after changes of its tasks, and ends when all of them have ended. A stream that breaks can be opened
+        again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteQuantizationTaskGroup(self, request, context):
+        """Deletes a group; its tasks stay.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_QuantizationServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -248,6 +310,31 @@ def add_QuantizationServiceServicer_to_server(servicer, server):
                     servicer.StreamQuantizationTaskLogs,
                     request_deserializer=lathe_dot_quantizer_dot_v1_dot_quantization__service__pb2.StreamQuantizationTaskLogsRequest.FromString,
                     response_serializer=lathe_dot_type_dot_v1_dot_task__pb2.LogLines.SerializeToString,
+            ),
+            'CreateQuantizationTaskGroup': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateQuantizationTaskGroup,
+                    request_deserializer=lathe_dot_quantizer_dot_v1_dot_quantization__service__pb2.CreateQuantizationTaskGroupRequest.FromString,
+                    response_serializer=lathe_dot_quantizer_dot_v1_dot_quantization__service__pb2.QuantizationTaskGroup.SerializeToString,
+            ),
+            'GetQuantizationTaskGroup': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetQuantizationTaskGroup,
+                    request_deserializer=lathe_dot_quantizer_dot_v1_dot_quantization__service__pb2.GetQuantizationTaskGroupRequest.FromString,
+                    response_serializer=lathe_dot_quantizer_dot_v1_dot_quantization__service__pb2.QuantizationTaskGroup.SerializeToString,
+            ),
+            'ListQuantizationTaskGroups': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListQuantizationTaskGroups,
+                    request_deserializer=lathe_dot_quantizer_dot_v1_dot_quantization__service__pb2.ListQuantizationTaskGroupsRequest.FromString,
+                    response_serializer=lathe_dot_quantizer_dot_v1_dot_quantization__service__pb2.ListQuantizationTaskGroupsResponse.SerializeToString,
+            ),
+            'WatchQuantizationTaskGroup': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchQuantizationTaskGroup,
+                    request_deserializer=lathe_dot_quantizer_dot_v1_dot_quantization__service__pb2.WatchQuantizationTaskGroupRequest.FromString,
+                    response_serializer=lathe_dot_quantizer_dot_v1_dot_quantization__service__pb2.QuantizationTaskGroup.SerializeToString,
+            ),
+            'DeleteQuantizationTaskGroup': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteQuantizationTaskGroup,
+                    request_deserializer=lathe_dot_quantizer_dot_v1_dot_quantization__service__pb2.DeleteQuantizationTaskGroupRequest.FromString,
+                    response_serializer=google_dot_protobuf_dot_empty__pb2.Empty.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -478,5 +565,90 @@ class QuantizationService(object):
         return grpc.experimental.unary_stream(request, target, '/lathe.quantizer.v1.QuantizationService/StreamQuantizationTaskLogs',
             lathe_dot_quantizer_dot_v1_dot_quantization__service__pb2.StreamQuantizationTaskLogsRequest.SerializeToString,
             lathe_dot_type_dot_v1_dot_task__pb2.LogLines.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def CreateQuantizationTaskGroup(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/lathe.quantizer.v1.QuantizationService/CreateQuantizationTaskGroup',
+            lathe_dot_quantizer_dot_v1_dot_quantization__service__pb2.CreateQuantizationTaskGroupRequest.SerializeToString,
+            lathe_dot_quantizer_dot_v1_dot_quantization__service__pb2.QuantizationTaskGroup.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def GetQuantizationTaskGroup(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/lathe.quantizer.v1.QuantizationService/GetQuantizationTaskGroup',
+            lathe_dot_quantizer_dot_v1_dot_quantization__service__pb2.GetQuantizationTaskGroupRequest.SerializeToString,
+            lathe_dot_quantizer_dot_v1_dot_quantization__service__pb2.QuantizationTaskGroup.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def ListQuantizationTaskGroups(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/lathe.quantizer.v1.QuantizationService/ListQuantizationTaskGroups',
+            lathe_dot_quantizer_dot_v1_dot_quantization__service__pb2.ListQuantizationTaskGroupsRequest.SerializeToString,
+            lathe_dot_quantizer_dot_v1_dot_quantization__service__pb2.ListQuantizationTaskGroupsResponse.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def WatchQuantizationTaskGroup(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(request, target, '/lathe.quantizer.v1.QuantizationService/WatchQuantizationTaskGroup',
+            lathe_dot_quantizer_dot_v1_dot_quantization__service__pb2.WatchQuantizationTaskGroupRequest.SerializeToString,
+            lathe_dot_quantizer_dot_v1_dot_quantization__service__pb2.QuantizationTaskGroup.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def DeleteQuantizationTaskGroup(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/lathe.quantizer.v1.QuantizationService/DeleteQuantizationTaskGroup',
+            lathe_dot_quantizer_dot_v1_dot_quantization__service__pb2.DeleteQuantizationTaskGroupRequest.SerializeToString,
+            google_dot_protobuf_dot_empty__pb2.Empty.FromString,
             options, channel_credentials,
             insecure, call_credentials, compression, wait_for_ready, timeout, metadata)

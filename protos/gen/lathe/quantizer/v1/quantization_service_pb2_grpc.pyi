@@ -65,6 +65,20 @@ class QuantizationServiceStub:
     """
     StreamQuantizationTaskLogs: _grpc.UnaryStreamMultiCallable[_quantization_service_pb2.StreamQuantizationTaskLogsRequest, _task_pb2.LogLines]
     """Sends the task's log so far and, if asked, what follows until the task ends."""
+    CreateQuantizationTaskGroup: _grpc.UnaryUnaryMultiCallable[_quantization_service_pb2.CreateQuantizationTaskGroupRequest, _quantization_service_pb2.QuantizationTaskGroup]
+    """Creates one task for each of several model versions, named `<name>-<model>-<version>#<index>`, and a group that reports
+    them together. If the task of a version cannot be created, the group holds the error; the others run.
+    """
+    GetQuantizationTaskGroup: _grpc.UnaryUnaryMultiCallable[_quantization_service_pb2.GetQuantizationTaskGroupRequest, _quantization_service_pb2.QuantizationTaskGroup]
+    """Returns a group, with the present states of its tasks."""
+    ListQuantizationTaskGroups: _grpc.UnaryUnaryMultiCallable[_quantization_service_pb2.ListQuantizationTaskGroupsRequest, _quantization_service_pb2.ListQuantizationTaskGroupsResponse]
+    """Lists groups."""
+    WatchQuantizationTaskGroup: _grpc.UnaryStreamMultiCallable[_quantization_service_pb2.WatchQuantizationTaskGroupRequest, _quantization_service_pb2.QuantizationTaskGroup]
+    """Sends the group now and after changes of its tasks, and ends when all of them have ended. A stream that breaks can be opened
+    again.
+    """
+    DeleteQuantizationTaskGroup: _grpc.UnaryUnaryMultiCallable[_quantization_service_pb2.DeleteQuantizationTaskGroupRequest, _empty_pb2.Empty]
+    """Deletes a group; its tasks stay."""
 
 @_typing.type_check_only
 class QuantizationServiceAsyncStub(QuantizationServiceStub):
@@ -101,6 +115,20 @@ class QuantizationServiceAsyncStub(QuantizationServiceStub):
     """
     StreamQuantizationTaskLogs: _aio.UnaryStreamMultiCallable[_quantization_service_pb2.StreamQuantizationTaskLogsRequest, _task_pb2.LogLines]  # type: ignore[assignment]
     """Sends the task's log so far and, if asked, what follows until the task ends."""
+    CreateQuantizationTaskGroup: _aio.UnaryUnaryMultiCallable[_quantization_service_pb2.CreateQuantizationTaskGroupRequest, _quantization_service_pb2.QuantizationTaskGroup]  # type: ignore[assignment]
+    """Creates one task for each of several model versions, named `<name>-<model>-<version>#<index>`, and a group that reports
+    them together. If the task of a version cannot be created, the group holds the error; the others run.
+    """
+    GetQuantizationTaskGroup: _aio.UnaryUnaryMultiCallable[_quantization_service_pb2.GetQuantizationTaskGroupRequest, _quantization_service_pb2.QuantizationTaskGroup]  # type: ignore[assignment]
+    """Returns a group, with the present states of its tasks."""
+    ListQuantizationTaskGroups: _aio.UnaryUnaryMultiCallable[_quantization_service_pb2.ListQuantizationTaskGroupsRequest, _quantization_service_pb2.ListQuantizationTaskGroupsResponse]  # type: ignore[assignment]
+    """Lists groups."""
+    WatchQuantizationTaskGroup: _aio.UnaryStreamMultiCallable[_quantization_service_pb2.WatchQuantizationTaskGroupRequest, _quantization_service_pb2.QuantizationTaskGroup]  # type: ignore[assignment]
+    """Sends the group now and after changes of its tasks, and ends when all of them have ended. A stream that breaks can be opened
+    again.
+    """
+    DeleteQuantizationTaskGroup: _aio.UnaryUnaryMultiCallable[_quantization_service_pb2.DeleteQuantizationTaskGroupRequest, _empty_pb2.Empty]  # type: ignore[assignment]
+    """Deletes a group; its tasks stay."""
 
 class QuantizationServiceServicer(metaclass=_abc_1.ABCMeta):
     """Tasks that quantize a model version after training."""
@@ -212,5 +240,49 @@ class QuantizationServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_task_pb2.LogLines], _abc.AsyncIterator[_task_pb2.LogLines]]:
         """Sends the task's log so far and, if asked, what follows until the task ends."""
+
+    @_abc_1.abstractmethod
+    def CreateQuantizationTaskGroup(
+        self,
+        request: _quantization_service_pb2.CreateQuantizationTaskGroupRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_quantization_service_pb2.QuantizationTaskGroup, _abc.Awaitable[_quantization_service_pb2.QuantizationTaskGroup]]:
+        """Creates one task for each of several model versions, named `<name>-<model>-<version>#<index>`, and a group that reports
+        them together. If the task of a version cannot be created, the group holds the error; the others run.
+        """
+
+    @_abc_1.abstractmethod
+    def GetQuantizationTaskGroup(
+        self,
+        request: _quantization_service_pb2.GetQuantizationTaskGroupRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_quantization_service_pb2.QuantizationTaskGroup, _abc.Awaitable[_quantization_service_pb2.QuantizationTaskGroup]]:
+        """Returns a group, with the present states of its tasks."""
+
+    @_abc_1.abstractmethod
+    def ListQuantizationTaskGroups(
+        self,
+        request: _quantization_service_pb2.ListQuantizationTaskGroupsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_quantization_service_pb2.ListQuantizationTaskGroupsResponse, _abc.Awaitable[_quantization_service_pb2.ListQuantizationTaskGroupsResponse]]:
+        """Lists groups."""
+
+    @_abc_1.abstractmethod
+    def WatchQuantizationTaskGroup(
+        self,
+        request: _quantization_service_pb2.WatchQuantizationTaskGroupRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_quantization_service_pb2.QuantizationTaskGroup], _abc.AsyncIterator[_quantization_service_pb2.QuantizationTaskGroup]]:
+        """Sends the group now and after changes of its tasks, and ends when all of them have ended. A stream that breaks can be opened
+        again.
+        """
+
+    @_abc_1.abstractmethod
+    def DeleteQuantizationTaskGroup(
+        self,
+        request: _quantization_service_pb2.DeleteQuantizationTaskGroupRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_empty_pb2.Empty, _abc.Awaitable[_empty_pb2.Empty]]:
+        """Deletes a group; its tasks stay."""
 
 def add_QuantizationServiceServicer_to_server(servicer: QuantizationServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -6,14 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
-from lathe.optimizer.v1.optimization_service_pb2 import (
-    GROUP_STATE_ALL_SUCCEEDED,
-    GROUP_STATE_IN_PROGRESS,
-    GROUP_STATE_NONE_SUCCEEDED,
-    GROUP_STATE_PARTLY_SUCCEEDED,
-    GroupMember,
-    GroupState,
-    OptimizationTaskGroup,
+from lathe.type.v1.task_group_pb2 import (
+    TASK_GROUP_STATE_ALL_SUCCEEDED,
+    TASK_GROUP_STATE_IN_PROGRESS,
+    TASK_GROUP_STATE_NONE_SUCCEEDED,
+    TASK_GROUP_STATE_PARTLY_SUCCEEDED,
+    TaskGroupMember,
+    TaskGroupState,
 )
 from lathe.type.v1.task_pb2 import TASK_STATE_SUCCEEDED
 
@@ -33,8 +32,8 @@ class Members:
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
 
-    async def fill(self, groups: Sequence[OptimizationTaskGroup]) -> None:
-        """Set state, progress, error and speedup of every member, and the state of every group."""
+    async def fill(self, groups: Sequence[Any]) -> None:
+        """Set state, progress, error and figures of every member, and the state of every group."""
         named = [member for group in groups for member in group.members if member.task]
         for start in range(0, len(named), _TASKS_AT_ONCE):
             part = named[start : start + _TASKS_AT_ONCE]
@@ -45,7 +44,7 @@ class Members:
         for group in groups:
             group.state = state_of(group.members)
 
-    def _fill(self, member: GroupMember, row: TaskRow | None) -> None:
+    def _fill(self, member: TaskGroupMember, row: TaskRow | None) -> None:
         if row is None:
             member.task, member.error = "", _DELETED
             return
@@ -53,14 +52,15 @@ class Members:
         member.state, member.progress = task.status.state, task.status.progress
         if task.status.HasField("failure"):
             member.error = task.status.failure.message[:_ERROR_CHARACTERS]
-        member.speedup = task.result.optimization_result.speedup
+        if task.HasField("result"):
+            member.figures.update(self._ledger.codec.kind.figures(task.result))
 
 
-def state_of(members: Sequence[GroupMember]) -> GroupState.ValueType:
+def state_of(members: Sequence[TaskGroupMember]) -> TaskGroupState.ValueType:
     """Return the state of all members together; one whose task was deleted or never created did not succeed."""
     states = [member.state for member in members]
     if any(state in OPEN for state in states):
-        return GROUP_STATE_IN_PROGRESS
+        return TASK_GROUP_STATE_IN_PROGRESS
     if all(state == TASK_STATE_SUCCEEDED for state in states):
-        return GROUP_STATE_ALL_SUCCEEDED
-    return GROUP_STATE_PARTLY_SUCCEEDED if TASK_STATE_SUCCEEDED in states else GROUP_STATE_NONE_SUCCEEDED
+        return TASK_GROUP_STATE_ALL_SUCCEEDED
+    return TASK_GROUP_STATE_PARTLY_SUCCEEDED if TASK_STATE_SUCCEEDED in states else TASK_GROUP_STATE_NONE_SUCCEEDED

@@ -1,0 +1,169 @@
+"""Groups: one request, a task of one kind for each of several versions, reported together."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+import grpc
+from google.protobuf import descriptor_pool, message_factory
+from lathe.type.v1.task_group_pb2 import TASK_GROUP_STATE_IN_PROGRESS, TaskGroupMember
+from uuid_utils.compat import uuid7
+
+from services.bus.connection import Bus
+from services.bus.listening import listening, wait_for_any
+from services.bus.topology import changed_subject
+from services.database.leases import Leases
+from services.database.pool import Database
+from services.platform.errors import LatheError, from_rpc_error, invalid_argument, is_transient
+from services.platform.interceptors.validation import check
+from services.resources.idempotency import made_once
+from services.resources.kind import ResourceKind
+from services.resources.listing import ListQuery
+from services.resources.store import ResourceStore
+from services.tasks.api.handlers import TaskHandlers
+from services.tasks.api.members import Members
+from services.tasks.kind import TaskKind
+
+_CREATIONS_AT_ONCE = 8
+# Members may change many times a second.
+_SHORTEST_SECONDS = 0.2
+
+
+class Groups:
+    """Creates, reads, lists, watches and deletes the groups of one kind of task. `poll` is in seconds."""
+
+    def __init__(
+        self, kind: TaskKind, database: Database, tasks: TaskHandlers, members: Members, *, bus: Bus, poll: float
+    ) -> None:
+        self._kind = kind
+        self._tasks = tasks
+        self._members = members
+        self._bus = bus
+        self._poll = poll
+        self._leases = Leases(database)
+        service = descriptor_pool.Default().FindServiceByName(kind.service)
+        noun = kind.task_type.DESCRIPTOR.name
+        self._group_type: Any = message_factory.GetMessageClass(service.methods_by_name[f"Get{noun}Group"].output_type)
+        create = service.methods_by_name[f"Create{noun}"].input_type
+        self._create_type: Any = message_factory.GetMessageClass(create)
+        self._store: ResourceStore[Any] = ResourceStore(
+            database,
+            ResourceKind(
+                self._group_type,
+                table="task_groups",
+                collection=f"{kind.collection.removesuffix('s')}Groups",
+                noun=f"group of {kind.name} tasks",
+            ),
+        )
+
+    async def create(self, request: Any) -> Any:
+        """Create a task for each version, and the group; a version whose task is refused is listed with the error.
+
+        Raises:
+            LatheError: INVALID_ARGUMENT for what is wrong for every version; UNAVAILABLE if a server does not
+                answer: a repeat with the same request_id goes on.
+        """
+        group = await made_once(
+            self._leases,
+            request,
+            find=lambda: self._store.first_made(request),
+            make=lambda: self._make(request),
+        )
+        return await self._present(group)
+
+    async def _make(self, request: Any) -> Any:
+        self._check_spec(request.group)
+        group = self._group_type()
+        group.CopyFrom(request.group)
+        group.members.extend(await self._create_tasks(request))
+        # Its name is never that of a deleted one, as one made from the display name could be.
+        return await self._store.create(group, resource_id=str(uuid7()), request_id=request.request_id, request=request)
+
+    async def get(self, name: str) -> Any:
+        """Return a group; LatheError NOT_FOUND if there is none."""
+        return await self._present(await self._store.get(name))
+
+    async def page(self, request: Any) -> tuple[list[Any], str]:
+        """Return one page and the token of the next."""
+        return await self._store.list(ListQuery.from_request(request), self._members.fill)
+
+    async def watch(self, name: str) -> AsyncIterator[Any]:
+        """Yield a group now and after changes of its tasks, until they have ended. Raises LatheError NOT_FOUND."""
+        sent = await self.get(name)
+        yield sent
+        subjects = [changed_subject(self._kind.name, each.task.partition("/")[2]) for each in sent.members if each.task]
+        async with listening(self._bus, *subjects) as changed:
+            while sent.state == TASK_GROUP_STATE_IN_PROGRESS:
+                await wait_for_any(changed, self._poll)
+                await asyncio.sleep(_SHORTEST_SECONDS)
+                changed.clear()
+                group = await self.get(name)
+                if group != sent:
+                    sent = group
+                    yield sent
+
+    async def delete(self, name: str, etag: str) -> None:
+        """Delete a group; its tasks stay. Raises LatheError NOT_FOUND, or ABORTED for a stale etag."""
+        await self._store.delete(name, etag)
+
+    async def _present(self, group: Any) -> Any:
+        await self._members.fill([group])
+        return group
+
+    async def _create_tasks(self, request: Any) -> Sequence[TaskGroupMember]:
+        token = uuid.UUID(request.request_id) if request.request_id else uuid.uuid4()
+        slots = asyncio.Semaphore(_CREATIONS_AT_ONCE)
+
+        async def create(index: int) -> TaskGroupMember:
+            async with slots:
+                return await self._create_task(request, index, str(uuid.uuid5(token, str(index))))
+
+        return await asyncio.gather(*(create(index) for index in range(len(request.group.model_versions))))
+
+    async def _create_task(self, request: Any, index: int, request_id: str) -> TaskGroupMember:
+        group, version = request.group, request.group.model_versions[index]
+        wanted = self._create_type(request_id=request_id, skip_cache=request.skip_cache)
+        wanted.task.display_name = _task_name(group.display_name, version, index + 1)
+        wanted.task.labels.update(group.labels)
+        wanted.task.spec.CopyFrom(_spec_for(group, version))
+        member = TaskGroupMember(model_version=version)
+        try:
+            member.task = (await self._tasks.create(wanted)).name
+        except (LatheError, grpc.aio.AioRpcError) as error:
+            told = from_rpc_error(error) if isinstance(error, grpc.aio.AioRpcError) else error
+            if is_transient(told.code):  # it says nothing of the version: a repeat of the request goes on from here
+                raise
+            member.error = told.message
+        return member
+
+    def _check_spec(self, group: Any) -> None:
+        """Refuse a specification that no version can have; LatheError INVALID_ARGUMENT naming `group.spec.…`."""
+        if group.spec.model_version:
+            raise invalid_argument(
+                "group.spec.model_version", "the versions stand in group.model_versions; leave it empty here"
+            )
+        spec = _spec_for(group, group.model_versions[0])
+        check(spec, inside="group.spec")
+        try:
+            self._kind.check(spec)
+        except LatheError as error:
+            error.fields = [(field.replace("task.spec", "group.spec", 1), words) for field, words in error.fields]
+            error.message = error.message.replace("task.spec", "group.spec", 1)
+            raise
+
+
+def _spec_for(group: Any, version: str) -> Any:
+    """Return the specification of the task for one version of a group."""
+    spec = type(group.spec)()
+    spec.CopyFrom(group.spec)
+    spec.model_version = version
+    return spec
+
+
+def _task_name(group: str, version: str, index: int) -> str:
+    """Return the display name of a member's task: `nightly-digits-3#1`."""
+    _, model, _, number = version.split("/")
+    return f"{group}-{model}-{number}#{index}"[:200]
