@@ -6,6 +6,7 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -15,7 +16,7 @@ from lathe.registry.v1.architecture_service_pb2_grpc import ArchitectureServiceS
 from services.local.nats import NatsServer
 from services.platform.settings import Settings
 from services.process.composition import Need, Platform, open_platform
-from services.process.startup import StartupError
+from services.process.startup import StartupError, prepare_schema
 from tests.in_process import serve_in_process
 
 from .conftest import GET, refused
@@ -45,6 +46,18 @@ async def test_a_handler_has_database_bus_and_store(settings: Settings) -> None:
         assert len(answer.digest) == 64
         health = health_pb2_grpc.HealthStub(channel)
         assert (await health.Check(health_pb2.HealthCheckRequest())).status == SERVING
+
+
+async def test_a_part_of_a_service_has_a_schema_of_its_own_and_shares_the_rest(settings: Settings) -> None:
+    await prepare_schema(settings, "optimizer")
+    async with open_platform(settings, "optimizer", [Need.DATABASE]) as platform:
+        part = await platform.of_part("profiles")
+        for database, schema in ((platform.database, "optimizer"), (part.database, "profiles")):
+            assert await database.fetchval("SELECT current_schema()") == schema
+            assert await database.fetchval("SELECT to_regclass('tasks')") is not None
+        assert part.channel("registry") is platform.channel("registry")
+    with pytest.raises(asyncpg.InterfaceError):
+        await part.database.fetchval("SELECT 1")
 
 
 async def test_health_follows_a_server_that_goes_and_comes_back(settings: Settings, tmp_path: Path) -> None:
