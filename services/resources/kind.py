@@ -111,6 +111,13 @@ class ResourceKind(Generic[M]):
         self.complete(message, row)
         return message
 
+    def read_brief(self, row: Record) -> M:
+        """Return the message of a row without its details."""
+        message = self.read(row)
+        for name in self.detail_fields:  # the body of a row that was stored before a field was a detail holds it
+            message.ClearField(name)
+        return message
+
     def parse(self, body: bytes) -> M:
         """Return the message of a stored body, or of body and detail one after the other."""
         return self.message_type.FromString(body)

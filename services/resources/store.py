@@ -141,8 +141,8 @@ class ResourceStore(Generic[M]):
         self, query: ListQuery, fill: Callable[[list[M]], Awaitable[object]] | None = None
     ) -> tuple[list[M], str]:
         """Return one page, as `list_page`; a full view has the kind's detail fields. `fill` sets what is not stored."""
-        listing = self._full_listing if query.full else self._listing
-        return await list_page(self._database, listing, query, self._kind.read, fill)
+        listing, read = (self._full_listing, self._kind.read) if query.full else (self._listing, self._kind.read_brief)
+        return await list_page(self._database, listing, query, read, fill)
 
     async def update(
         self,

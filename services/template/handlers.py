@@ -45,6 +45,8 @@ TEMPLATES = ResourceKind(
     },
     fields={"device": TEXT, "runtime": TEXT, "source_format": word_field(ModelFormat), "built_in": FLAG},
     unique=("display_name",),
+    # Up to a megabyte of them each.
+    detail_fields=("taxonomies", "args", "components"),
     retires_names=lambda _: True,
 )
 

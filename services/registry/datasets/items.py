@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from lathe.registry.v1.dataset_service_pb2 import Box, Dataset, DatasetItem, ListDatasetItemsRequest
+from lathe.registry.v1.dataset_service_pb2 import (
+    Box,
+    Dataset,
+    DatasetItem,
+    ListDatasetItemsRequest,
+    ListDatasetItemsResponse,
+)
 from lathe.type.v1.digest_pb2 import Digest
 
 from engines.datasets.items import Item
@@ -25,8 +31,8 @@ class Items:
         self._catalog = catalog
         self._files = files
 
-    async def page(self, request: ListDatasetItemsRequest) -> tuple[list[DatasetItem], str]:
-        """Return one page of items, and the token of the next.
+    async def page(self, request: ListDatasetItemsRequest) -> ListDatasetItemsResponse:
+        """Return one page of items.
 
         Raises:
             LatheError: NOT_FOUND; FAILED_PRECONDITION, reason DATASET_NOT_READY; INVALID_ARGUMENT for a bad page size,
@@ -41,7 +47,8 @@ class Items:
             (start,) = decode_token(request.page_token, query, [int]).values  # type: ignore[assignment]
         found, following = await self._files.read(dataset.index, _read_page, dataset.name, start, size, values)
         token = "" if following is None else encode_token(Position((following,)), query)
-        return found, token
+        total = 0 if values else dataset.item_count
+        return ListDatasetItemsResponse(items=found, next_page_token=token, total_size=total)
 
     async def item(self, name: str) -> tuple[Dataset, int, Item]:
         """Return the dataset, the number and the item that `datasets/{dataset}/items/{number}` names.

@@ -82,8 +82,7 @@ class DatasetServicer(DatasetServiceServicer):
     async def ListDatasetItems(
         self, request: pb.ListDatasetItemsRequest, context: Context
     ) -> pb.ListDatasetItemsResponse:
-        items, token = await self._items.page(request)
-        return pb.ListDatasetItemsResponse(items=items, next_page_token=token)
+        return await self._items.page(request)
 
     async def PreviewDatasetItem(
         self, request: pb.PreviewDatasetItemRequest, context: Context

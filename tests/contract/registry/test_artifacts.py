@@ -17,6 +17,7 @@ from lathe.registry.v1.artifact_service_pb2 import (
     GetArtifactRequest,
     GetDownloadRequest,
     GetUploadRequest,
+    ListUploadsRequest,
     Upload,
     WatchUploadRequest,
 )
@@ -41,6 +42,26 @@ async def test_bytes_come_back_as_they_went_in(registry: Registry) -> None:
     assert "attachment" in answer.headers["content-disposition"]
     part = await registry.http.get(download.url, headers={"range": "bytes=10-19"})
     assert (part.status_code, part.content) == (206, data[10:20])
+
+
+async def test_uploads_are_listed_without_their_parts(registry: Registry) -> None:
+    name = uuid.uuid4().hex
+    opened = [
+        await registry.artifacts.CreateUpload(CreateUploadRequest(display_name=f"{name} {size}", size_bytes=size))
+        for size in (30, 10, 20)
+    ]
+    await registry.artifacts.CancelUpload(CancelUploadRequest(name=opened[0].name))
+
+    async def listed(filter_: str, order_by: str = "") -> list[str]:
+        request = ListUploadsRequest(filter=f'display_name = "{name}*" AND {filter_}', order_by=order_by)
+        found = (await registry.artifacts.ListUploads(request)).uploads
+        assert not any(upload.parts for upload in found)
+        return [upload.name for upload in found]
+
+    assert await listed("state = OPEN") == [opened[2].name, opened[1].name]
+    assert await listed("-state = OPEN") == [opened[0].name]
+    by_size = await listed("size_bytes >= 10", order_by="size_bytes")
+    assert by_size == [opened[1].name, opened[2].name, opened[0].name]
 
 
 async def test_an_empty_file_has_no_parts(registry: Registry) -> None:

@@ -88,6 +88,7 @@ async def test_items_are_found_by_what_they_are(desk: Desk, street: Dataset) -> 
 async def test_a_token_is_of_one_dataset_and_one_filter(desk: Desk, street: Dataset) -> None:
     call = desk.datasets.ListDatasetItems
     answer = await call(ListDatasetItemsRequest(parent=street.name, page_size=2))
+    assert answer.total_size == 6
     other = await desk.ready(scenes(4))
     for wrong in (
         ListDatasetItemsRequest(parent=street.name, page_token=answer.next_page_token, values={"kind": "even"}),

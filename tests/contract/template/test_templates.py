@@ -22,6 +22,7 @@ from lathe.template.v1.template_service_pb2 import (
     UpdateTemplateRequest,
 )
 from lathe.template.v1.template_service_pb2_grpc import TemplateServiceStub
+from lathe.type.v1.view_pb2 import VIEW_FULL
 
 from services.database.pool import Database
 from services.platform.settings import Settings
@@ -166,6 +167,10 @@ async def test_the_catalog_filters_and_searches(templates: Any) -> None:
     assert all("openvino" in name for name in await names(filter="runtime = openvino"))
     assert await names(filter="device = nvidia-t4") == []
     assert "templates/digits" in await names(filter="source_format = PTH AND device = cpu-x86-64")
+    (basic,) = (await templates.ListTemplates(ListTemplatesRequest(filter="name = templates/digits"))).templates
+    assert (basic.runtime, len(basic.components)) == ("onnxruntime", 0)
+    full = ListTemplatesRequest(filter="name = templates/digits", view=VIEW_FULL)
+    assert (await templates.ListTemplates(full)).templates[0].components
     assert await names(search="DIGTIS") == ["templates/digits"]
     assert await names(search="imagenet openvino bf16") == ["templates/pth-imagenet-cpu-x86-64-openvino-bf16"]
 

@@ -255,3 +255,13 @@ async def test_random_walks_meet_every_row(versions: Versions) -> None:
         order_by = ", ".join(f"{field} {order.choice(['asc', 'desc'])}" for field in ("display_name", "update_time"))
         found = await _pages(versions, order_by=order_by, page_size=order.randint(1, 12))
         assert sorted(each.uid for each in found) == sorted(each.uid for each in created)
+
+
+async def test_a_basic_view_leaves_details_out_of_rows_that_are_older_than_they(
+    architectures: ResourceStore[Architecture], database: Database
+) -> None:
+    made = await architectures.create(Architecture(class_name="Old", source="s", config="c"))
+    await database.execute("UPDATE architectures SET body = body || detail, detail = ''")
+    (basic,), _ = await architectures.list(ListQuery())
+    (full,), _ = await architectures.list(ListQuery(full=True))
+    assert (basic.name, basic.source, basic.config, full) == (made.name, "", "", made)

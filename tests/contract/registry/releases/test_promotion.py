@@ -134,6 +134,10 @@ async def test_histories_come_in_pages(desk: Desk) -> None:
         if not token:
             break
     assert seen == ["5", "4", "3", "2", "1"]
+    mine = "kind = PROMOTION AND owner != nobody AND create_time > 2020-01-01 AND number < 3"
+    narrowed = ListReleasesRequest(parent=channel, filter=mine, order_by="number")
+    page = await desk.releases.ListReleases(narrowed)
+    assert [release.name.rsplit("/", 1)[1] for release in page.releases] == ["1", "2"]
     absent = ListReleasesRequest(parent=f"{channel}x")
     assert (await desk.refused(desk.releases.ListReleases(absent))).code is grpc.StatusCode.NOT_FOUND
 

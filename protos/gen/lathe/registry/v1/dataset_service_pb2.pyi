@@ -1411,8 +1411,11 @@ class ListDatasetItemsResponse(_message.Message):
 
     ITEMS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    TOTAL_SIZE_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
     """Asks for the next page; empty on the last."""
+    total_size: _builtins.int
+    """Number of items of the dataset; 0 if `values` leaves some out, as counting would read the whole index."""
     @_builtins.property
     def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___DatasetItem]:
         """One page."""
@@ -1422,10 +1425,11 @@ class ListDatasetItemsResponse(_message.Message):
         *,
         items: _abc.Iterable[Global___DatasetItem] | None = ...,
         next_page_token: _builtins.str = ...,
+        total_size: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["items", b"items", "next_page_token", b"next_page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["items", b"items", "next_page_token", b"next_page_token", "total_size", b"total_size"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

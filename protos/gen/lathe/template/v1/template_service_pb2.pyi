@@ -13,6 +13,7 @@ from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from lathe.registry.v1 import model_service_pb2 as _model_service_pb2
 from lathe.type.v1 import batch_pb2 as _batch_pb2
 from lathe.type.v1 import precision_pb2 as _precision_pb2
+from lathe.type.v1 import view_pb2 as _view_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -723,6 +724,7 @@ class ListTemplatesRequest(_message.Message):
     SEARCH_FIELD_NUMBER: _builtins.int
     MINE_ONLY_FIELD_NUMBER: _builtins.int
     FILTER_FIELD_NUMBER: _builtins.int
+    VIEW_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
     """Most entries to return: 50 if 0, at most 1000. A page may hold fewer; `next_page_token` says whether more follow."""
     page_token: _builtins.str
@@ -739,6 +741,8 @@ class ListTemplatesRequest(_message.Message):
     Fields: `name`, `display_name`, `owner`, `labels`, `create_time`, `update_time`, `device`, `runtime`,
     `source_format`, `built_in`.
     """
+    view: _view_pb2.View.ValueType
+    """How much of each entry to show; VIEW_BASIC by default, without `taxonomies`, `args` and `components`."""
     def __init__(
         self,
         *,
@@ -748,10 +752,11 @@ class ListTemplatesRequest(_message.Message):
         search: _builtins.str = ...,
         mine_only: _builtins.bool = ...,
         filter: _builtins.str = ...,
+        view: _view_pb2.View.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "mine_only", b"mine_only", "order_by", b"order_by", "page_size", b"page_size", "page_token", b"page_token", "search", b"search"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "mine_only", b"mine_only", "order_by", b"order_by", "page_size", b"page_size", "page_token", b"page_token", "search", b"search", "view", b"view"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
