@@ -116,6 +116,11 @@ class Artifacts:
             LatheError: NOT_FOUND; INVALID_ARGUMENT, reason DIGEST_MISMATCH or SIZE_MISMATCH, after which the upload
                 stays open; FAILED_PRECONDITION, reason UPLOAD_INCOMPLETE or UPLOAD_ABORTED.
         """
+        # Whatever is read within the call is small.
+        with self._uploads.precedence.first():
+            return await self._finalize(name, digest)
+
+    async def _finalize(self, name: str, digest: Digest) -> Upload:
         async with self._alone(name) as (lease, row):
             if row["state"] == UPLOAD_STATE_ABORTED:
                 raise failed_precondition(

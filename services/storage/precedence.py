@@ -9,7 +9,7 @@ from contextlib import contextmanager
 __all__ = ["Precedence"]
 
 # So that a stream of small files does not keep a large one from ever getting on.
-_LONGEST_PAUSE_SECONDS = 0.25
+_LONGEST_PAUSE_SECONDS = 0.5
 
 
 class Precedence:

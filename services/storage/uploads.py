@@ -46,13 +46,17 @@ OnBytes = Callable[[int], None]
 
 
 class Uploads:
-    """Opens, continues, verifies and ends uploads. An upload is named by an id of the caller's choice."""
+    """Opens, continues, verifies and ends uploads. An upload is named by an id of the caller's choice.
+
+    Attributes:
+        precedence: What goes before the verification of large files in this process.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._bucket = Bucket.of(settings)
         self._small = asyncio.Semaphore(_SMALL_AT_ONCE)
         self._large = asyncio.Semaphore(LARGE_AT_ONCE)
-        self._precedence = Precedence()
+        self.precedence = Precedence()
 
     async def direct(self, digest: Digest) -> SignedPut | None:
         """Return a request that stores the whole file under its digest, or None if the store cannot be trusted."""
@@ -91,20 +95,12 @@ class Uploads:
                 UPLOAD_INCOMPLETE, naming the parts that are missing.
         """
         _require_size(size, digest)
-        if size <= SMALL_BYTES:
-            with self._precedence.first():
-                await self._verify(self._small, upload_id, digest, on_bytes)
-        else:
-            await self._verify(self._large, upload_id, digest, on_bytes)
-
-    async def _verify(self, slots: asyncio.Semaphore, upload_id: str, digest: Digest, on_bytes: OnBytes) -> None:
-        size = digest.size_bytes
         if size == 0 and digest != hash_bytes(b""):
             raise _mismatch(hash_bytes(b""), digest)
         complete = await self._bucket.run(lambda *_: self._complete(upload_id, digest))
         if complete is None:
             return
-        async with slots:
+        async with self._small if size <= SMALL_BYTES else self._large:
             try:
                 keys = [_key(upload_id, complete.number, span.number) for span in spans(size)]
                 await self._bucket.run(lambda _, stop: self._commit(stop, keys, digest, on_bytes))
@@ -165,7 +161,7 @@ class Uploads:
                         if stop.is_set():
                             raise Cancelled
                         if digest.size_bytes > SMALL_BYTES:
-                            self._precedence.give_way()
+                            self.precedence.give_way()
                         yield block
                         on_bytes(len(block))
                     answer.release_conn()
