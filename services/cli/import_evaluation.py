@@ -51,7 +51,8 @@ def import_evaluation(
         display_name=name,
         labels=parse_labels(label or []),
         result=EvaluationResult(
-            metrics=[parse_metric(text) for text in metric],
+            metrics=(metrics := [parse_metric(text) for text in metric]),
+            main_metric=metrics[0].name,
             samples=samples,
             hardware=hardware,
             software=[Software(name=each, version=number) for each, number in programs.items()],

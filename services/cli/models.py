@@ -213,6 +213,8 @@ def delete(
     """Delete a version or a model. Fails while something refers to it. Its name is never reused."""
     from lathe.registry.v1.model_service_pb2 import DeleteModelRequest, DeleteModelVersionRequest
 
+    if "@" in name:
+        raise CliError("An alias may move: name the version to delete by its number, such as digits/3.", ExitCode.USAGE)
     with connect() as connection:
         if is_version(name):
             connection.models.DeleteModelVersion(DeleteModelVersionRequest(name=version_name(name)))

@@ -80,7 +80,12 @@ METRICS: list[Column[Any]] = [
     Column("metric", lambda metric: plain(metric.name)),
     Column("slice", lambda metric: plain(metric.slice)),
     Column("value", lambda metric: f"{metric.value:.4f}", numeric=True),
-    Column("95 % interval", lambda metric: f"{metric.low:.4f}–{metric.high:.4f}", numeric=True),
+    # An imported figure may have none.
+    Column(
+        "95 % interval",
+        lambda metric: f"{metric.low:.4f}–{metric.high:.4f}" if metric.low or metric.high else "–",
+        numeric=True,
+    ),
 ]
 DELTAS: list[Column[Any]] = [
     Column("evaluation", lambda each: plain(each.task.partition("/")[2]), detail=True),

@@ -64,7 +64,8 @@ def rules(kept: Any) -> list[str]:
     said += ["imported evaluations count"] if kept.accept_imported else []
     said += ["verified on the device"] if kept.verified_on_device else []
     if kept.HasField("approval"):
-        said.append(f"{kept.approval.count} approvals of {', '.join(kept.approval.approvers) or 'others'}")
+        approvals = "1 approval" if kept.approval.count == 1 else f"{kept.approval.count} approvals"
+        said.append(f"{approvals} of {', '.join(kept.approval.approvers) or 'others'}")
     if kept.require_evaluation or kept.dataset:
         said.append(f"evaluated on {kept.dataset.removeprefix('datasets/')}" if kept.dataset else "evaluated")
     for bound in kept.bounds:

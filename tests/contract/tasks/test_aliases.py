@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
+import grpc
 from google.protobuf.field_mask_pb2 import FieldMask
 from lathe.converter.v1 import conversion_service_pb2 as conversion
 from lathe.evaluator.v1 import evaluation_service_pb2 as evaluation
@@ -87,7 +88,7 @@ async def test_a_repeat_is_the_same_request_when_the_alias_has_moved_or_gone(
     await workplace.registry.aliases.DeleteAlias(DeleteAliasRequest(name=best))
     assert (await create(request)).spec.model_version == first.name
     gone = await workplace.refused(create(again))
-    assert best in gone.message
+    assert (gone.code, gone.message) == (grpc.StatusCode.NOT_FOUND, f"There is no model version named '{best}'.")
 
 
 async def test_a_group_of_aliases_is_one_of_versions(workplace: Workplace) -> None:

@@ -155,7 +155,7 @@ async def test_approvals_from_the_command_line(desk: Desk, shell: Shell, monkeyp
     await shell.run("channels", "update", channel, "--no-verified-on-device")
     shown = (await shell.run("channels", "show", channel)).stdout
     assert "parity at least WARN" in shown
-    assert "1 approvals of bob, cid" in shown
+    assert "1 approval of bob, cid" in shown
     assert "has 0 of 1 approvals" in await shell.refusal("promote", f"{name}/1", "-c", "production")
     with monkeypatch.context() as as_bob:
         as_bob.setenv("USER", "bob")

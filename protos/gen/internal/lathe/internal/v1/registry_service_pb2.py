@@ -19,7 +19,7 @@ from lathe.registry.v1 import architecture_service_pb2 as lathe_dot_registry_dot
 from lathe.registry.v1 import model_service_pb2 as lathe_dot_registry_dot_v1_dot_model__service__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(lathe/internal/v1/registry_service.proto\x12\x11lathe.internal.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a!lathe/internal/v1/selection.proto\x1a,lathe/registry/v1/architecture_service.proto\x1a%lathe/registry/v1/model_service.proto\"\x86\x02\n\x15ReadTaskSourceRequest\x12\x32\n\x04name\x18\x01 \x01(\tB$\xbaH!r\x1f\x32\x1d^models/[^/]+/versions/[^/]+$\x12\x31\n\x0coutput_model\x18\x02 \x01(\tB\x1b\xbaH\x12r\x10\x32\x0e^models/[^/]+$\xbaH\x03\xd8\x01\x01\x12J\n\x11\x64\x65scribed_formats\x18\x03 \x03(\x0e\x32\x1e.lathe.registry.v1.ModelFormatB\x0f\xbaH\x0c\x92\x01\t\x10@\"\x05\x82\x01\x02\x10\x01\x12:\n\rarchitectures\x18\x04 \x03(\tB#\xbaH \x92\x01\x1d\x10\x64\"\x19r\x17\x32\x15^architectures/[^/]+$\"\xa0\x02\n\nTaskSource\x12\x36\n\rmodel_version\x18\x01 \x01(\x0b\x32\x1f.lathe.registry.v1.ModelVersion\x12\'\n\x05model\x18\x02 \x01(\x0b\x32\x18.lathe.registry.v1.Model\x12\x31\n\x08original\x18\x03 \x01(\x0b\x32\x1f.lathe.registry.v1.ModelVersion\x12\x38\n\x0b\x64\x65scription\x18\x04 \x01(\x0b\x32#.lathe.registry.v1.ModelDescription\x12\x36\n\rarchitectures\x18\x05 \x03(\x0b\x32\x1f.lathe.registry.v1.Architecture\x12\x0c\n\x04made\x18\x06 \x03(\t\"\xe2\x01\n\x1bRegisterModelVersionRequest\x12%\n\x06parent\x18\x01 \x01(\tB\x15\xbaH\x12r\x10\x32\x0e^models/[^/]+$\x12>\n\rmodel_version\x18\x02 \x01(\x0b\x32\x1f.lathe.registry.v1.ModelVersionB\x06\xbaH\x03\xc8\x01\x01\x12\"\n\nrequest_id\x18\x03 \x01(\tB\x0e\xbaH\x05r\x03\xb0\x01\x01\xbaH\x03\xd8\x01\x01\x12\x38\n\x0b\x64\x65scription\x18\x04 \x01(\x0b\x32#.lathe.registry.v1.ModelDescription\"\xa4\x01\n\x17HoldModelVersionRequest\x12\x32\n\x04name\x18\x01 \x01(\tB$\xbaH!r\x1f\x32\x1d^models/[^/]+/versions/[^/]+$\x12\x1a\n\x06holder\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xc8\x01\x12\x39\n\x03ttl\x18\x04 \x01(\x0b\x32\x19.google.protobuf.DurationB\x11\xbaH\x0e\xaa\x01\x0b\"\x05\x08\x80\x9a\x9e\x01\x32\x02\x08\x01\"k\n\x19UnholdModelVersionRequest\x12\x32\n\x04name\x18\x01 \x01(\tB$\xbaH!r\x1f\x32\x1d^models/[^/]+/versions/[^/]+$\x12\x1a\n\x06holder\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xc8\x01\"q\n\x19SelectDatasetItemsRequest\x12%\n\x04name\x18\x01 \x01(\tB\x17\xbaH\x14r\x12\x32\x10^datasets/[^/]+$\x12\x16\n\x05\x63ount\x18\x02 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12\x15\n\x04seed\x18\x03 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\"\x92\x01\n\x12HoldDatasetRequest\x12%\n\x04name\x18\x01 \x01(\tB\x17\xbaH\x14r\x12\x32\x10^datasets/[^/]+$\x12\x1a\n\x06holder\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xc8\x01\x12\x39\n\x03ttl\x18\x04 \x01(\x0b\x32\x19.google.protobuf.DurationB\x11\xbaH\x0e\xaa\x01\x0b\"\x05\x08\x80\x9a\x9e\x01\x32\x02\x08\x01\"Y\n\x14UnholdDatasetRequest\x12%\n\x04name\x18\x01 \x01(\tB\x17\xbaH\x14r\x12\x32\x10^datasets/[^/]+$\x12\x1a\n\x06holder\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xc8\x01\x32\x92\x05\n\x0fRegistryService\x12Y\n\x0eReadTaskSource\x12(.lathe.internal.v1.ReadTaskSourceRequest\x1a\x1d.lathe.internal.v1.TaskSource\x12g\n\x14RegisterModelVersion\x12..lathe.internal.v1.RegisterModelVersionRequest\x1a\x1f.lathe.registry.v1.ModelVersion\x12V\n\x10HoldModelVersion\x12*.lathe.internal.v1.HoldModelVersionRequest\x1a\x16.google.protobuf.Empty\x12Z\n\x12UnholdModelVersion\x12,.lathe.internal.v1.UnholdModelVersionRequest\x1a\x16.google.protobuf.Empty\x12g\n\x12SelectDatasetItems\x12,.lathe.internal.v1.SelectDatasetItemsRequest\x1a#.lathe.internal.v1.DatasetSelection\x12L\n\x0bHoldDataset\x12%.lathe.internal.v1.HoldDatasetRequest\x1a\x16.google.protobuf.Empty\x12P\n\rUnholdDataset\x12\'.lathe.internal.v1.UnholdDatasetRequest\x1a\x16.google.protobuf.Emptyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(lathe/internal/v1/registry_service.proto\x12\x11lathe.internal.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a!lathe/internal/v1/selection.proto\x1a,lathe/registry/v1/architecture_service.proto\x1a%lathe/registry/v1/model_service.proto\"\x90\x02\n\x15ReadTaskSourceRequest\x12<\n\x04name\x18\x01 \x01(\tB.\xbaH+r)2\'^models/[^/]+/(versions|aliases)/[^/]+$\x12\x31\n\x0coutput_model\x18\x02 \x01(\tB\x1b\xbaH\x12r\x10\x32\x0e^models/[^/]+$\xbaH\x03\xd8\x01\x01\x12J\n\x11\x64\x65scribed_formats\x18\x03 \x03(\x0e\x32\x1e.lathe.registry.v1.ModelFormatB\x0f\xbaH\x0c\x92\x01\t\x10@\"\x05\x82\x01\x02\x10\x01\x12:\n\rarchitectures\x18\x04 \x03(\tB#\xbaH \x92\x01\x1d\x10\x64\"\x19r\x17\x32\x15^architectures/[^/]+$\"\xa0\x02\n\nTaskSource\x12\x36\n\rmodel_version\x18\x01 \x01(\x0b\x32\x1f.lathe.registry.v1.ModelVersion\x12\'\n\x05model\x18\x02 \x01(\x0b\x32\x18.lathe.registry.v1.Model\x12\x31\n\x08original\x18\x03 \x01(\x0b\x32\x1f.lathe.registry.v1.ModelVersion\x12\x38\n\x0b\x64\x65scription\x18\x04 \x01(\x0b\x32#.lathe.registry.v1.ModelDescription\x12\x36\n\rarchitectures\x18\x05 \x03(\x0b\x32\x1f.lathe.registry.v1.Architecture\x12\x0c\n\x04made\x18\x06 \x03(\t\"\xe2\x01\n\x1bRegisterModelVersionRequest\x12%\n\x06parent\x18\x01 \x01(\tB\x15\xbaH\x12r\x10\x32\x0e^models/[^/]+$\x12>\n\rmodel_version\x18\x02 \x01(\x0b\x32\x1f.lathe.registry.v1.ModelVersionB\x06\xbaH\x03\xc8\x01\x01\x12\"\n\nrequest_id\x18\x03 \x01(\tB\x0e\xbaH\x05r\x03\xb0\x01\x01\xbaH\x03\xd8\x01\x01\x12\x38\n\x0b\x64\x65scription\x18\x04 \x01(\x0b\x32#.lathe.registry.v1.ModelDescription\"\xa4\x01\n\x17HoldModelVersionRequest\x12\x32\n\x04name\x18\x01 \x01(\tB$\xbaH!r\x1f\x32\x1d^models/[^/]+/versions/[^/]+$\x12\x1a\n\x06holder\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xc8\x01\x12\x39\n\x03ttl\x18\x04 \x01(\x0b\x32\x19.google.protobuf.DurationB\x11\xbaH\x0e\xaa\x01\x0b\"\x05\x08\x80\x9a\x9e\x01\x32\x02\x08\x01\"k\n\x19UnholdModelVersionRequest\x12\x32\n\x04name\x18\x01 \x01(\tB$\xbaH!r\x1f\x32\x1d^models/[^/]+/versions/[^/]+$\x12\x1a\n\x06holder\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xc8\x01\"q\n\x19SelectDatasetItemsRequest\x12%\n\x04name\x18\x01 \x01(\tB\x17\xbaH\x14r\x12\x32\x10^datasets/[^/]+$\x12\x16\n\x05\x63ount\x18\x02 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12\x15\n\x04seed\x18\x03 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\"\x92\x01\n\x12HoldDatasetRequest\x12%\n\x04name\x18\x01 \x01(\tB\x17\xbaH\x14r\x12\x32\x10^datasets/[^/]+$\x12\x1a\n\x06holder\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xc8\x01\x12\x39\n\x03ttl\x18\x04 \x01(\x0b\x32\x19.google.protobuf.DurationB\x11\xbaH\x0e\xaa\x01\x0b\"\x05\x08\x80\x9a\x9e\x01\x32\x02\x08\x01\"Y\n\x14UnholdDatasetRequest\x12%\n\x04name\x18\x01 \x01(\tB\x17\xbaH\x14r\x12\x32\x10^datasets/[^/]+$\x12\x1a\n\x06holder\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xc8\x01\x32\x92\x05\n\x0fRegistryService\x12Y\n\x0eReadTaskSource\x12(.lathe.internal.v1.ReadTaskSourceRequest\x1a\x1d.lathe.internal.v1.TaskSource\x12g\n\x14RegisterModelVersion\x12..lathe.internal.v1.RegisterModelVersionRequest\x1a\x1f.lathe.registry.v1.ModelVersion\x12V\n\x10HoldModelVersion\x12*.lathe.internal.v1.HoldModelVersionRequest\x1a\x16.google.protobuf.Empty\x12Z\n\x12UnholdModelVersion\x12,.lathe.internal.v1.UnholdModelVersionRequest\x1a\x16.google.protobuf.Empty\x12g\n\x12SelectDatasetItems\x12,.lathe.internal.v1.SelectDatasetItemsRequest\x1a#.lathe.internal.v1.DatasetSelection\x12L\n\x0bHoldDataset\x12%.lathe.internal.v1.HoldDatasetRequest\x1a\x16.google.protobuf.Empty\x12P\n\rUnholdDataset\x12\'.lathe.internal.v1.UnholdDatasetRequest\x1a\x16.google.protobuf.Emptyb\x06proto3')
 
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, globals())
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'lathe.internal.v1.registry_service_pb2', globals())
@@ -27,7 +27,7 @@ if _descriptor._USE_C_DESCRIPTORS == False:
 
   DESCRIPTOR._options = None
   _READTASKSOURCEREQUEST.fields_by_name['name']._options = None
-  _READTASKSOURCEREQUEST.fields_by_name['name']._serialized_options = b'\272H!r\0372\035^models/[^/]+/versions/[^/]+$'
+  _READTASKSOURCEREQUEST.fields_by_name['name']._serialized_options = b'\272H+r)2\'^models/[^/]+/(versions|aliases)/[^/]+$'
   _READTASKSOURCEREQUEST.fields_by_name['output_model']._options = None
   _READTASKSOURCEREQUEST.fields_by_name['output_model']._serialized_options = b'\272H\022r\0202\016^models/[^/]+$\272H\003\330\001\001'
   _READTASKSOURCEREQUEST.fields_by_name['described_formats']._options = None
@@ -67,21 +67,21 @@ if _descriptor._USE_C_DESCRIPTORS == False:
   _UNHOLDDATASETREQUEST.fields_by_name['holder']._options = None
   _UNHOLDDATASETREQUEST.fields_by_name['holder']._serialized_options = b'\272H\007r\005\020\001\030\310\001'
   _READTASKSOURCEREQUEST._serialized_start=274
-  _READTASKSOURCEREQUEST._serialized_end=536
-  _TASKSOURCE._serialized_start=539
-  _TASKSOURCE._serialized_end=827
-  _REGISTERMODELVERSIONREQUEST._serialized_start=830
-  _REGISTERMODELVERSIONREQUEST._serialized_end=1056
-  _HOLDMODELVERSIONREQUEST._serialized_start=1059
-  _HOLDMODELVERSIONREQUEST._serialized_end=1223
-  _UNHOLDMODELVERSIONREQUEST._serialized_start=1225
-  _UNHOLDMODELVERSIONREQUEST._serialized_end=1332
-  _SELECTDATASETITEMSREQUEST._serialized_start=1334
-  _SELECTDATASETITEMSREQUEST._serialized_end=1447
-  _HOLDDATASETREQUEST._serialized_start=1450
-  _HOLDDATASETREQUEST._serialized_end=1596
-  _UNHOLDDATASETREQUEST._serialized_start=1598
-  _UNHOLDDATASETREQUEST._serialized_end=1687
-  _REGISTRYSERVICE._serialized_start=1690
-  _REGISTRYSERVICE._serialized_end=2348
+  _READTASKSOURCEREQUEST._serialized_end=546
+  _TASKSOURCE._serialized_start=549
+  _TASKSOURCE._serialized_end=837
+  _REGISTERMODELVERSIONREQUEST._serialized_start=840
+  _REGISTERMODELVERSIONREQUEST._serialized_end=1066
+  _HOLDMODELVERSIONREQUEST._serialized_start=1069
+  _HOLDMODELVERSIONREQUEST._serialized_end=1233
+  _UNHOLDMODELVERSIONREQUEST._serialized_start=1235
+  _UNHOLDMODELVERSIONREQUEST._serialized_end=1342
+  _SELECTDATASETITEMSREQUEST._serialized_start=1344
+  _SELECTDATASETITEMSREQUEST._serialized_end=1457
+  _HOLDDATASETREQUEST._serialized_start=1460
+  _HOLDDATASETREQUEST._serialized_end=1606
+  _UNHOLDDATASETREQUEST._serialized_start=1608
+  _UNHOLDDATASETREQUEST._serialized_end=1697
+  _REGISTRYSERVICE._serialized_start=1700
+  _REGISTRYSERVICE._serialized_end=2358
 # @@protoc_insertion_point(module_scope)

@@ -32,7 +32,9 @@ class ReadTaskSourceRequest(_message.Message):
     DESCRIBED_FORMATS_FIELD_NUMBER: _builtins.int
     ARCHITECTURES_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """The version that the task starts from: `models/{model}/versions/{number}`."""
+    """The version that the task starts from: `models/{model}/versions/{number}`. An alias that the service
+    did not find comes as it is: there is none.
+    """
     output_model: _builtins.str
     """The model under which the task registers its result; the version's own if empty."""
     @_builtins.property
