@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 groups = typer.Typer(help="Groups of tasks: list, get, watch, delete.", no_args_is_help=True)
 
 GroupArgument = Annotated[
-    str, typer.Argument(metavar="GROUP", help="Such as 'evaluationTaskGroups/nightly'; 'nightly' is an optimization's.")
+    str,
+    typer.Argument(metavar="GROUP", help="Such as 'evaluationTaskGroups/0198…'; the id alone is an optimization's."),
 ]
 GROUPS: list[Column[Any]] = [
     Column("group", lambda group: plain(group.name.partition("/")[2]), whole=True),

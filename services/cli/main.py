@@ -24,6 +24,7 @@ from services.cli.datasets import datasets
 from services.cli.demo.command import demo
 from services.cli.devices import devices
 from services.cli.evaluate import compare, evaluate
+from services.cli.events import events
 from services.cli.failures import explain
 from services.cli.groups import groups
 from services.cli.import_evaluation import import_evaluation
@@ -56,6 +57,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "rollback": rollback,
     "releases": releases,
     "check-compatibility": check_compatibility,
+    "events": events,
     "info": info,
     "whoami": whoami,
     "demo": demo,

@@ -85,19 +85,23 @@ def get(task: TaskArgument, output: Output = TABLE) -> None:
 
 
 @tasks.command("watch")
-def watch(task: TaskArgument, output: Output = TABLE) -> None:
-    """Wait until a task ends; with `--output json`, one line per change. The exit code tells the outcome."""
+def watch(names: TaskArguments, output: Output = TABLE) -> None:
+    """Wait until tasks end; with `--output json`, one line per change. Exits with the code of the first to go wrong."""
     from services.cli.output import message_json
     from services.cli.watching import exit_code_of, follow, tell, wait
 
+    codes: list[ExitCode] = []
     with connect() as connection:
-        _, name = find_task(connection, task)
-        if output is OutputFormat.TABLE:
-            raise typer.Exit(tell(wait(connection, name)))
-        for change in follow(connection, name):
-            found = change
-            print_json_line(message_json(change))
-    raise typer.Exit(exit_code_of(found))
+        # One after the other: all of them go on meanwhile.
+        for _, name in [find_task(connection, each) for each in names]:
+            if output is OutputFormat.TABLE:
+                codes.append(tell(wait(connection, name)))
+                continue
+            for change in follow(connection, name):
+                found = change
+                print_json_line(message_json(change))
+            codes.append(exit_code_of(found))
+    raise typer.Exit(next((code for code in codes if code is not ExitCode.OK), ExitCode.OK))
 
 
 @tasks.command("logs")

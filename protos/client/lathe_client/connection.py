@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from lathe.registry.v1.model_service_pb2_grpc import ModelServiceStub
     from lathe.registry.v1.release_service_pb2_grpc import ReleaseServiceStub
     from lathe.template.v1.template_service_pb2_grpc import TemplateServiceStub
+    from lathe.watch.v1.watch_service_pb2_grpc import WatchServiceStub
 
 C = TypeVar("C", bound="Connection")
 
@@ -100,6 +101,13 @@ class Connection:
         from lathe.registry.v1.alias_service_pb2_grpc import AliasServiceStub
 
         return AliasServiceStub(self.channel("registry"))
+
+    @cached_property
+    def watches(self) -> WatchServiceStub:
+        """Changes of tasks of all kinds."""
+        from lathe.watch.v1.watch_service_pb2_grpc import WatchServiceStub
+
+        return WatchServiceStub(self.channel("registry"))
 
     @cached_property
     def architectures(self) -> ArchitectureServiceStub:

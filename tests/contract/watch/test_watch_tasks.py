@@ -20,12 +20,14 @@ from lathe.watch.v1.change_pb2 import (
     CHANGE_TYPE_EXISTING,
     CHANGE_TYPE_UPDATED,
     Change,
+    TaskSummary,
 )
 from lathe.watch.v1.watch_service_pb2 import WatchTasksRequest, WatchTasksResponse
 
 from services.bus.connection import Bus
 from services.bus.topology import CHANGES, ensure_topology
 from services.registry.watch import tasks
+from services.tasks.state.store import LISTING
 from tests.contract.registry.conftest import unique
 from tests.contract.workplace import DEVICE, Workplace
 
@@ -234,3 +236,7 @@ async def test_silence_renews_the_token_and_notices_a_new_stream(
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await watch.until(1)
     assert caught.value.code() is grpc.StatusCode.FAILED_PRECONDITION
+
+
+def test_every_field_of_a_filter_is_known_of_a_change() -> None:
+    assert tasks._entry(TaskSummary()).keys() == LISTING.fields.keys()

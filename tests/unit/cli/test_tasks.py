@@ -25,6 +25,8 @@ from lathe.quantizer.v1.quantization_service_pb2 import (
 )
 from lathe.type.v1 import batch_pb2, failure_pb2, task_pb2
 from lathe.type.v1.error_reason_pb2 import ERROR_REASON_TASK_ENDED, ERROR_REASON_TASK_NOT_ENDED
+from lathe.watch.v1.change_pb2 import CHANGE_TYPE_DELETED, CHANGE_TYPE_UPDATED, Change, TaskSummary
+from lathe.watch.v1.watch_service_pb2 import WatchTasksResponse
 from lathe_client import calls
 from lathe_client.tasks import KINDS, kind_of
 
@@ -207,6 +209,40 @@ def test_watching_ends_with_the_task(three: Suite, lathe: Lathe, state: Any, cod
         assert states == ["TASK_STATE_RUNNING", task_pb2.TaskState.Name(state)]
     if state == task_pb2.TASK_STATE_CANCELLED and output == "table":
         assert "quantizationTasks/q1 is CANCELLED" in ended.err
+
+
+def test_many_are_watched_and_the_first_to_go_wrong_tells_the_code(three: Suite, lathe: Lathe) -> None:
+    ends = {"q1": task_pb2.TASK_STATE_SUCCEEDED, "q2": task_pb2.TASK_STATE_CANCELLED, "q3": task_pb2.TASK_STATE_FAILED}
+    three.answers["WatchQuantizationTask"] = lambda request: [quantization(state=ends[request.name[-2:]])]
+    names = [f"quantizationTasks/{name}" for name in ends]
+    assert lathe("tasks", "watch", *names).code == 6
+    assert [request.name for request in three.asked["WatchQuantizationTask"]] == names
+
+
+@pytest.mark.parametrize("output", ["table", "json"])
+def test_events_are_printed_and_resumed(
+    three: Suite, lathe: Lathe, monkeypatch: pytest.MonkeyPatch, output: str
+) -> None:
+    monkeypatch.setattr(calls, "RECONNECT_PAUSES", (0.01,))
+    change = Change(name="quantizationTasks/q1", type=CHANGE_TYPE_UPDATED)
+    change.task.CopyFrom(
+        TaskSummary(display_name="the first", status=task_pb2.TaskStatus(state=task_pb2.TASK_STATE_RUNNING))
+    )
+    gone = Change(name="quantizationTasks/q2", type=CHANGE_TYPE_DELETED, task=TaskSummary(display_name="the second"))
+    away = RefusedError(grpc.StatusCode.UNAVAILABLE, "Restarting.")
+    beat, news = WatchTasksResponse(resume_token="1.1"), WatchTasksResponse(changes=[change], resume_token="1.2")
+    streams = iter([[beat, news, away], [WatchTasksResponse(changes=[gone], resume_token="1.3")]])
+    three.answers["WatchTasks"] = lambda _: next(streams)
+    ended = lathe("events", "--kind", "quantization", "--label", "team=x", "--mine", "--existing", "-o", output)
+    assert ended.code == 0
+    first, second = ended.out.splitlines()
+    assert "quantizationTasks/q1" in first
+    assert "quantizationTasks/q2" in second
+    if output == "table":
+        assert ("RUNNING" in first, "the first" in first, "DELETED" in second) == (True, True, True)
+    asked, again = three.asked["WatchTasks"]
+    assert (list(asked.kinds), asked.filter, asked.mine_only) == (["quantization"], 'labels."team" = "x"', True)
+    assert (asked.send_existing, asked.resume_token, again.resume_token) == (True, "", "1.2")
 
 
 def test_a_broken_watch_is_resumed(three: Suite, lathe: Lathe, monkeypatch: pytest.MonkeyPatch) -> None:
