@@ -191,7 +191,7 @@ def _wrap(pipeline: Pipeline, name: str, handler: grpc.RpcMethodHandler[Any, Any
     async def call(raw: Any, context: Any) -> Any:
         async with _Call(pipeline, method, False, context) as each:
             request = admit(raw, each.metadata)
-            if not handler.request_streaming and (found := aliases.aliases_in(request)):
+            if not handler.request_streaming and (found := aliases.aliases_in(request, raw)):
                 await aliases.resolve(request, found, pipeline.look_up)
             return pack(await behavior(request, context), context)
 
@@ -211,7 +211,7 @@ def _wrap_stream(
     async def call(raw: Any, context: Any) -> None:
         async with _Call(pipeline, method, True, context) as each:
             request = admit(raw, each.metadata)
-            if not handler.request_streaming and (found := aliases.aliases_in(request)):
+            if not handler.request_streaming and (found := aliases.aliases_in(request, raw)):
                 await aliases.resolve(request, found, pipeline.look_up)
             responses = behavior(request, context)
             if not hasattr(responses, "__aiter__"):

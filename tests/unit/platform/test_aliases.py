@@ -29,7 +29,7 @@ def _resolved(request: Message) -> bytes:
     """Resolve the aliases of a request in place; return the request that counts for repeats."""
 
     async def run() -> bytes:
-        if found := aliases_in(request):
+        if found := aliases_in(request, request.SerializeToString()):
             await resolve(request, found, _known)
         return request_as_sent()
 
