@@ -48,22 +48,28 @@ def _set(message: Any, field: FieldDescriptor, depth: int) -> None:
     value = getattr(message, field.name)
     entry = field.message_type
     if entry is not None and entry.GetOptions().map_entry:
-        inner = value[FORGED] if entry.fields_by_name["value"].message_type is not None else None
-        if inner is None:
-            value[FORGED] = FORGED
+        key, inner = _scalar(entry.fields_by_name["key"]), entry.fields_by_name["value"]
+        if inner.message_type is None:
+            value[key] = _scalar(inner)
+        else:
+            value[key].SetInParent()
     elif entry is not None:
-        inner = value.add() if field.is_repeated else value
-        inner.SetInParent()
+        inner_message = value.add() if field.is_repeated else value
+        inner_message.SetInParent()
         if depth:
             for each in entry.fields:
-                _set(inner, each, depth - 1)
+                _set(inner_message, each, depth - 1)
+    elif field.is_repeated:
+        value.append(_scalar(field))
     else:
-        scalar = FORGED if field.cpp_type == FieldDescriptor.CPPTYPE_STRING else 1
-        scalar = 99 if field.enum_type is not None else scalar
-        if field.is_repeated:
-            value.append(scalar)
-        else:
-            setattr(message, field.name, scalar)
+        setattr(message, field.name, _scalar(field))
+
+
+def _scalar(field: FieldDescriptor) -> str | int:
+    """Return a value that no service would set, of a number that no enum defines."""
+    if field.cpp_type == FieldDescriptor.CPPTYPE_STRING:
+        return FORGED
+    return 99 if field.enum_type is not None else 1
 
 
 @pytest.mark.parametrize("method", MAKING)
