@@ -140,6 +140,7 @@ def _entry(task: TaskSummary) -> dict[str, Any]:
         "create_time": task.create_time.ToDatetime(tzinfo=UTC),
         "update_time": task.update_time.ToDatetime(tzinfo=UTC),
         "device": task.device,
+        "priority": task.priority,
         "state": task.status.state,
         "uses": list(task.uses),
     }

@@ -166,7 +166,9 @@ async def test_nothing_is_lost_or_doubled_between_two_streams(workplace: Workpla
 async def test_only_what_matches_after_the_change_is_told(workplace: Workplace) -> None:
     team = unique("team")
     source = await workplace.source()
-    async with watching(workplace, filter=f"labels.team = {team} AND state = CANCELLED AND device = {DEVICE}") as watch:
+    async with watching(
+        workplace, filter=f"labels.team = {team} AND state = CANCELLED AND device = {DEVICE} AND priority = 0"
+    ) as watch:
         one = await optimization(workplace, source, team)
         await cancel(workplace, one.name)
         assert [(each.uid, each.revision) for each in await watch.until(1)] == [(one.uid, 2)]
