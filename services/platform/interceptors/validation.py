@@ -11,7 +11,7 @@ from google.protobuf.message import DecodeError, Message
 
 from services.platform.changes import names_field
 from services.platform.errors import invalid_argument, invalid_fields
-from services.platform.interceptors.enums import unknown_enums
+from services.platform.interceptors.values import meaningless_values
 
 _validator = protovalidate.Validator()
 _SHOWN = 60
@@ -43,7 +43,7 @@ def check(message: Message, inside: str = "", changed: FieldMask | None = None) 
     """
     wrong = [(_path(each), _description(each)) for each in _validator.collect_violations(message)]
     told = {path for path, _ in wrong}
-    wrong += [(path, description) for path, description in unknown_enums(message) if path not in told]
+    wrong += [(path, description) for path, description in meaningless_values(message) if path not in told]
     if changed is not None:
         # A rule of the whole message has no path.
         wrong = [each for each in wrong if not each[0] or names_field(changed, re.split(r"[.\[]", each[0])[0])]

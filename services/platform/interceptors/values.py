@@ -1,4 +1,4 @@
-"""Enum fields whose number the enum does not define: proto3 accepts any number, and no code here knows its meaning."""
+"""Values that protobuf accepts and that mean nothing: undefined numbers of enums, and times with wrong nanoseconds."""
 
 from __future__ import annotations
 
@@ -9,20 +9,23 @@ from typing import Any, NamedTuple
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
 from google.protobuf.message import Message
 
-__all__ = ["unknown_enums"]
+__all__ = ["meaningless_values"]
+
+_TIMES = ("google.protobuf.Duration", "google.protobuf.Timestamp")
 
 
 class _Plan(NamedTuple):
-    """What to look at in messages of one type: the enums by field, and the fields in which enums may be."""
+    """What to look at in messages of one type: the enums by field, the times, and the fields in which either may be."""
 
     enums: dict[str, EnumDescriptor]
+    times: set[str]
     messages: set[str]
 
 
-def unknown_enums(message: Message) -> Iterator[tuple[str, str]]:
+def meaningless_values(message: Message) -> Iterator[tuple[str, str]]:
     """Yield the path of each such field in a message, and what is wrong with it."""
     plan = _plan(message.DESCRIPTOR)
-    if not plan.enums and not plan.messages:
+    if not any(plan):
         return
     for field, value in message.ListFields():
         if enum := plan.enums.get(field.name):
@@ -30,10 +33,20 @@ def unknown_enums(message: Message) -> Iterator[tuple[str, str]]:
                 if number not in enum.values_by_number:
                     names = ", ".join(each.name for each in enum.values)
                     yield path, f"{number} is not a value of {enum.name}; use one of: {names}"
+        elif field.name in plan.times:
+            yield from ((path, wrong) for path, each in _entries(field, value) if (wrong := _wrong_time(each)))
         elif field.name in plan.messages:
             for path, inner in _entries(field, value):
-                for deeper, description in unknown_enums(inner):
+                for deeper, description in meaningless_values(inner):
                     yield f"{path}.{deeper}", description
+
+
+def _wrong_time(value: Any) -> str:
+    try:
+        value.ToJsonString()
+    except ValueError as error:
+        return str(error)
+    return ""
 
 
 def _entries(field: FieldDescriptor, value: Any) -> Iterator[tuple[str, Any]]:
@@ -47,23 +60,27 @@ def _entries(field: FieldDescriptor, value: Any) -> Iterator[tuple[str, Any]]:
 
 @cache
 def _plan(descriptor: Descriptor) -> _Plan:
-    plan = _Plan({}, set())
+    plan = _Plan({}, set(), set())
     for field in descriptor.fields:
         kind = _map_value(field) or field
         if kind.enum_type is not None:
             plan.enums[field.name] = kind.enum_type
-        elif kind.message_type is not None and _reaches_enum(kind.message_type):
+        elif kind.message_type is not None and kind.message_type.full_name in _TIMES:
+            plan.times.add(field.name)
+        elif kind.message_type is not None and _reaches_any(kind.message_type):
             plan.messages.add(field.name)
     return plan
 
 
 @cache
-def _reaches_enum(descriptor: Descriptor) -> bool:
-    """Return whether an enum is anywhere in messages of a type."""
+def _reaches_any(descriptor: Descriptor) -> bool:
+    """Return whether an enum or a time is anywhere in messages of a type."""
     seen, ahead = {descriptor.full_name}, [descriptor]
     while ahead:
         for field in ahead.pop().fields:
-            if field.enum_type is not None:
+            if field.enum_type is not None or (
+                field.message_type is not None and field.message_type.full_name in _TIMES
+            ):
                 return True
             if field.message_type is not None and field.message_type.full_name not in seen:
                 seen.add(field.message_type.full_name)
