@@ -182,7 +182,11 @@ REFUSED: dict[str, tuple[dict[str, Any], str, tuple[str, ...]]] = {
         ("says 2 inputs", "has 1: x"),
     ),
     "a device that is not there": ({"device": "cpu-z80"}, "device", ("cpu-z80", "there are cpu-x86-64")),
-    "INT8 without data": ({"precision_goal": "INT8"}, "precision_goal", ("name a dataset", "calibration_samples")),
+    "INT8 without data": (
+        {"precision_goal": "PRECISION_INT8"},
+        "precision_goal",
+        ("name a dataset", "calibration_samples"),
+    ),
     "a bound without a dataset": ({"max_degradation": 1.0}, "max_degradation", ("name one in `dataset`",)),
     "the place of the sources": ({"output_location": "cas/mine"}, "output_location", ("'cas'", "choose another")),
     "a place outside": ({"output_location": "a/../cas"}, "output_location", ("'..' part", "optimized/vision")),

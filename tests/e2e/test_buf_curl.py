@@ -22,11 +22,15 @@ SERVICES = {
         f"{REGISTRY}.ArtifactService",
         f"{REGISTRY}.DatasetService",
         f"{REGISTRY}.ReleaseService",
+        f"{REGISTRY}.AliasService",
+        f"{REGISTRY}.DeviceService",
+        f"{REGISTRY}.InfoService",
+        "lathe.watch.v1.WatchService",
     },
     "template": {"lathe.template.v1.TemplateService"},
     "converter": {CONVERTER},
     "quantizer": {"lathe.quantizer.v1.QuantizationService"},
-    "optimizer": {"lathe.optimizer.v1.OptimizationService"},
+    "optimizer": {"lathe.optimizer.v1.OptimizationService", "lathe.optimizer.v1.ProfileService"},
     "evaluator": {"lathe.evaluator.v1.EvaluationService"},
 }
 

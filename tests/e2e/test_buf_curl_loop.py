@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +18,12 @@ QUANTIZER, EVALUATOR = "lathe.quantizer.v1.QuantizationService", "lathe.evaluato
 
 
 def import_dataset(registry: str, name: str, file: dict[str, object], **fields: Any) -> dict[str, Any]:
-    """Create a dataset, ask until its import goes on no more, and return it."""
+    """Create a dataset, watch its import to the end, and return it."""
     asked = {"dataset": {"display_name": name, "files": [file], **fields}}
     (made,) = buf_call(registry, f"{DATASETS}/CreateDataset", asked)
-    while made["state"] == "IMPORTING":
-        time.sleep(0.2)
-        (made,) = buf_call(registry, f"{DATASETS}/GetDataset", {"name": made["name"]})
-    found: dict[str, Any] = made
-    return found
+    *_, found = buf_call(registry, f"{DATASETS}/WatchDataset", {"name": made["name"]})
+    last: dict[str, Any] = found
+    return last
 
 
 def run(address: str, service: str, kind: str, spec: dict[str, Any]) -> dict[str, Any]:
@@ -68,7 +65,7 @@ def test_the_loop_without_any_program_of_ours(beasts: Beasts, tmp_path: Path) ->
     (begun,) = buf_call(evaluator, f"{EVALUATOR}/CreateEvaluationComparison", to_compare)
     *_, comparison = buf_call(evaluator, f"{EVALUATOR}/WatchEvaluationComparison", {"name": begun["name"]})
     assert (comparison["tasks"], comparison["agreement"], comparison["samples"]) == (names, 1, "8")
-    (listed,) = buf_call(evaluator, f"{EVALUATOR}/ListEvaluationComparisons", {"task": after["name"]})
+    (listed,) = buf_call(evaluator, f"{EVALUATOR}/ListEvaluationComparisons", {"filter": f'tasks:"{after["name"]}"'})
     assert comparison["name"] in {each["name"] for each in listed["comparisons"]}
 
     rules = {"require_evaluation": True, "dataset": data["name"], "bounds": [{"metric": "top1", "min": 0.9}]}
