@@ -144,7 +144,7 @@ def test_cancel_retry_and_delete(desk: Desk, tmp_path: Path) -> None:
     desk.suite.lathe("architectures", "create", str(tmp_path / "sleeper.py"))
     pushed = desk.suite.json("models", "push", "sleeper", str(desk.weights[0]), "--create", "--architecture", "sleeper")
     first = desk.suite.json("convert", pushed["name"], "-t", "tiny", "--no-wait", "--label", "team=night")["name"]
-    wait_for(lambda: desk.suite.json("tasks", "get", first)["status"].get("stage") == "EXECUTING")
+    wait_for(lambda: desk.suite.json("tasks", "get", first)["status"].get("stage") == "TASK_STAGE_EXECUTING")
     running = desk.suite.json("tasks", "list", "--state", "running", "--label", "team=night")
     assert [each["name"] for each in running] == [first]
     refused = desk.suite.lathe("tasks", "delete", first, check=False)

@@ -67,7 +67,7 @@ def test_a_mapping_that_does_not_fit_asks(stack: Suite, tmp_path: Path) -> None:
     assert asked.returncode == 7
     assert "truck" in asked.stdout
     assert "lathe datasets confirm" in asked.stderr
-    assert stack.json("datasets", "show", "street")["state"] == "AWAITING_CONFIRMATION"
+    assert stack.json("datasets", "show", "street")["state"] == "DATASET_STATE_AWAITING_CONFIRMATION"
     confirmed = stack.json("datasets", "confirm", "street")
     assert confirmed["state"] == "DATASET_STATE_READY"
     stack.lathe("datasets", "delete", "street")

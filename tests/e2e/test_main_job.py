@@ -83,7 +83,7 @@ def test_progress_moves_and_says_what_it_is_doing(converted: dict[str, Converted
     assert len({status.get("progress", 0.0) for status in statuses}) >= 4
     said = [status.get("message", "") for status in statuses if status["state"] == "TASK_STATE_RUNNING"]
     assert len({message for message in said if message}) >= 3, said
-    assert "EXECUTING" in {status.get("stage") for status in statuses}
+    assert "TASK_STAGE_EXECUTING" in {status.get("stage") for status in statuses}
 
 
 def test_parity_and_latency_are_reported(one: Converted) -> None:
