@@ -19,7 +19,7 @@ Label = Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="Only
 Filter = Annotated[
     str,
     typer.Option(
-        "--filter", metavar="TEXT", help="Such as 'state = RUNNING AND create_time > 2026-05-31'; see protos/README.md."
+        "--filter", metavar="TEXT", help="Such as 'owner = ada AND create_time > 2026-05-31'; see protos/README.md."
     ),
 ]
 OrderBy = Annotated[str, typer.Option(help="Such as 'create_time desc'.")]

@@ -111,13 +111,16 @@ def engine_rules(inside: str) -> Iterator[None]:
 
 def not_found(kind: str, name: str) -> LatheError:
     """Return the error for a resource that does not exist, for example `not_found("model", "models/resnet50")`."""
+    if "/aliases/" in name:  # a request may give one for a version
+        kind = "alias"
     message = f"There is no {kind} named {name!r}."
     return LatheError(grpc.StatusCode.NOT_FOUND, "NOT_FOUND", message, resource=(kind, name))
 
 
 def already_exists(kind: str, name: str, message: str | None = None) -> LatheError:
     """Return the error for a name that is taken."""
-    message = message or f"There is already a {kind} named {name!r}; choose another name."
+    article = "an" if kind[0] in "aeiou" else "a"
+    message = message or f"There is already {article} {kind} named {name!r}; choose another name."
     return LatheError(grpc.StatusCode.ALREADY_EXISTS, "ALREADY_EXISTS", message, resource=(kind, name))
 
 

@@ -44,6 +44,7 @@ TEXT: /[^\s().,"'<>=!:\\\-][^\s().,"'<>=!:\\]*/
 %ignore /\s+/
 """
 _STRINGS = re.compile(r""""(\\.|[^"\\])*"|'(\\.|[^'\\])*'""", re.DOTALL)
+_JOINS = ("AND", "OR", "NOT")
 _ESCAPES = re.compile(r"\\(.)|(\*)", re.DOTALL)
 
 
@@ -180,15 +181,21 @@ def _meant(node: Any) -> Node:
     """Return the tree; a value that is compared with nothing is refused."""
     if isinstance(node, _Bare):
         value = _joined(node)
-        raise wrong(
-            value.position,
-            f"'{value.text[:40]}' is compared with nothing. Write `field = value`, or use `search` to find a word",
-        )
+        raise wrong(value.position, _complaint(value.text))
     if isinstance(node, Not):
         return Not(_meant(node.node))
     if isinstance(node, All | Either):
         return type(node)(tuple(_meant(each) for each in node.nodes))
     return node  # type: ignore[no-any-return]
+
+
+def _complaint(word: str) -> str:
+    """Return what is wrong with a value that is compared with nothing."""
+    if word in _JOINS:
+        return f"'{word}' joins two comparisons, and one of them is missing"
+    if word.upper() in _JOINS:
+        return f"'{word}' is compared with nothing. Write {word.upper()} in capitals to join comparisons"
+    return f"'{word[:40]}' is compared with nothing. Write `field = value`; `search` finds words, if the list has it"
 
 
 def _joined(bare: _Bare) -> Value:

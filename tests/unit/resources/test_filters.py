@@ -104,6 +104,8 @@ def test_what_a_filter_means(text: str) -> None:
     ("text", "position", "told"),
     [
         ("owner", 1, "compared with nothing"),
+        ("owner = ada AND", 13, "'AND' joins two comparisons, and one of them is missing"),
+        ("owner = ada or state = RUNNING", 13, "Write OR in capitals"),
         ("owner = ada AND colour = red", 17, "'colour' is not a field of this list. Fields: built_in, create_time"),
         ("owner.name = ada", 1, "'owner.name' is not a field"),
         ("state = ASLEEP", 9, "not one of PENDING, RUNNING"),
