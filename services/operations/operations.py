@@ -15,6 +15,7 @@ from lathe.type.v1.operation_pb2 import (
     OPERATION_STATE_FAILED,
     OPERATION_STATE_RUNNING,
     OPERATION_STATE_SUCCEEDED,
+    OperationState,
 )
 from uuid_utils.compat import uuid7
 
@@ -23,9 +24,10 @@ from services.database.pool import Connection, Database
 from services.operations.backlog import Backlog, Claim
 from services.operations.runner import LostError, Runner, Standing
 from services.operations.watching import changes
-from services.platform.errors import LatheError
+from services.platform.errors import LatheError, failed_precondition
 from services.platform.failures import failure_message
 from services.platform.identity import acting_as
+from services.platform.words import word
 from services.resources.kind import ResourceKind
 from services.resources.listing import ListQuery
 from services.resources.store import ResourceStore
@@ -118,11 +120,18 @@ class Operations(Generic[M]):
             yield operation
 
     async def cancel(self, name: str) -> M:
-        """End an operation; one that has ended stays as it is. LatheError NOT_FOUND if there is none."""
+        """End an operation; cancelling twice is no error.
+
+        Raises:
+            LatheError: NOT_FOUND; FAILED_PRECONDITION, reason OPERATION_ENDED, if it has SUCCEEDED or FAILED.
+        """
 
         def change(operation: Any) -> None:
-            if _is_running(operation):
-                operation.state = OPERATION_STATE_CANCELLED
+            if operation.state not in (OPERATION_STATE_RUNNING, OPERATION_STATE_CANCELLED):
+                state = word(OperationState, operation.state)
+                message = f"'{name}' is {state} already; there is nothing to cancel."
+                raise failed_precondition("OPERATION_ENDED", message, name)
+            operation.state = OPERATION_STATE_CANCELLED
 
         async def drop(connection: Connection, _before: M, _after: M) -> None:
             await self._backlog.drop(connection, name)

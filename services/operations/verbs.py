@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
 
 from google.protobuf.empty_pb2 import Empty
@@ -15,17 +15,25 @@ from services.resources.listing import ListQuery
 __all__ = ["operation_verbs"]
 
 
-def operation_verbs(noun: str, operations: Operations[Any], listed: type[Message]) -> Mapping[str, Callable[..., Any]]:
+def operation_verbs(
+    noun: str,
+    operations: Operations[Any],
+    listed: type[Message],
+    parent: Callable[[str], Awaitable[object]] | None = None,
+) -> Mapping[str, Callable[..., Any]]:
     """Return Get, List, Watch, Cancel and Delete of a kind of operation; Create differs by kind.
 
     Args:
         noun: The message: `DatasetExport`.
         operations: What serves them.
         listed: Response of List: one page and `next_page_token`.
+        parent: Reads the resource that they belong to by its name, if it is one, and raises LatheError NOT_FOUND.
     """
     (entries,) = [field.name for field in listed.DESCRIPTOR.fields if field.message_type is not None]
 
     async def page(request: Any, _context: Any) -> Any:
+        if parent is not None and not request.parent.endswith("/-"):
+            await parent(request.parent)
         found, token = await operations.page(ListQuery.from_request(request))
         return listed(**{entries: found, "next_page_token": token})
 

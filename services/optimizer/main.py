@@ -22,7 +22,7 @@ async def build(platform: Platform) -> ServiceParts:
 
     def more(engine: TaskEngine) -> Mapping[str, Method]:
         savers.append(Saver(platform, engine))
-        return OptimizationServicer(savers[0]).methods
+        return OptimizationServicer(savers[0], engine.handlers.row).methods
 
     kind = OptimizationKind(platform.channel("registry"), platform.channel("template"), platform.cas, platform.database)
     devices = load_catalog().devices

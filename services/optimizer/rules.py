@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from lathe.optimizer.v1.optimization_service_pb2 import OBJECTIVE_LATENCY, OptimizationSpec
+from lathe.optimizer.v1.optimization_service_pb2 import OBJECTIVE_LATENCY, OptimizationSpec, OptimizationTask
 from lathe.registry.v1.dataset_service_pb2 import Dataset
 from lathe.registry.v1.model_service_pb2 import ModelVersion
 from lathe.template.v1.template_service_pb2 import Template
 from lathe.type.v1.precision_pb2 import PRECISION_FP32, PRECISION_INT8, PRECISION_UNSPECIFIED, Precision
+from lathe.type.v1.task_pb2 import TASK_STATE_SUCCEEDED, TaskState
 
 from engines.optimization.request import DEFAULT_BUDGET_SECONDS
 from engines.runtimes.targets import reading_runtime
@@ -166,4 +167,24 @@ def _check_location(location: str) -> None:
             "task.spec.output_location",
             f"'{parts[0]}' holds the files of sources, uploads and releases, which must not be overwritten; choose "
             f"another folder, such as {DEFAULT_LOCATION}",
+        )
+
+
+def require_succeeded(task: OptimizationTask) -> None:
+    """Raise LatheError FAILED_PRECONDITION, reason TASK_NOT_SUCCEEDED, unless a task has a result to save."""
+    if task.status.state != TASK_STATE_SUCCEEDED:
+        state = word(TaskState, task.status.state)
+        raise failed_precondition(
+            "TASK_NOT_SUCCEEDED", f"'{task.name}' is {state}; only what SUCCEEDED can be saved.", task.name
+        )
+
+
+def require_model(task: str, model: str, standing: str, wanted: str) -> None:
+    """Raise LatheError FAILED_PRECONDITION, reason ALREADY_SAVED, if a task is saved under another model."""
+    if wanted and wanted != model:
+        raise failed_precondition(
+            "ALREADY_SAVED",
+            f"'{task}' {standing} of '{model}', and a task is saved once. Optimize again to have it elsewhere too: the "
+            "work itself is in the action cache.",
+            task,
         )

@@ -17,12 +17,10 @@ from lathe.registry.v1.model_service_pb2_grpc import ModelServiceStub
 from lathe.type.v1.digest_pb2 import File
 from lathe.type.v1.failure_pb2 import TASK_STAGE_REGISTERING, TASK_STAGE_UPLOADING_OUTPUTS
 from lathe.type.v1.operation_pb2 import (
-    OPERATION_STATE_CANCELLED,
     OPERATION_STATE_RUNNING,
     OPERATION_STATE_SUCCEEDED,
     OperationState,
 )
-from lathe.type.v1.task_pb2 import TASK_STATE_SUCCEEDED, TaskState
 
 from services.database.leases import Leases
 from services.operations.backlog import Backlog
@@ -30,9 +28,8 @@ from services.operations.operations import Operations
 from services.operations.runner import LostError, Standing
 from services.optimizer.layout import laid_out
 from services.optimizer.places import Places
-from services.optimizer.rules import place_of
+from services.optimizer.rules import place_of, require_model, require_succeeded
 from services.platform.errors import LatheError, failed_precondition, from_rpc_error, is_transient
-from services.platform.words import word
 from services.process.composition import Platform
 from services.resources.filters.fields import word_field
 from services.resources.kind import ResourceKind
@@ -87,9 +84,9 @@ class Saver:
         async with self._leases.hold(f"saving {request.name}"):
             row = await self._engine.handlers.row(request.name)
             task: OptimizationTask = self._engine.handlers.present(row)
-            _require_succeeded(task)
+            require_succeeded(task)
             if running := await self._newest(task.name, "RUNNING"):
-                _require_model(task.name, running.model, "is being saved as a version", request.model)
+                require_model(task.name, running.model, "is being saved as a version", request.model)
                 return running
             saved = task.result.model_version
             if saved and await self._packages.exists(saved):
@@ -103,11 +100,17 @@ class Saver:
             return await self._create(request, task, ModelSave(model=output_model(task.spec)))
 
     async def cancel(self, name: str) -> ModelSave:
-        """End a save, and let others have its place unless it has registered a version. LatheError NOT_FOUND."""
+        """End a save, and let others have its place, as `Operations.cancel`."""
         cancelled = await self.operations.cancel(name)
-        if cancelled.state == OPERATION_STATE_CANCELLED:
-            await self._places.give_up(_task_of(name))
+        await self._free(_task_of(name))
         return cancelled
+
+    async def delete(self, name: str, etag: str) -> None:
+        """Delete a save, and let others have its place if it was going on. Raises as `Operations.delete`."""
+        running = (await self.operations.get(name)).state == OPERATION_STATE_RUNNING
+        await self.operations.delete(name, etag)
+        if running:
+            await self._free(_task_of(name))
 
     async def do(self, operation: ModelSave, standing: Standing) -> ModelSave:
         """Lay the form out, register it, and fill that into the task."""
@@ -129,7 +132,7 @@ class Saver:
         """Return the save of a version that is registered."""
         result = task.result
         model = result.model_version.partition("/versions/")[0]
-        _require_model(task.name, model, f"is saved as '{result.model_version}', a version", request.model)
+        require_model(task.name, model, f"is saved as '{result.model_version}', a version", request.model)
         newest = await self._newest(task.name, "SUCCEEDED")
         if newest is not None and newest.model_version == result.model_version:
             return newest
@@ -146,6 +149,11 @@ class Saver:
         save.display_name = task.display_name
         save.labels.update(task.labels)
         return await self.operations.create(request, save, parent=task.name)
+
+    async def _free(self, task: str) -> None:
+        """Give up the place of a task, unless a newer save has it or a version was registered there."""
+        if await self._newest(task, "RUNNING") is None:
+            await self._places.give_up(task)
 
     async def _newest(self, task: str, state: str) -> ModelSave | None:
         query = ListQuery(parent=task, filter=f"state = {state}", page_size=1)
@@ -219,24 +227,6 @@ class Saver:
             if await ledger.commit([Change(row, row._replace(live=live))]):
                 return
             row = await self._engine.handlers.row(stored.name)
-
-
-def _require_succeeded(task: OptimizationTask) -> None:
-    if task.status.state != TASK_STATE_SUCCEEDED:
-        state = word(TaskState, task.status.state)
-        raise failed_precondition(
-            "TASK_NOT_SUCCEEDED", f"'{task.name}' is {state}; only what SUCCEEDED can be saved.", task.name
-        )
-
-
-def _require_model(task: str, model: str, standing: str, wanted: str) -> None:
-    if wanted and wanted != model:
-        raise failed_precondition(
-            "ALREADY_SAVED",
-            f"'{task}' {standing} of '{model}', and a task is saved once. Optimize again to have it elsewhere too: the "
-            "work itself is in the action cache.",
-            task,
-        )
 
 
 def _task_of(save: str) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 import grpc
-from google.protobuf.empty_pb2 import Empty
 from lathe.registry.v1 import artifact_service_pb2 as pb
 from lathe.registry.v1.artifact_service_pb2_grpc import ArtifactServiceServicer
 
@@ -38,9 +37,8 @@ class ArtifactServicer(ArtifactServiceServicer):
         async for upload in self._artifacts.watch(request.name):
             yield upload
 
-    async def CancelUpload(self, request: pb.CancelUploadRequest, context: Context) -> Empty:
-        await self._artifacts.cancel(request.name)
-        return Empty()
+    async def CancelUpload(self, request: pb.CancelUploadRequest, context: Context) -> pb.Upload:
+        return await self._artifacts.cancel(request.name)
 
     async def GetArtifact(self, request: pb.GetArtifactRequest, context: Context) -> pb.Artifact:
         return await self._artifacts.artifact(request.name.removeprefix(_PREFIX))

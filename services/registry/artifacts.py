@@ -148,8 +148,8 @@ class Artifacts:
         if later:
             self._verifications.wake()
 
-    async def cancel(self, name: str) -> None:
-        """Give up an upload and remove what had arrived.
+    async def cancel(self, name: str) -> Upload:
+        """Give up an upload, remove what had arrived, and return the upload.
 
         Raises:
             LatheError: NOT_FOUND; FAILED_PRECONDITION, reason UPLOAD_FINALIZED, if it is stored already.
@@ -160,6 +160,7 @@ class Artifacts:
                     "UPLOAD_FINALIZED", f"'{name}' is finalized: its bytes are stored and stay.", subject=name
                 )
             await self._give_up(lease, row)
+        return await self.get(name)
 
     async def artifact(self, sha256: str) -> Artifact:
         """Return what is known of stored bytes; LatheError NOT_FOUND if there are none."""

@@ -98,6 +98,8 @@ class DatasetServicer(DatasetServiceServicer):
     async def ListDatasetExports(
         self, request: pb.ListDatasetExportsRequest, context: Context
     ) -> pb.ListDatasetExportsResponse:
+        if request.parent != "datasets/-":
+            await self._catalog.get(request.parent)
         exports, token = await self._exports.operations.page(ListQuery.from_request(request))
         return pb.ListDatasetExportsResponse(dataset_exports=exports, next_page_token=token)
 

@@ -60,7 +60,7 @@ async def ended(workplace: Workplace, name: str) -> pb.EvaluationComparison:
 async def listed(workplace: Workplace, **fields: Any) -> tuple[list[pb.EvaluationComparison], str]:
     request = pb.ListEvaluationComparisonsRequest(**fields)
     answer = await workplace.evaluations.ListEvaluationComparisons(request)
-    return list(answer.comparisons), answer.next_page_token
+    return list(answer.evaluation_comparisons), answer.next_page_token
 
 
 async def test_a_comparison_is_made_once_and_stored(workplace: Workplace, evaluated: Names, digits: Dataset) -> None:
@@ -151,6 +151,10 @@ async def test_a_comparison_can_be_watched_cancelled_and_deleted(
     failed = await ended(workplace, third.name)
     assert (failed.state, failed.failure.evidence) == (OPERATION_STATE_FAILED, "COMPARISON_TOO_LARGE")
     assert failed.failure.message == "It is too large."
+    cancel = rpc.CancelEvaluationComparison(pb.CancelEvaluationComparisonRequest(name=third.name))
+    error = await workplace.refused(cancel)
+    assert (error.code, error.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "OPERATION_ENDED")
+    assert error.message == f"'{third.name}' is FAILED already; there is nothing to cancel."
 
 
 async def test_a_long_comparison_delays_no_other(

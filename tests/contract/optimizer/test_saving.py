@@ -248,6 +248,12 @@ async def test_a_save_can_be_watched_cancelled_and_deleted(
             if 0 < each.progress < 1:
                 await rpc.CancelModelSave(pb.CancelModelSaveRequest(name=running.name))
         assert seen[-1].state == OPERATION_STATE_CANCELLED
+        # Cancelling the first one again takes nothing from the second one, whose place is free once it is deleted.
+        second = await rpc.SaveModel(pb.SaveModelRequest(name=task.name))
+        await rpc.CancelModelSave(pb.CancelModelSaveRequest(name=running.name))
+        taken = await workplace.refused(rpc.SaveModel(pb.SaveModelRequest(name=rival.name)))
+        assert taken.reason == "OUTPUT_LOCATION_TAKEN"
+        await rpc.DeleteModelSave(pb.DeleteModelSaveRequest(name=second.name))
     # Nothing was registered, and the place is another's to take.
     saved = await save(workplace, rival)
     assert saved.result.model_version.endswith("/versions/2")
@@ -255,6 +261,8 @@ async def test_a_save_can_be_watched_cancelled_and_deleted(
     assert "model/manifest.json" in await shelf.paths(saved.result.saved_location)
     listed = await rpc.ListModelSaves(pb.ListModelSavesRequest(parent=task.name))
     assert [each.name for each in listed.model_saves] == [running.name]
+    nobody = pb.ListModelSavesRequest(parent="optimizationTasks/nobody")
+    assert (await workplace.refused(rpc.ListModelSaves(nobody))).code is grpc.StatusCode.NOT_FOUND
     for _ in range(2):
         await rpc.DeleteModelSave(pb.DeleteModelSaveRequest(name=running.name, allow_missing=True))
     gone = await workplace.refused(rpc.GetModelSave(pb.GetModelSaveRequest(name=running.name)))

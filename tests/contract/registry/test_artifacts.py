@@ -272,7 +272,8 @@ async def test_a_cancelled_upload_is_gone(registry: Registry) -> None:
     upload = await registry.artifacts.CreateUpload(CreateUploadRequest(size_bytes=10))
     await registry.put(upload, b"0123456789")
     for _ in range(2):
-        await registry.artifacts.CancelUpload(CancelUploadRequest(name=upload.name))
+        cancelled = await registry.artifacts.CancelUpload(CancelUploadRequest(name=upload.name))
+        assert (cancelled.name, cancelled.state) == (upload.name, UPLOAD_STATE_ABORTED)
     assert (await registry.artifacts.GetUpload(GetUploadRequest(name=upload.name))).state == UPLOAD_STATE_ABORTED
     refused = await registry.refused(
         registry.artifacts.FinalizeUpload(FinalizeUploadRequest(name=upload.name, digest=digest_of(b"0123456789")))

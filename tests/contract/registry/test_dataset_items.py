@@ -177,6 +177,8 @@ async def test_an_export_can_be_watched_cancelled_and_deleted(desk: Desk, monkey
     await desk.datasets.DeleteDataset(DeleteDatasetRequest(name=made.name))
     gone = await desk.registry.refused(get(GetDatasetExportRequest(name=third.name)))
     assert gone.code is grpc.StatusCode.NOT_FOUND
+    listed = desk.datasets.ListDatasetExports(ListDatasetExportsRequest(parent=made.name))
+    assert (await desk.registry.refused(listed)).code is grpc.StatusCode.NOT_FOUND
 
 
 def npz(**arrays: Any) -> bytes:

@@ -1440,23 +1440,23 @@ class ListEvaluationComparisonsResponse(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    COMPARISONS_FIELD_NUMBER: _builtins.int
+    EVALUATION_COMPARISONS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
     """Asks for the next page; empty on the last."""
     @_builtins.property
-    def comparisons(self) -> _containers.RepeatedCompositeFieldContainer[Global___EvaluationComparison]:
+    def evaluation_comparisons(self) -> _containers.RepeatedCompositeFieldContainer[Global___EvaluationComparison]:
         """One page."""
 
     def __init__(
         self,
         *,
-        comparisons: _abc.Iterable[Global___EvaluationComparison] | None = ...,
+        evaluation_comparisons: _abc.Iterable[Global___EvaluationComparison] | None = ...,
         next_page_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["comparisons", b"comparisons", "next_page_token", b"next_page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["evaluation_comparisons", b"evaluation_comparisons", "next_page_token", b"next_page_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -280,7 +280,7 @@ class EvaluationServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def CancelEvaluationComparison(self, request, context):
-        """Ends a comparison. One that has ended stays as it is.
+        """Ends a comparison. Cancelling one that has SUCCEEDED or FAILED is FAILED_PRECONDITION; cancelling twice is no error.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

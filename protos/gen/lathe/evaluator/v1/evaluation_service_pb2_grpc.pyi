@@ -82,7 +82,7 @@ class EvaluationServiceStub:
     again.
     """
     CancelEvaluationComparison: _grpc.UnaryUnaryMultiCallable[_evaluation_service_pb2.CancelEvaluationComparisonRequest, _evaluation_service_pb2.EvaluationComparison]
-    """Ends a comparison. One that has ended stays as it is."""
+    """Ends a comparison. Cancelling one that has SUCCEEDED or FAILED is FAILED_PRECONDITION; cancelling twice is no error."""
     DeleteEvaluationComparison: _grpc.UnaryUnaryMultiCallable[_evaluation_service_pb2.DeleteEvaluationComparisonRequest, _empty_pb2.Empty]
     """Deletes a comparison, and ends it if it goes on. Its reports stay in the store."""
     CreateEvaluationTaskGroup: _grpc.UnaryUnaryMultiCallable[_evaluation_service_pb2.CreateEvaluationTaskGroupRequest, _evaluation_service_pb2.EvaluationTaskGroup]
@@ -152,7 +152,7 @@ class EvaluationServiceAsyncStub(EvaluationServiceStub):
     again.
     """
     CancelEvaluationComparison: _aio.UnaryUnaryMultiCallable[_evaluation_service_pb2.CancelEvaluationComparisonRequest, _evaluation_service_pb2.EvaluationComparison]  # type: ignore[assignment]
-    """Ends a comparison. One that has ended stays as it is."""
+    """Ends a comparison. Cancelling one that has SUCCEEDED or FAILED is FAILED_PRECONDITION; cancelling twice is no error."""
     DeleteEvaluationComparison: _aio.UnaryUnaryMultiCallable[_evaluation_service_pb2.DeleteEvaluationComparisonRequest, _empty_pb2.Empty]  # type: ignore[assignment]
     """Deletes a comparison, and ends it if it goes on. Its reports stay in the store."""
     CreateEvaluationTaskGroup: _aio.UnaryUnaryMultiCallable[_evaluation_service_pb2.CreateEvaluationTaskGroupRequest, _evaluation_service_pb2.EvaluationTaskGroup]  # type: ignore[assignment]
@@ -333,7 +333,7 @@ class EvaluationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _evaluation_service_pb2.CancelEvaluationComparisonRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_evaluation_service_pb2.EvaluationComparison, _abc.Awaitable[_evaluation_service_pb2.EvaluationComparison]]:
-        """Ends a comparison. One that has ended stays as it is."""
+        """Ends a comparison. Cancelling one that has SUCCEEDED or FAILED is FAILED_PRECONDITION; cancelling twice is no error."""
 
     @_abc_1.abstractmethod
     def DeleteEvaluationComparison(

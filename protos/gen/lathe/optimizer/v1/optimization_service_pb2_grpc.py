@@ -267,7 +267,7 @@ class OptimizationServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def CancelModelSave(self, request, context):
-        """Ends a save. One that has ended stays as it is.
+        """Ends a save. Cancelling one that has SUCCEEDED or FAILED is FAILED_PRECONDITION; cancelling twice is no error.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

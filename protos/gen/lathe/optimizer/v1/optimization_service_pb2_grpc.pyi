@@ -77,7 +77,7 @@ class OptimizationServiceStub:
     WatchModelSave: _grpc.UnaryStreamMultiCallable[_optimization_service_pb2.WatchModelSaveRequest, _optimization_service_pb2.ModelSave]
     """Sends the save now and whenever it changes, and ends with its terminal state. A stream that breaks can be opened again."""
     CancelModelSave: _grpc.UnaryUnaryMultiCallable[_optimization_service_pb2.CancelModelSaveRequest, _optimization_service_pb2.ModelSave]
-    """Ends a save. One that has ended stays as it is."""
+    """Ends a save. Cancelling one that has SUCCEEDED or FAILED is FAILED_PRECONDITION; cancelling twice is no error."""
     DeleteModelSave: _grpc.UnaryUnaryMultiCallable[_optimization_service_pb2.DeleteModelSaveRequest, _empty_pb2.Empty]
     """Deletes a save, and ends it if it goes on. A version that it registered stays."""
     CreateOptimizationTaskGroup: _grpc.UnaryUnaryMultiCallable[_optimization_service_pb2.CreateOptimizationTaskGroupRequest, _optimization_service_pb2.OptimizationTaskGroup]
@@ -142,7 +142,7 @@ class OptimizationServiceAsyncStub(OptimizationServiceStub):
     WatchModelSave: _aio.UnaryStreamMultiCallable[_optimization_service_pb2.WatchModelSaveRequest, _optimization_service_pb2.ModelSave]  # type: ignore[assignment]
     """Sends the save now and whenever it changes, and ends with its terminal state. A stream that breaks can be opened again."""
     CancelModelSave: _aio.UnaryUnaryMultiCallable[_optimization_service_pb2.CancelModelSaveRequest, _optimization_service_pb2.ModelSave]  # type: ignore[assignment]
-    """Ends a save. One that has ended stays as it is."""
+    """Ends a save. Cancelling one that has SUCCEEDED or FAILED is FAILED_PRECONDITION; cancelling twice is no error."""
     DeleteModelSave: _aio.UnaryUnaryMultiCallable[_optimization_service_pb2.DeleteModelSaveRequest, _empty_pb2.Empty]  # type: ignore[assignment]
     """Deletes a save, and ends it if it goes on. A version that it registered stays."""
     CreateOptimizationTaskGroup: _aio.UnaryUnaryMultiCallable[_optimization_service_pb2.CreateOptimizationTaskGroupRequest, _optimization_service_pb2.OptimizationTaskGroup]  # type: ignore[assignment]
@@ -312,7 +312,7 @@ class OptimizationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _optimization_service_pb2.CancelModelSaveRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_optimization_service_pb2.ModelSave, _abc.Awaitable[_optimization_service_pb2.ModelSave]]:
-        """Ends a save. One that has ended stays as it is."""
+        """Ends a save. Cancelling one that has SUCCEEDED or FAILED is FAILED_PRECONDITION; cancelling twice is no error."""
 
     @_abc_1.abstractmethod
     def DeleteModelSave(

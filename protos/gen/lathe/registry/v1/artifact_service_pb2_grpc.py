@@ -2,7 +2,6 @@
 """Client and server classes corresponding to protobuf-defined services."""
 import grpc
 
-from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
 from lathe.registry.v1 import artifact_service_pb2 as lathe_dot_registry_dot_v1_dot_artifact__service__pb2
 
 
@@ -52,7 +51,7 @@ class ArtifactServiceStub(object):
         self.CancelUpload = channel.unary_unary(
                 '/lathe.registry.v1.ArtifactService/CancelUpload',
                 request_serializer=lathe_dot_registry_dot_v1_dot_artifact__service__pb2.CancelUploadRequest.SerializeToString,
-                response_deserializer=google_dot_protobuf_dot_empty__pb2.Empty.FromString,
+                response_deserializer=lathe_dot_registry_dot_v1_dot_artifact__service__pb2.Upload.FromString,
                 )
         self.GetArtifact = channel.unary_unary(
                 '/lathe.registry.v1.ArtifactService/GetArtifact',
@@ -117,7 +116,8 @@ class ArtifactServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def CancelUpload(self, request, context):
-        """Gives up an upload, ends its verification, and removes what had arrived. Cancelling twice is no error.
+        """Gives up an upload, ends its verification, and removes what had arrived; the upload is ABORTED then. Cancelling one that is
+        FINALIZED is FAILED_PRECONDITION; cancelling twice is no error.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -168,7 +168,7 @@ def add_ArtifactServiceServicer_to_server(servicer, server):
             'CancelUpload': grpc.unary_unary_rpc_method_handler(
                     servicer.CancelUpload,
                     request_deserializer=lathe_dot_registry_dot_v1_dot_artifact__service__pb2.CancelUploadRequest.FromString,
-                    response_serializer=google_dot_protobuf_dot_empty__pb2.Empty.SerializeToString,
+                    response_serializer=lathe_dot_registry_dot_v1_dot_artifact__service__pb2.Upload.SerializeToString,
             ),
             'GetArtifact': grpc.unary_unary_rpc_method_handler(
                     servicer.GetArtifact,
@@ -297,7 +297,7 @@ class ArtifactService(object):
             metadata=None):
         return grpc.experimental.unary_unary(request, target, '/lathe.registry.v1.ArtifactService/CancelUpload',
             lathe_dot_registry_dot_v1_dot_artifact__service__pb2.CancelUploadRequest.SerializeToString,
-            google_dot_protobuf_dot_empty__pb2.Empty.FromString,
+            lathe_dot_registry_dot_v1_dot_artifact__service__pb2.Upload.FromString,
             options, channel_credentials,
             insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
 

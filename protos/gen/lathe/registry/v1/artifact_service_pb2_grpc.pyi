@@ -4,7 +4,6 @@ isort:skip_file
 Models, architectures and the bytes behind them."""
 
 from collections import abc as _abc
-from google.protobuf import empty_pb2 as _empty_pb2
 from grpc import aio as _aio
 from lathe.registry.v1 import artifact_service_pb2 as _artifact_service_pb2
 import abc as _abc_1
@@ -58,8 +57,10 @@ class ArtifactServiceStub:
     """Sends the upload now and whenever it changes, and ends as soon as it is not VERIFYING: then it is FINALIZED, ABORTED, or
     OPEN with a `failure`. A stream that breaks can be opened again.
     """
-    CancelUpload: _grpc.UnaryUnaryMultiCallable[_artifact_service_pb2.CancelUploadRequest, _empty_pb2.Empty]
-    """Gives up an upload, ends its verification, and removes what had arrived. Cancelling twice is no error."""
+    CancelUpload: _grpc.UnaryUnaryMultiCallable[_artifact_service_pb2.CancelUploadRequest, _artifact_service_pb2.Upload]
+    """Gives up an upload, ends its verification, and removes what had arrived; the upload is ABORTED then. Cancelling one that is
+    FINALIZED is FAILED_PRECONDITION; cancelling twice is no error.
+    """
     GetArtifact: _grpc.UnaryUnaryMultiCallable[_artifact_service_pb2.GetArtifactRequest, _artifact_service_pb2.Artifact]
     """Says whether bytes with this digest are stored; NOT_FOUND if not. Ask before uploading what may be here already."""
     GetDownload: _grpc.UnaryUnaryMultiCallable[_artifact_service_pb2.GetDownloadRequest, _artifact_service_pb2.Download]
@@ -94,8 +95,10 @@ class ArtifactServiceAsyncStub(ArtifactServiceStub):
     """Sends the upload now and whenever it changes, and ends as soon as it is not VERIFYING: then it is FINALIZED, ABORTED, or
     OPEN with a `failure`. A stream that breaks can be opened again.
     """
-    CancelUpload: _aio.UnaryUnaryMultiCallable[_artifact_service_pb2.CancelUploadRequest, _empty_pb2.Empty]  # type: ignore[assignment]
-    """Gives up an upload, ends its verification, and removes what had arrived. Cancelling twice is no error."""
+    CancelUpload: _aio.UnaryUnaryMultiCallable[_artifact_service_pb2.CancelUploadRequest, _artifact_service_pb2.Upload]  # type: ignore[assignment]
+    """Gives up an upload, ends its verification, and removes what had arrived; the upload is ABORTED then. Cancelling one that is
+    FINALIZED is FAILED_PRECONDITION; cancelling twice is no error.
+    """
     GetArtifact: _aio.UnaryUnaryMultiCallable[_artifact_service_pb2.GetArtifactRequest, _artifact_service_pb2.Artifact]  # type: ignore[assignment]
     """Says whether bytes with this digest are stored; NOT_FOUND if not. Ask before uploading what may be here already."""
     GetDownload: _aio.UnaryUnaryMultiCallable[_artifact_service_pb2.GetDownloadRequest, _artifact_service_pb2.Download]  # type: ignore[assignment]
@@ -163,8 +166,10 @@ class ArtifactServiceServicer(metaclass=_abc_1.ABCMeta):
         self,
         request: _artifact_service_pb2.CancelUploadRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_empty_pb2.Empty, _abc.Awaitable[_empty_pb2.Empty]]:
-        """Gives up an upload, ends its verification, and removes what had arrived. Cancelling twice is no error."""
+    ) -> _typing.Union[_artifact_service_pb2.Upload, _abc.Awaitable[_artifact_service_pb2.Upload]]:
+        """Gives up an upload, ends its verification, and removes what had arrived; the upload is ABORTED then. Cancelling one that is
+        FINALIZED is FAILED_PRECONDITION; cancelling twice is no error.
+        """
 
     @_abc_1.abstractmethod
     def GetArtifact(

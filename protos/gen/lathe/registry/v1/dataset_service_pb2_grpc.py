@@ -156,8 +156,8 @@ class DatasetServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def WatchDataset(self, request, context):
-        """Sends the dataset now and after every change, also of its progress, and ends when it is READY or IMPORT_FAILED; NOT_FOUND
-        if it is deleted meanwhile. A stream that breaks can be opened again.
+        """Sends the dataset now and after every change, also of its progress, and ends when it is READY, IMPORT_FAILED or
+        IMPORT_CANCELLED; NOT_FOUND if it is deleted meanwhile. A stream that breaks can be opened again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -236,7 +236,7 @@ class DatasetServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def CancelDatasetExport(self, request, context):
-        """Ends an export. One that has ended stays as it is.
+        """Ends an export. Cancelling one that has SUCCEEDED or FAILED is FAILED_PRECONDITION; cancelling twice is no error.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

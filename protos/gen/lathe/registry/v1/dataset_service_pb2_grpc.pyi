@@ -53,8 +53,8 @@ class DatasetServiceStub:
     GetDataset: _grpc.UnaryUnaryMultiCallable[_dataset_service_pb2.GetDatasetRequest, _dataset_service_pb2.Dataset]
     """Returns a dataset."""
     WatchDataset: _grpc.UnaryStreamMultiCallable[_dataset_service_pb2.WatchDatasetRequest, _dataset_service_pb2.Dataset]
-    """Sends the dataset now and after every change, also of its progress, and ends when it is READY or IMPORT_FAILED; NOT_FOUND
-    if it is deleted meanwhile. A stream that breaks can be opened again.
+    """Sends the dataset now and after every change, also of its progress, and ends when it is READY, IMPORT_FAILED or
+    IMPORT_CANCELLED; NOT_FOUND if it is deleted meanwhile. A stream that breaks can be opened again.
     """
     ListDatasets: _grpc.UnaryUnaryMultiCallable[_dataset_service_pb2.ListDatasetsRequest, _dataset_service_pb2.ListDatasetsResponse]
     """Lists datasets, without their import reports."""
@@ -81,7 +81,7 @@ class DatasetServiceStub:
     WatchDatasetExport: _grpc.UnaryStreamMultiCallable[_dataset_service_pb2.WatchDatasetExportRequest, _dataset_service_pb2.DatasetExport]
     """Sends the export now and whenever it changes, and ends with its terminal state. A stream that breaks can be opened again."""
     CancelDatasetExport: _grpc.UnaryUnaryMultiCallable[_dataset_service_pb2.CancelDatasetExportRequest, _dataset_service_pb2.DatasetExport]
-    """Ends an export. One that has ended stays as it is."""
+    """Ends an export. Cancelling one that has SUCCEEDED or FAILED is FAILED_PRECONDITION; cancelling twice is no error."""
     DeleteDatasetExport: _grpc.UnaryUnaryMultiCallable[_dataset_service_pb2.DeleteDatasetExportRequest, _empty_pb2.Empty]
     """Deletes an export, and ends it if it goes on. The archive stays in the store."""
 
@@ -109,8 +109,8 @@ class DatasetServiceAsyncStub(DatasetServiceStub):
     GetDataset: _aio.UnaryUnaryMultiCallable[_dataset_service_pb2.GetDatasetRequest, _dataset_service_pb2.Dataset]  # type: ignore[assignment]
     """Returns a dataset."""
     WatchDataset: _aio.UnaryStreamMultiCallable[_dataset_service_pb2.WatchDatasetRequest, _dataset_service_pb2.Dataset]  # type: ignore[assignment]
-    """Sends the dataset now and after every change, also of its progress, and ends when it is READY or IMPORT_FAILED; NOT_FOUND
-    if it is deleted meanwhile. A stream that breaks can be opened again.
+    """Sends the dataset now and after every change, also of its progress, and ends when it is READY, IMPORT_FAILED or
+    IMPORT_CANCELLED; NOT_FOUND if it is deleted meanwhile. A stream that breaks can be opened again.
     """
     ListDatasets: _aio.UnaryUnaryMultiCallable[_dataset_service_pb2.ListDatasetsRequest, _dataset_service_pb2.ListDatasetsResponse]  # type: ignore[assignment]
     """Lists datasets, without their import reports."""
@@ -137,7 +137,7 @@ class DatasetServiceAsyncStub(DatasetServiceStub):
     WatchDatasetExport: _aio.UnaryStreamMultiCallable[_dataset_service_pb2.WatchDatasetExportRequest, _dataset_service_pb2.DatasetExport]  # type: ignore[assignment]
     """Sends the export now and whenever it changes, and ends with its terminal state. A stream that breaks can be opened again."""
     CancelDatasetExport: _aio.UnaryUnaryMultiCallable[_dataset_service_pb2.CancelDatasetExportRequest, _dataset_service_pb2.DatasetExport]  # type: ignore[assignment]
-    """Ends an export. One that has ended stays as it is."""
+    """Ends an export. Cancelling one that has SUCCEEDED or FAILED is FAILED_PRECONDITION; cancelling twice is no error."""
     DeleteDatasetExport: _aio.UnaryUnaryMultiCallable[_dataset_service_pb2.DeleteDatasetExportRequest, _empty_pb2.Empty]  # type: ignore[assignment]
     """Deletes an export, and ends it if it goes on. The archive stays in the store."""
 
@@ -198,8 +198,8 @@ class DatasetServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _dataset_service_pb2.WatchDatasetRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_dataset_service_pb2.Dataset], _abc.AsyncIterator[_dataset_service_pb2.Dataset]]:
-        """Sends the dataset now and after every change, also of its progress, and ends when it is READY or IMPORT_FAILED; NOT_FOUND
-        if it is deleted meanwhile. A stream that breaks can be opened again.
+        """Sends the dataset now and after every change, also of its progress, and ends when it is READY, IMPORT_FAILED or
+        IMPORT_CANCELLED; NOT_FOUND if it is deleted meanwhile. A stream that breaks can be opened again.
         """
 
     @_abc_1.abstractmethod
@@ -292,7 +292,7 @@ class DatasetServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _dataset_service_pb2.CancelDatasetExportRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_dataset_service_pb2.DatasetExport, _abc.Awaitable[_dataset_service_pb2.DatasetExport]]:
-        """Ends an export. One that has ended stays as it is."""
+        """Ends an export. Cancelling one that has SUCCEEDED or FAILED is FAILED_PRECONDITION; cancelling twice is no error."""
 
     @_abc_1.abstractmethod
     def DeleteDatasetExport(

@@ -1054,7 +1054,7 @@ class ListApprovalsRequest(_message.Message):
     page_token: _builtins.str
     """`next_page_token` of the page before."""
     order_by: _builtins.str
-    """Fields to sort by, for example `owner`; the newest first by default. Any field of `filter`."""
+    """Fields to sort by, the newest first by default: `create_time desc`. Any field of `filter` with one value."""
     mine_only: _builtins.bool
     """Only the caller's own."""
     filter: _builtins.str

@@ -177,10 +177,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The dataset has no items. Import or derive one that has."""
     ERROR_REASON_NOT_AWAITING_CONFIRMATION: _ErrorReason.ValueType  # 142
     """The import does not wait to be confirmed. Read `state`."""
-    ERROR_REASON_DATASET_NOT_IMPORTING: _ErrorReason.ValueType  # 144
-    """The import has ended already. Read `state`; delete the dataset if it is not wanted."""
     ERROR_REASON_ITEM_NOT_DRAWN: _ErrorReason.ValueType  # 143
     """The item cannot be drawn. Read it by ListDatasetItems instead."""
+    ERROR_REASON_DATASET_NOT_IMPORTING: _ErrorReason.ValueType  # 144
+    """The import has ended already. Read `state`; delete the dataset if it is not wanted."""
     ERROR_REASON_ANNOTATIONS_MISSING: _ErrorReason.ValueType  # 160
     """Of evaluations and comparisons.
 
@@ -192,14 +192,14 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The package has no form in the precision. Evaluate it in its own, or convert its source."""
     ERROR_REASON_EVALUATION_NOT_SUCCEEDED: _ErrorReason.ValueType  # 163
     """An evaluation has no result to compare. Wait until it has SUCCEEDED."""
-    ERROR_REASON_EVALUATION_IMPORTED: _ErrorReason.ValueType  # 167
-    """The evaluation was imported and has no predictions to compare. Evaluate the version here."""
     ERROR_REASON_DATASETS_DIFFER: _ErrorReason.ValueType  # 164
     """The evaluations are on different data. Compare those on one dataset."""
     ERROR_REASON_NOT_COMPARABLE: _ErrorReason.ValueType  # 165
     """The predictions cannot be paired, for the cause that the message names. Evaluate again in the same way."""
     ERROR_REASON_COMPARISON_TOO_LARGE: _ErrorReason.ValueType  # 166
     """Comparing took more memory or time than is allowed. Compare fewer evaluations, or on fewer samples."""
+    ERROR_REASON_EVALUATION_IMPORTED: _ErrorReason.ValueType  # 167
+    """The evaluation was imported and has no predictions to compare. Evaluate the version here."""
     ERROR_REASON_CHANNEL_SERVES: _ErrorReason.ValueType  # 180
     """Of channels and releases.
 
@@ -213,6 +213,11 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The package cannot be laid out for the server. Do what the message says."""
     ERROR_REASON_NO_EARLIER_RELEASE: _ErrorReason.ValueType  # 184
     """The channel has no earlier release to go back to. Promote a version instead."""
+    ERROR_REASON_OPERATION_ENDED: _ErrorReason.ValueType  # 200
+    """Of operations.
+
+    The operation has ended, so that there is nothing to cancel. Read its result or its failure.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call was refused: the `reason` of `google.rpc.ErrorInfo` with the domain "lathe" is one of these words without the
@@ -376,10 +381,10 @@ ERROR_REASON_DATASET_EMPTY: ErrorReason.ValueType  # 141
 """The dataset has no items. Import or derive one that has."""
 ERROR_REASON_NOT_AWAITING_CONFIRMATION: ErrorReason.ValueType  # 142
 """The import does not wait to be confirmed. Read `state`."""
-ERROR_REASON_DATASET_NOT_IMPORTING: ErrorReason.ValueType  # 144
-"""The import has ended already. Read `state`; delete the dataset if it is not wanted."""
 ERROR_REASON_ITEM_NOT_DRAWN: ErrorReason.ValueType  # 143
 """The item cannot be drawn. Read it by ListDatasetItems instead."""
+ERROR_REASON_DATASET_NOT_IMPORTING: ErrorReason.ValueType  # 144
+"""The import has ended already. Read `state`; delete the dataset if it is not wanted."""
 ERROR_REASON_ANNOTATIONS_MISSING: ErrorReason.ValueType  # 160
 """Of evaluations and comparisons.
 
@@ -391,14 +396,14 @@ ERROR_REASON_PRECISION_NOT_AVAILABLE: ErrorReason.ValueType  # 162
 """The package has no form in the precision. Evaluate it in its own, or convert its source."""
 ERROR_REASON_EVALUATION_NOT_SUCCEEDED: ErrorReason.ValueType  # 163
 """An evaluation has no result to compare. Wait until it has SUCCEEDED."""
-ERROR_REASON_EVALUATION_IMPORTED: ErrorReason.ValueType  # 167
-"""The evaluation was imported and has no predictions to compare. Evaluate the version here."""
 ERROR_REASON_DATASETS_DIFFER: ErrorReason.ValueType  # 164
 """The evaluations are on different data. Compare those on one dataset."""
 ERROR_REASON_NOT_COMPARABLE: ErrorReason.ValueType  # 165
 """The predictions cannot be paired, for the cause that the message names. Evaluate again in the same way."""
 ERROR_REASON_COMPARISON_TOO_LARGE: ErrorReason.ValueType  # 166
 """Comparing took more memory or time than is allowed. Compare fewer evaluations, or on fewer samples."""
+ERROR_REASON_EVALUATION_IMPORTED: ErrorReason.ValueType  # 167
+"""The evaluation was imported and has no predictions to compare. Evaluate the version here."""
 ERROR_REASON_CHANNEL_SERVES: ErrorReason.ValueType  # 180
 """Of channels and releases.
 
@@ -412,4 +417,9 @@ ERROR_REASON_NOT_SERVABLE: ErrorReason.ValueType  # 183
 """The package cannot be laid out for the server. Do what the message says."""
 ERROR_REASON_NO_EARLIER_RELEASE: ErrorReason.ValueType  # 184
 """The channel has no earlier release to go back to. Promote a version instead."""
+ERROR_REASON_OPERATION_ENDED: ErrorReason.ValueType  # 200
+"""Of operations.
+
+The operation has ended, so that there is nothing to cancel. Read its result or its failure.
+"""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
