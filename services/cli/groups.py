@@ -9,7 +9,7 @@ import typer
 
 from services.cli.client import connect
 from services.cli.exit_codes import ExitCode
-from services.cli.listing import Filter, Label, Limit, Mine, OrderBy, Page, Search, filter_of, pages
+from services.cli.listing import Filter, Label, Limit, Mine, OrderBy, Page, Search, filter_of
 from services.cli.output import (
     TABLE,
     Column,
@@ -22,21 +22,21 @@ from services.cli.output import (
     print_rows,
     show_messages,
 )
-from services.cli.task_services import kind_of, known_kinds
+from services.cli.task_services import find_group, listed
 from services.cli.views import colored, enum_name, labels, short, when
 
 if TYPE_CHECKING:
     from lathe_client.connection import Connection
-    from lathe_client.tasks import Kind
 
 groups = typer.Typer(help="Groups of tasks: list, get, watch, delete.", no_args_is_help=True)
 
 GroupArgument = Annotated[
     str,
-    typer.Argument(metavar="GROUP", help="Such as 'evaluationTaskGroups/0198…'; the id alone is an optimization's."),
+    typer.Argument(metavar="GROUP", help="Such as 'evaluationTaskGroups/0198…', or its id."),
 ]
 GROUPS: list[Column[Any]] = [
     Column("group", lambda group: plain(group.name.partition("/")[2]), whole=True),
+    Column("kind", lambda group: group.name.partition("TaskGroups/")[0], whole=True),
     Column("name", lambda group: plain(group.display_name)),
     Column("state", lambda group: enum_name(group, "state"), whole=True),
     Column("tasks", lambda group: str(len(group.members)), numeric=True),
@@ -56,7 +56,7 @@ MEMBERS: list[Column[Any]] = [
 
 @groups.command("list")
 def list_groups(
-    kind: Annotated[str, typer.Option(help="Kind of their tasks, such as evaluation.")] = "optimization",
+    kind: Annotated[str, typer.Option(help="Only groups of tasks of this kind, such as evaluation.")] = "",
     search: Search = "",
     mine: Mine = False,
     label: Label = None,
@@ -66,34 +66,32 @@ def list_groups(
     page: Page = "",
     output: Output = TABLE,
 ) -> None:
-    """List groups, the newest first."""
+    """List groups, the newest first; with `--order-by`, kind by kind."""
     asked = {"search": search, "mine_only": mine, "filter": filter_of(filter_, label), "order_by": order_by}
-    with connect() as connection:
-        of = known_kinds(kind)[0]
-        found = pages(of.method(connection, "ListGroups"), of.request("ListGroups", **asked), "groups", limit, page)
-    show_messages(found, GROUPS, output)
+    show_messages(listed(kind, "ListGroups", "groups", asked, limit, page), GROUPS, output)
 
 
 @groups.command("get")
 def get(group: GroupArgument, output: Output = TABLE) -> None:
     """Show the state of a group's tasks."""
     with connect() as connection:
-        show_group(_get(connection, _name(group)), output)
+        show_group(_get(connection, group), output)
 
 
 @groups.command("watch")
 def watch(group: GroupArgument, output: Output = TABLE) -> None:
     """Wait until every task of a group has ended. Exits with 5 if any did not succeed."""
     with connect() as connection:
-        finish_group(connection, _get(connection, _name(group)), output, wait_for_it=True)
+        finish_group(connection, _get(connection, group), output, wait_for_it=True)
 
 
 @groups.command("delete")
 def delete(group: GroupArgument) -> None:
     """Delete a group; its tasks stay."""
     with connect() as connection:
-        _kind(_name(group)).call(connection, "DeleteGroup", name=_name(group))
-    note(f"deleted {_name(group)}")
+        kind, name = find_group(connection, group)
+        kind.call(connection, "DeleteGroup", name=name)
+    note(f"deleted {name}")
 
 
 def finish_group(
@@ -149,7 +147,7 @@ def _follow(connection: Connection, name: str) -> Iterator[Any]:
     """Yield a group now and after every change until its tasks have ended; a broken stream is resumed."""
     from lathe_client.calls import resumed
 
-    kind = _kind(name)
+    kind, _ = find_group(connection, name)
     return resumed(kind.method(connection, "WatchGroup"), kind.request("WatchGroup", name=name), lambda _: None)
 
 
@@ -171,16 +169,8 @@ def _figures(member: Any) -> str:
     return ", ".join(f"{plain(name)} {shown[name]}" for name in sorted(shown))
 
 
-def _get(connection: Connection, name: str) -> Any:
+def _get(connection: Connection, text: str) -> Any:
     from lathe_client.calls import repeated
 
-    kind = _kind(name)
+    kind, name = find_group(connection, text)
     return repeated(kind.method(connection, "GetGroup"), kind.request("GetGroup", name=name))
-
-
-def _kind(name: str) -> Kind:
-    return kind_of(name.replace("TaskGroups/", "Tasks/", 1))
-
-
-def _name(text: str) -> str:
-    return text if "/" in text else f"optimizationTaskGroups/{text}"

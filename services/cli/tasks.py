@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from itertools import groupby
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from services.cli.client import connect
 from services.cli.exit_codes import ExitCode
-from services.cli.failures import CliError
-from services.cli.listing import Filter, Label, Limit, Mine, OrderBy, Page, Search, filter_of, pages, read
+from services.cli.listing import Filter, Label, Limit, Mine, OrderBy, Page, Search, filter_of
 from services.cli.output import TABLE, Output, OutputFormat, note, print_json_line, show_message, show_messages
-from services.cli.task_services import find_task, known_kinds
+from services.cli.task_services import find_task, listed
 from services.cli.views import TASK_LIST, TASKS, enum_name, when
 from services.cli.waiting import SkipCache
 
@@ -50,25 +49,7 @@ def list_tasks(
         "order_by": order_by,
         "view": "VIEW_FULL",  # the table shows results
     }
-    kinds = known_kinds(kind)
-    if page and len(kinds) > 1:
-        raise CliError("--page continues a list of one kind of task; give the kind with --kind.", ExitCode.USAGE)
-    found: list[Any] = []
-    more = False
-    with connect() as connection:
-        for each in kinds:
-            method, request = each.method(connection, "List"), each.request("List", **filters)
-            if len(kinds) == 1:
-                found = pages(method, request, "tasks", limit, page)
-            else:
-                of_kind, following = read(method, request, "tasks", limit)
-                found += of_kind
-                more |= bool(following)
-    if not order_by:
-        found.sort(key=lambda task: task.create_time.ToNanoseconds(), reverse=True)
-    if more or len(found) > limit:
-        note("There are more: show them with a higher --limit, or page by page with --kind.")
-    show_messages(found[:limit], TASK_LIST, output)
+    show_messages(listed(kind, "List", "tasks", filters, limit, page), TASK_LIST, output)
 
 
 @tasks.command("get")

@@ -7,6 +7,7 @@ from typing import Any
 import grpc
 import pytest
 from google.protobuf.empty_pb2 import Empty
+from lathe.converter.v1.conversion_service_pb2 import ConversionTaskGroup
 from lathe.optimizer.v1 import optimization_service_pb2 as pb
 from lathe.type.v1 import failure_pb2, task_group_pb2, task_pb2
 from lathe.type.v1.digest_pb2 import Digest
@@ -14,6 +15,7 @@ from lathe.type.v1.operation_pb2 import OPERATION_STATE_RUNNING, OPERATION_STATE
 from lathe.type.v1.precision_pb2 import PRECISION_FP32, PRECISION_INT8
 from lathe.type.v1.task_group_pb2 import TaskGroupMember, TaskGroupState
 from lathe_client import calls
+from lathe_client.tasks import KINDS
 
 from services.cli import groups, watching
 from tests.unit.cli.conftest import Lathe
@@ -239,12 +241,22 @@ def test_interrupting_the_wait_tells_how_to_resume_it(
 def test_groups_are_listed_shown_and_deleted(suite: Suite, lathe: Lathe) -> None:
     member = TaskGroupMember(model_version=VERSIONS[0], error="There is no such version.")
     one = group(task_group_pb2.TASK_GROUP_STATE_NONE_SUCCEEDED, member)
+    for kind in KINDS.values():
+        method = f"List{kind.name.capitalize()}TaskGroups"
+        suite.answers[method] = kind.message(f"{method}Response")()
+    other = ConversionTaskGroup(name="conversionTaskGroups/weekly", state=task_group_pb2.TASK_GROUP_STATE_IN_PROGRESS)
+    suite.answers["ListConversionTaskGroups"].groups.append(other)
     suite.answers |= {
         "ListOptimizationTaskGroups": pb.ListOptimizationTaskGroupsResponse(groups=[one]),
         "GetOptimizationTaskGroup": one,
         "DeleteOptimizationTaskGroup": Empty(),
     }
-    assert "NONE_SUCCEEDED" in lathe("groups", "list", "--label", "team=x", "--mine").out
+    out = lathe("groups", "list", "--label", "team=x", "--mine").out
+    assert [line.split("│")[1].strip() for line in out.splitlines()[2:]] == ["conversion", "optimization"]
+    assert "NONE_SUCCEEDED" in out
+    assert lathe("groups", "list", "--page", "5").code == 2
+    assert lathe("groups", "list", "--kind", "optimization", "--page", "5").code == 0
+    assert suite.asked["ListOptimizationTaskGroups"][-1].page_token == "5"
     asked = suite.asked["ListOptimizationTaskGroups"][0]
     assert (asked.filter, asked.mine_only) == ('labels."team" = "x"', True)
     assert "There is no such version." in lathe("groups", "get", "nightly").out
