@@ -120,7 +120,7 @@ def test_the_result_is_a_version_that_knows_where_it_comes_from(desk: Desk, one:
 
 def test_success_certifies_the_architecture_until_it_changes(desk: Desk, converted: dict[str, Converted]) -> None:
     assert converted
-    assert desk.suite.json("architectures", "get", "tinynet")["certification"] == "CERTIFIED"
+    assert desk.suite.json("architectures", "get", "tinynet")["certification"] == "CERTIFICATION_CERTIFIED"
 
 
 def test_describe_shows_graphs_and_diff_shows_what_differs(desk: Desk, converted: dict[str, Converted]) -> None:

@@ -134,7 +134,7 @@ def test_a_group_says_that_it_succeeded_in_part(desk: Desk, graphs: tuple[str, s
     assert done.returncode == 5
     (group,) = desk.suite.json("groups", "list", "--label", "team=pair")
     group = desk.suite.json("groups", "get", group["name"].partition("/")[2])
-    assert group["state"] == "PARTLY_SUCCEEDED"
+    assert group["state"] == "TASK_GROUP_STATE_PARTLY_SUCCEEDED"
     assert [each["state"] for each in group["members"]] == ["TASK_STATE_SUCCEEDED", "TASK_STATE_FAILED"]
     assert "output 'y'" in group["members"][1]["error"]
     names = {each["display_name"] for each in desk.suite.json("tasks", "list", "--label", "team=pair")}
