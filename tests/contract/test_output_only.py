@@ -125,10 +125,10 @@ async def _changeable(suite: Suite, method: str) -> set[str]:
 
 def without_update() -> list[Descriptor]:
     changed = {kind.full_name for method in CHANGING for _, kind in resources_of(method)}
-    made = {METHODS[name][2].output_type for name in METHODS if name.startswith(("Create", "Get"))}
-    return [
-        each for each in made if each.GetOptions().HasExtension(resource_pb2.resource) and each.full_name not in changed
-    ]
+    answers = (METHODS[name][2].output_type for name in METHODS if name.startswith(("Create", "Get")))
+    made = {answer.full_name: answer for answer in answers}
+    found = (kind for name, kind in sorted(made.items()) if name not in changed)
+    return [each for each in found if each.GetOptions().HasExtension(resource_pb2.resource)]
 
 
 @pytest.mark.parametrize("resource", without_update(), ids=lambda each: str(each.name))
