@@ -110,9 +110,8 @@ class Aliases:
 
 
 async def _require_version(connection: Connection, model: str, version: str) -> None:
-    """Keep a version from being deleted until the transaction ends; LatheError INVALID_ARGUMENT if there is none."""
-    if naming.model_of(version) != model:
-        raise invalid_argument(_FIELD, f"'{version}' is not a version of {model}, to which the alias belongs.")
+    """Keep a version from being deleted until the transaction ends; LatheError if there is none."""
+    naming.require_version_of(model, version, _FIELD, "alias")
     if not await _locked(connection, "model_versions", version):
         raise invalid_argument(_FIELD, f"There is no model version named '{version}'.", reason="REFERENCE_NOT_FOUND")
 

@@ -11,6 +11,8 @@ from lathe.registry.v1.model_service_pb2 import (
     PackageInfo,
 )
 
+from services.platform.errors import invalid_argument, not_found
+
 _MAX_DISPLAY_NAME = 100
 _KINDS = {
     "models": LINEAGE_KIND_MODEL_VERSION,
@@ -32,6 +34,18 @@ def version_name(model: str, number: int) -> str:
 def model_of(version: str) -> str:
     """Return `models/{model}` of `models/{model}/versions/{number}`."""
     return version.rsplit("/versions/", 1)[0]
+
+
+def require_version_of(model: str, version: str, field: str, whose: str) -> None:
+    """Raise LatheError unless a version is of a model, to which `whose` (`channel`) belongs.
+
+    Raises:
+        LatheError: NOT_FOUND for an alias that stands for no version; else INVALID_ARGUMENT of `field`.
+    """
+    if version != alias_model(version):
+        raise not_found("alias", version)
+    if model_of(version) != model:
+        raise invalid_argument(field, f"'{version}' is not a version of {model}, to which the {whose} belongs.")
 
 
 def node_kind(name: str) -> LineageKind.ValueType:

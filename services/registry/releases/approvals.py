@@ -15,7 +15,7 @@ from lathe.registry.v1.release_service_pb2 import (
 from uuid_utils.compat import uuid7
 
 from services.database.pool import Connection, Database
-from services.platform.errors import failed_precondition, invalid_argument, not_found, permission_denied
+from services.platform.errors import failed_precondition, not_found, permission_denied
 from services.platform.identity import current_user
 from services.registry import naming
 from services.registry.kinds import CHANNELS, VERSIONS
@@ -57,10 +57,7 @@ class Approvals:
         if request.request_id and (first := await find_first(self._database, request)) is not None:
             return await self._made(self._database, first)
         model = naming.channel_model(request.name)
-        if naming.model_of(request.model_version) != model:
-            raise invalid_argument(
-                "model_version", f"'{request.model_version}' is not a version of {model}, to which the channel belongs."
-            )
+        naming.require_version_of(model, request.model_version, "model_version", "channel")
         now, uid = datetime.now(UTC), uuid7()
         made = Approval(
             name=f"{request.name}/approvals/{uid}",

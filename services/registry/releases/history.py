@@ -91,10 +91,7 @@ class Releases:
                 rules need an evaluation and the evaluator does not answer.
         """
         model = naming.channel_model(request.name)
-        if naming.model_of(request.model_version) != model:
-            raise invalid_argument(
-                "model_version", f"'{request.model_version}' is not a version of {model}, to which the channel belongs."
-            )
+        naming.require_version_of(model, request.model_version, "model_version", "channel")
 
         async def draft(_connection: Connection, _channel: Channel) -> Release:
             return Release(

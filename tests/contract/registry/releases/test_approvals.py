@@ -155,3 +155,15 @@ async def test_a_promotion_and_a_roll_back_may_depend_on_what_was_seen(desk: Des
     back = await desk.roll_back(channel, etag=seen.etag, request_id=again)
     # A repeat gets the first result, although the channel has moved by it.
     assert await desk.roll_back(channel, etag=seen.etag, request_id=again) == back
+
+
+async def test_what_is_no_version_of_the_model_is_neither_approved_nor_promoted(desk: Desk) -> None:
+    channel, version = await ruled(desk, 1)
+    missing = f"{version.partition('/versions/')[0]}/aliases/none"
+    other = await desk.package(await desk.model())
+    for call in (approve, promote):
+        gone = await desk.refused(call(desk, channel, missing, "ann"))
+        assert (gone.code, gone.message) == (grpc.StatusCode.NOT_FOUND, f"There is no alias named '{missing}'.")
+        foreign = await desk.refused(call(desk, channel, other, "ann"))
+        assert (foreign.code, foreign.fields[0][0]) == (grpc.StatusCode.INVALID_ARGUMENT, "model_version")
+        assert "to which the channel belongs" in foreign.message
