@@ -128,8 +128,8 @@ def list_channels(
         show_messages(pages(connection.releases.ListChannels, request, "channels", limit, page), CHANNELS, output)
 
 
-@channels.command("show")
-def show(channel: ChannelArgument, output: Output = TABLE) -> None:
+@channels.command("get")
+def get(channel: ChannelArgument, output: Output = TABLE) -> None:
     """Show a channel: the release in service, its rules, its model repository."""
     from lathe.registry.v1.release_service_pb2 import GetChannelRequest
 

@@ -147,8 +147,8 @@ def list_datasets(
         show_messages(pages(connection.datasets.ListDatasets, request, "datasets", limit, page), DATASETS, output)
 
 
-@datasets.command("show")
-def show(dataset: DatasetArgument, output: Output = TABLE) -> None:
+@datasets.command("get")
+def get(dataset: DatasetArgument, output: Output = TABLE) -> None:
     """Show a dataset: its classes, its attributes, and what its import left out."""
     from lathe.registry.v1.dataset_service_pb2 import GetDatasetRequest
 

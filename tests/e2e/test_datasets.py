@@ -32,7 +32,7 @@ def test_a_dataset_is_found_and_shown(stack: Suite, pets: str) -> None:
     assert [each["name"] for each in stack.json("datasets", "list", "--state", "ready", "--search", "pets")] == [
         f"datasets/{pets}"
     ]
-    shown = stack.lathe("datasets", "show", pets).stdout
+    shown = stack.lathe("datasets", "get", pets).stdout
     assert "Cats, dogs" in shown
     assert "cat" in shown
     items = stack.json("datasets", "items", pets, "--value", "class=dog")
@@ -67,11 +67,11 @@ def test_a_mapping_that_does_not_fit_asks(stack: Suite, tmp_path: Path) -> None:
     assert asked.returncode == 7
     assert "truck" in asked.stdout
     assert "lathe datasets confirm" in asked.stderr
-    assert stack.json("datasets", "show", "street")["state"] == "DATASET_STATE_AWAITING_CONFIRMATION"
+    assert stack.json("datasets", "get", "street")["state"] == "DATASET_STATE_AWAITING_CONFIRMATION"
     confirmed = stack.json("datasets", "confirm", "street")
     assert confirmed["state"] == "DATASET_STATE_READY"
     stack.lathe("datasets", "delete", "street")
-    assert stack.lathe("datasets", "show", "street", check=False).returncode == 3
+    assert stack.lathe("datasets", "get", "street", check=False).returncode == 3
     assert (
         stack.json("datasets", "create", "Street", str(data), "--mapping", str(mapping), "--yes")["state"]
         == "DATASET_STATE_READY"

@@ -67,15 +67,15 @@ def test_datasets_of_every_format_hold_what_was_put_in(beasts: Beasts, folder: s
     arrays = save_tensors(tmp_path / "tensors.npz", tensors())
     found = suite.json("datasets", "create", "Beasts as tensors", str(arrays))
     assert (found["format"], found["type"], found["item_count"]) == ("TENSOR_FILES", "TENSORS", str(COUNT))
-    shown = suite.json("datasets", "show", "scenes")
+    shown = suite.json("datasets", "get", "scenes")
     assert (shown["format"], shown["type"]) == ("JSONL", "CLASSIFICATION")
     assert {(each["key"], each["value"], each["count"]) for each in shown["attributes"]} == {
         ("scene", "day", "12"),
         ("scene", "night", "12"),
     }
-    assert {
-        each["value"]: each["count"] for each in suite.json("datasets", "show", folder)["classes"]
-    } == dict.fromkeys(("cat", "dog", "hen", "cow"), "6")
+    assert {each["value"]: each["count"] for each in suite.json("datasets", "get", folder)["classes"]} == dict.fromkeys(
+        ("cat", "dog", "hen", "cow"), "6"
+    )
 
 
 def test_quantization_keeps_the_accuracy_and_says_what_was_tried(quantized: dict[str, Any]) -> None:
@@ -227,7 +227,7 @@ def test_a_release_is_laid_out_for_triton_and_rolled_back(
     served = triton_config(beasts, f"{root}/config.pbtxt").version_policy.specific.versions
     assert list(served) == [3]
     assert f"{root}/3/model.onnx" in beasts.desk.keys("triton/beasts/production/")
-    channel = suite.json("channels", "show", "beasts/production")
+    channel = suite.json("channels", "get", "beasts/production")
     assert (channel["current_release"], channel["current_version"]) == (back["name"], beasts.package)
     history = suite.json("releases", "beasts", "-c", "production")
     assert [(each["name"].rpartition("/")[2], each["kind"]) for each in history] == [

@@ -25,7 +25,7 @@ def dataset(suite: Suite) -> Dataset:
 
 
 def test_a_report_counts_what_was_left_out_and_points_to_the_rest(lathe: Lathe, dataset: Dataset) -> None:
-    told = lathe("datasets", "show", "pets").err
+    told = lathe("datasets", "get", "pets").err
     assert "70 annotations left out; the boxes of 2 images turned by EXIF data" in told
     assert "annotation 20 of" in told
     assert "annotation 21 of" not in told

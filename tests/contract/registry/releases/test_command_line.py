@@ -66,7 +66,7 @@ async def test_a_release_from_the_command_line(desk: Desk, shell: Shell) -> None
     promoted = await shell.json("promote", f"{name}/1", "-c", "production", "--evaluation", shown, "--note", "first")
     assert (promoted["note"], promoted["evaluation_task"]) == ("first", f"evaluationTasks/{shown}")
     await shell.run("channels", "update", channel, "--no-bounds", "--no-require-parity", "--description", "Serves.")
-    assert (await shell.json("channels", "show", channel))["rules"] == {}
+    assert (await shell.json("channels", "get", channel))["rules"] == {}
     await desk.package(model)
     await shell.run("promote", f"{name}/2", "-c", "production")
     assert "roll back to 1" in (await shell.run("rollback", name, "-c", "production", "--note", "worse")).stdout
@@ -153,7 +153,7 @@ async def test_approvals_from_the_command_line(desk: Desk, shell: Shell, monkeyp
         "approval": {"count": 1, "approvers": ["bob", "cid"]},
     }
     await shell.run("channels", "update", channel, "--no-verified-on-device")
-    shown = (await shell.run("channels", "show", channel)).stdout
+    shown = (await shell.run("channels", "get", channel)).stdout
     assert "parity at least WARN" in shown
     assert "1 approval of bob, cid" in shown
     assert "has 0 of 1 approvals" in await shell.refusal("promote", f"{name}/1", "-c", "production")
@@ -165,7 +165,7 @@ async def test_approvals_from_the_command_line(desk: Desk, shell: Shell, monkeyp
         assert "have not approved" in await shell.refusal("approve", f"{name}/1", "-c", "production", "--revoke")
         await shell.run("approve", f"{name}/1", "-c", "production")
     assert [each["owner"] for each in await shell.json("approvals", name, "-c", "production")] == ["bob"]
-    etag = (await shell.json("channels", "show", channel))["etag"]
+    etag = (await shell.json("channels", "get", channel))["etag"]
     made = await shell.json("promote", f"{name}/1", "-c", "production", "--etag", etag)
     assert made["approvers"] == ["bob"]
     assert "has changed since" in await shell.refusal("rollback", name, "-c", "production", "--etag", etag)
