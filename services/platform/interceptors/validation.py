@@ -11,6 +11,7 @@ from google.protobuf.message import DecodeError, Message
 
 from services.platform.changes import names_field
 from services.platform.errors import invalid_argument, invalid_fields
+from services.platform.interceptors.patterns import wanted
 from services.platform.interceptors.values import meaningless_values
 
 _validator = protovalidate.Validator()
@@ -67,6 +68,8 @@ def _description(violation: protovalidate.Violation) -> str:
     if empty := _EMPTY.get((violation.proto.rule_id, violation.proto.message)):
         return empty
     message = violation.proto.message or f"breaks the rule {violation.proto.rule_id}"
+    if violation.proto.rule_id == "string.pattern":
+        message = wanted(str(violation.rule_value)) or message
     subject = "the key " if violation.proto.for_key else ""
     value = violation.field_value
     # An empty or composite value is told well enough by the rule itself.

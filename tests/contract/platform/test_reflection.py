@@ -102,7 +102,7 @@ async def test_buf_curl_shows_the_details_of_an_error(client: Client) -> None:
     assert status != 0
     told = json.loads(err)
     assert told["code"] == "invalid_argument"
-    assert told["message"].startswith("name: does not match")
+    assert told["message"].startswith("name: must be a name such as ")
     assert [detail["type"] for detail in told["details"]] == ["google.rpc.ErrorInfo", "google.rpc.BadRequest"]
 
 

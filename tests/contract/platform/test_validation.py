@@ -31,8 +31,8 @@ async def test_every_wrong_field_is_named_with_its_path_and_what_is_wrong(client
     assert error.code is grpc.StatusCode.INVALID_ARGUMENT
     assert error.reason == "INVALID_ARGUMENT"
     fields = dict(error.fields)
-    assert fields["architecture.class_name"].startswith("'9 lives' does not match")
-    assert fields['architecture.labels["A b"]'].startswith("the key 'A b' does not match")
+    assert fields["architecture.class_name"].startswith("'9 lives' must be a Python identifier")
+    assert fields['architecture.labels["A b"]'].startswith("the key 'A b' must be of a-z")
     assert fields["request_id"] == "'not a uuid' must be a valid UUID"
     assert all(path in error.message for path in fields)
 

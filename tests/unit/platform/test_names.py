@@ -13,13 +13,14 @@ from hypothesis import strategies as st
 from lathe._options import validate_pb2
 from lathe.converter.v1 import conversion_service_pb2
 from lathe.evaluator.v1 import evaluation_service_pb2
-from lathe.optimizer.v1 import optimization_service_pb2
+from lathe.optimizer.v1 import optimization_service_pb2, profile_service_pb2
 from lathe.quantizer.v1 import quantization_service_pb2
 from lathe.registry.v1 import (
     alias_service_pb2,
     architecture_service_pb2,
     artifact_service_pb2,
     dataset_service_pb2,
+    device_service_pb2,
     model_service_pb2,
     release_service_pb2,
 )
@@ -27,6 +28,7 @@ from lathe.template.v1 import template_service_pb2
 from lathe.type.v1.digest_pb2 import Digest, File
 
 from services.platform.errors import LatheError
+from services.platform.interceptors.patterns import wanted
 from services.platform.interceptors.validation import check
 
 FILES: list[Any] = [
@@ -35,10 +37,12 @@ FILES: list[Any] = [
         architecture_service_pb2,
         artifact_service_pb2,
         dataset_service_pb2,
+        device_service_pb2,
         model_service_pb2,
         release_service_pb2,
     ),
     *(conversion_service_pb2, evaluation_service_pb2, optimization_service_pb2, quantization_service_pb2),
+    profile_service_pb2,
     template_service_pb2,
 ]
 JOINERS = "\u200c\u200d"
@@ -68,6 +72,38 @@ def pattern_of(field: FieldDescriptor) -> str:
     rules = field.GetOptions().Extensions[validate_pb2.field]
     text = rules.repeated.items.string if field.is_repeated else rules.string
     return str(text.pattern)
+
+
+def test_every_pattern_is_told_in_words() -> None:
+    fields = list(fields_of_requests())
+    maps = [field.GetOptions().Extensions[validate_pb2.field].map for field in fields]
+    patterns = {pattern_of(field) for field in fields}
+    patterns |= {side.string.pattern for each in maps for side in (each.keys, each.values)}
+    assert len(patterns) > 25
+    assert [pattern for pattern in patterns if pattern and not wanted(pattern)] == []
+
+
+@pytest.mark.parametrize(
+    ("request_", "told"),
+    [
+        (
+            conversion_service_pb2.GetConversionTaskRequest(name="7"),
+            "name: '7' must be a name such as conversionTasks/…",
+        ),
+        (
+            model_service_pb2.GetModelVersionRequest(name="models/net"),
+            "name: 'models/net' must be a name such as models/…/versions/… or models/…/aliases/…",
+        ),
+        (
+            dataset_service_pb2.PreviewDatasetItemRequest(name="datasets/a/items/x"),
+            "name: 'datasets/a/items/x' must be a name such as datasets/…/items/{number}",
+        ),
+    ],
+)
+def test_a_wrong_name_is_told_what_names_look_like(request_: Any, told: str) -> None:
+    with pytest.raises(LatheError) as refused:
+        check(request_)
+    assert refused.value.message == told
 
 
 def test_every_name_for_people_obeys_one_rule() -> None:
