@@ -22,6 +22,7 @@ from services.platform.interceptors.behavior import clear_output_only
 from services.platform.interceptors.deadline import Deadlines
 from services.platform.interceptors.error_mapping import explain
 from services.platform.interceptors.observation import Observation, ObservedMethod
+from services.platform.interceptors.references import located
 
 # Probes come without credentials, and every few seconds.
 _HEALTH = "/grpc.health.v1.Health/"
@@ -114,12 +115,13 @@ class _Call:
         "_scope",
         "_streaming",
         "metadata",
+        "request",
         "sent",
     )
 
     def __init__(self, pipeline: Pipeline, method: ObservedMethod, streaming: bool, context: Any) -> None:
         self.metadata: dict[str, str | bytes] = dict(context.invocation_metadata())
-        self.sent = 0
+        self.sent, self.request = 0, None
         self._pipeline = pipeline
         self._method = method
         self._streaming = streaming
@@ -154,7 +156,7 @@ class _Call:
             self._end(self._context.code())
         else:
             explanation = explain(error)
-            told = explanation.error
+            told = located(explanation.error, self.request)
             self._end(told.code, told, explanation.cause)
             status = errors.to_status(told)
             await self._context.abort(told.code, status.message, errors.trailers(status))
@@ -190,7 +192,7 @@ def _wrap(pipeline: Pipeline, name: str, handler: grpc.RpcMethodHandler[Any, Any
 
     async def call(raw: Any, context: Any) -> Any:
         async with _Call(pipeline, method, False, context) as each:
-            request = admit(raw, each.metadata)
+            each.request = request = admit(raw, each.metadata)
             if not handler.request_streaming and (found := aliases.aliases_in(request, raw)):
                 await aliases.resolve(request, found, pipeline.look_up)
             return pack(await behavior(request, context), context)
@@ -210,7 +212,7 @@ def _wrap_stream(
 
     async def call(raw: Any, context: Any) -> None:
         async with _Call(pipeline, method, True, context) as each:
-            request = admit(raw, each.metadata)
+            each.request = request = admit(raw, each.metadata)
             if not handler.request_streaming and (found := aliases.aliases_in(request, raw)):
                 await aliases.resolve(request, found, pipeline.look_up)
             responses = behavior(request, context)

@@ -89,6 +89,7 @@ async def test_a_repeat_is_the_same_request_when_the_alias_has_moved_or_gone(
     assert (await create(request)).spec.model_version == first.name
     gone = await workplace.refused(create(again))
     assert (gone.code, gone.message) == (grpc.StatusCode.NOT_FOUND, f"There is no alias named '{best}'.")
+    assert [field for field, _ in gone.fields] == ["task.spec.model_version"]
 
 
 async def test_a_group_of_aliases_is_one_of_versions(workplace: Workplace) -> None:

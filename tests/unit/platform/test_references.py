@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import grpc
+import pytest
+from lathe.converter.v1.conversion_service_pb2 import (
+    ConversionSpec,
+    ConversionTask,
+    ConversionTaskGroup,
+    CreateConversionTaskGroupRequest,
+    CreateConversionTaskRequest,
+)
+from lathe.registry.v1.model_service_pb2 import (
+    BatchGetModelVersionsRequest,
+    CreateModelVersionRequest,
+    GetModelRequest,
+    Lineage,
+    ModelVersion,
+)
+
+from services.platform.errors import LatheError, not_found
+from services.platform.interceptors.references import located
+
+NAME = "models/net/versions/1"
+SPEC = ConversionSpec(model_version=NAME, template="templates/t")
+
+
+@pytest.mark.parametrize(
+    ("request_", "fields"),
+    [
+        (CreateConversionTaskRequest(task=ConversionTask(spec=SPEC, labels={"a": NAME})), ["task.spec.model_version"]),
+        (
+            CreateConversionTaskGroupRequest(group=ConversionTaskGroup(model_versions=["models/net/versions/2", NAME])),
+            ["group.model_versions[1]"],
+        ),
+        (BatchGetModelVersionsRequest(names=[NAME, NAME]), ["names[0]", "names[1]"]),
+        (
+            CreateModelVersionRequest(model_version=ModelVersion(lineage=Lineage(sources=[NAME]))),
+            ["model_version.lineage.sources[0]"],
+        ),
+        (GetModelRequest(name="models/net"), []),
+        (iter(()), []),
+    ],
+)
+def test_what_does_not_exist_is_found_in_the_request(request_: object, fields: list[str]) -> None:
+    error = located(not_found("model version", NAME), request_)
+    assert error.fields == [(field, f"There is no model version named '{NAME}'.") for field in fields]
+
+
+def test_what_a_sibling_said_of_its_own_request_is_not_told() -> None:
+    answer = not_found("model version", NAME)
+    answer.fields = [("name", "There is none.")]
+    located(answer, CreateConversionTaskRequest(task=ConversionTask(spec=SPEC)))
+    assert [field for field, _ in answer.fields] == ["task.spec.model_version"]
+
+
+def test_other_errors_keep_their_fields() -> None:
+    wrong = LatheError(grpc.StatusCode.INVALID_ARGUMENT, "INVALID_ARGUMENT", NAME, fields=[("x", "y")])
+    assert located(wrong, GetModelRequest(name=NAME)).fields == [("x", "y")]
