@@ -66,7 +66,7 @@ def test_the_loop_without_any_program_of_ours(beasts: Beasts, tmp_path: Path) ->
     *_, comparison = buf_call(evaluator, f"{EVALUATOR}/WatchEvaluationComparison", {"name": begun["name"]})
     assert (comparison["tasks"], comparison["agreement"], comparison["samples"]) == (names, 1, "8")
     (listed,) = buf_call(evaluator, f"{EVALUATOR}/ListEvaluationComparisons", {"filter": f'tasks:"{after["name"]}"'})
-    assert comparison["name"] in {each["name"] for each in listed["comparisons"]}
+    assert comparison["name"] in {each["name"] for each in listed["evaluationComparisons"]}
 
     rules = {"require_evaluation": True, "dataset": data["name"], "bounds": [{"metric": "top1", "min": 0.9}]}
     channel = {"parent": "models/beasts", "channel": {"display_name": "By curl", "rules": rules}}
