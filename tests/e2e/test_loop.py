@@ -66,9 +66,13 @@ def test_datasets_of_every_format_hold_what_was_put_in(beasts: Beasts, folder: s
     assert item["boxes"] == [{"label": "cat", "x": 1.0, "y": 2.0, "width": 5.0, "height": 4.0}]
     arrays = save_tensors(tmp_path / "tensors.npz", tensors())
     found = suite.json("datasets", "create", "Beasts as tensors", str(arrays))
-    assert (found["format"], found["type"], found["item_count"]) == ("TENSOR_FILES", "TENSORS", str(COUNT))
+    assert (found["format"], found["type"], found["item_count"]) == (
+        "DATASET_FORMAT_TENSOR_FILES",
+        "DATASET_TYPE_TENSORS",
+        str(COUNT),
+    )
     shown = suite.json("datasets", "get", "scenes")
-    assert (shown["format"], shown["type"]) == ("JSONL", "CLASSIFICATION")
+    assert (shown["format"], shown["type"]) == ("DATASET_FORMAT_JSONL", "DATASET_TYPE_CLASSIFICATION")
     assert {(each["key"], each["value"], each["count"]) for each in shown["attributes"]} == {
         ("scene", "day", "12"),
         ("scene", "night", "12"),
