@@ -227,7 +227,7 @@ def test_a_release_is_laid_out_for_triton_and_rolled_back(
     assert {f"triton/beasts/production/{file['path']}" for file in second["files"]} <= keys
 
     back = suite.json("rollback", "beasts", "-c", "production", "--note", "too slow")
-    assert (back["kind"], back["restored_release"]) == ("ROLLBACK", first["name"])
+    assert (back["kind"], back["restored_release"]) == ("RELEASE_KIND_ROLLBACK", first["name"])
     served = triton_config(beasts, f"{root}/config.pbtxt").version_policy.specific.versions
     assert list(served) == [3]
     assert f"{root}/3/model.onnx" in beasts.desk.keys("triton/beasts/production/")
