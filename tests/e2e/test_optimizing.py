@@ -24,7 +24,7 @@ def test_a_second_is_enough_for_an_answer(desk: Desk, found: dict[str, object]) 
 
 
 def test_what_is_found_is_saved_beside_its_source(desk: Desk, found: dict[str, object]) -> None:
-    saved = desk.suite.json("save", str(found["name"]))["result"]
+    saved = desk.suite.json("save", str(found["name"]))
     _, model, _, number = desk.keyed.split("/")
     assert saved["saved_location"] == f"optimized/{found['uid']}/m-{model}/mv-{number}"
     described = desk.suite.json("models", "describe", saved["model_version"])

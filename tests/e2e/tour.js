@@ -101,8 +101,9 @@ async function main() {
     },
   });
   await ended(optimizations, "WatchOptimizationTask", search);
-  const saved = await optimizations.call("SaveModel", { name: search.name });
-  console.log(`saved ${saved.result.model_version}`);
+  const begun = await optimizations.call("SaveModel", { name: search.name });
+  const saved = await optimizations.last("WatchModelSave", { name: begun.name });
+  console.log(`saved ${saved.model_version}`);
 }
 
 main().catch((error) => {
