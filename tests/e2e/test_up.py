@@ -19,7 +19,7 @@ from lathe_client.connection import Connection
 from tests.e2e.conftest import COMMAND, Suite, alive, clean_environment, start_suite
 
 APIS = ["registry", "template", "converter", "quantizer", "optimizer", "evaluator"]
-WORKERS = ["worker-conversion", "worker-quantization", "worker-optimization", "worker-evaluation"]
+WORKERS = ["worker-conversion", "worker-quantization", "worker-optimization", "worker-profile", "worker-evaluation"]
 NAMES = ["postgres", "nats", "s3", *APIS, *WORKERS]
 
 
