@@ -134,7 +134,7 @@ async def test_a_repeat_of_what_was_deleted_says_so(architectures: Architectures
     request_id = str(uuid.uuid4())
     created = await architectures.create(net(), request_id=request_id)
     await architectures.delete(created.name)
-    with pytest.raises(LatheError, match="deleted since"):
+    with pytest.raises(LatheError, match="is deleted"):
         await architectures.create(net(), request_id=request_id)
 
 
