@@ -235,9 +235,9 @@ def test_a_release_is_laid_out_for_triton_and_rolled_back(
     assert (channel["current_release"], channel["current_version"]) == (back["name"], beasts.package)
     history = suite.json("releases", "beasts", "-c", "production")
     assert [(each["name"].rpartition("/")[2], each["kind"]) for each in history] == [
-        ("3", "ROLLBACK"),
-        ("2", "PROMOTION"),
-        ("1", "PROMOTION"),
+        ("3", "RELEASE_KIND_ROLLBACK"),
+        ("2", "RELEASE_KIND_PROMOTION"),
+        ("1", "RELEASE_KIND_PROMOTION"),
     ]
     assert all(each["owner"] and each["create_time"] and each["note"] for each in history)
 

@@ -58,9 +58,12 @@ def run(connection: Connection, work: Path) -> list[Line]:
     np.savez(archive, allow_pickle=False, **inputs, **{"label.pair": pairs})
     dataset = loop.create_dataset(connection, "demo-sentences", archive, "", "")
     versions = {"FP32": package}
-    for name, scheme in (("weight-only int8", "WEIGHT_ONLY"), ("static int8", "STATIC")):
+    for name, scheme in (
+        ("weight-only int8", "QUANTIZATION_SCHEME_WEIGHT_ONLY"),
+        ("static int8", "QUANTIZATION_SCHEME_STATIC"),
+    ):
         heading(f"Sentences 2. Quantize: {name}")
-        calibration = dataset if scheme == "STATIC" else ""
+        calibration = dataset if scheme == "QUANTIZATION_SCHEME_STATIC" else ""
         task = loop.quantize(connection, package, calibration, scheme=scheme)
         versions[name] = task.result.model_version
     heading("Sentences 3. Evaluate: does the partner of a sentence rank first?")
