@@ -21,7 +21,7 @@ from services.siblings.holds import Holds
 from services.siblings.packages import read_manifest
 from services.siblings.sources import Sources
 from services.storage import ContentStore
-from services.tasks.kind import PreparedTask, check_memory
+from services.tasks.kind import PreparedTask, check_memory, with_reports
 
 REPORTS = {"report.json": "json_report", "report.html": "html_report", "predictions.parquet": "predictions"}
 """Files of an outcome, and the fields of the result that name them."""
@@ -91,12 +91,7 @@ class EvaluationKind:
     async def complete(self, task: Message, outcome: Message) -> EvaluationResult:
         """Return the result with the digests of the stored reports."""
         assert isinstance(outcome, EvaluationOutcome)
-        result = EvaluationResult()
-        result.CopyFrom(outcome.result)
-        stored = {file.path: file.digest for file in outcome.files}
-        for path, field in REPORTS.items():
-            getattr(result, field).CopyFrom(stored[path])
-        return result
+        return with_reports(outcome.result, outcome.files, REPORTS)
 
     async def share(
         self, task: Message, original: Message, outcome: Message, standing: Collection[str]

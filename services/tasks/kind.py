@@ -5,15 +5,17 @@ The task engine does the rest: states, retries, caching, cancellation, logs, the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.message import Message
 from lathe.type.v1.digest_pb2 import Digest, File
 
 from services.platform.errors import invalid_argument
+
+M = TypeVar("M", bound=Message)
 
 MINIMUM_MEMORY = 1 << 30
 """Below this many bytes the frameworks themselves do not load."""
@@ -70,6 +72,22 @@ class PreparedTask:
     fill: Callable[[Message], None] = field(default=nothing_to_fill)
     bare: Message | None = None
     standing: Collection[str] = ()
+
+
+def with_reports(result: M, files: Iterable[File], fields: Mapping[str, str]) -> M:
+    """Return a copy of a result with the digests of the reports that were stored.
+
+    Args:
+        result: What the worker found.
+        files: What it stored.
+        fields: Path of each report → field of the result.
+    """
+    made = type(result)()
+    made.CopyFrom(result)
+    stored = {file.path: file.digest for file in files}
+    for path, name in fields.items():
+        getattr(made, name).CopyFrom(stored[path])
+    return made
 
 
 class TaskKind(Protocol):

@@ -22,7 +22,7 @@ from services.siblings.packages import read_manifest
 from services.siblings.recipes import RecipeRequest, Recipes
 from services.siblings.sources import Sources
 from services.storage import ContentStore
-from services.tasks.kind import PreparedTask, check_memory
+from services.tasks.kind import PreparedTask, check_memory, with_reports
 
 REPORTS = {"profile.json": "json_report", "profile.html": "html_report"}
 """Files of an outcome, and the fields of the result that name them."""
@@ -103,12 +103,7 @@ class ProfileKind:
     async def complete(self, task: Message, outcome: Message) -> ProfileResult:
         """Return the result with the digests of the stored reports."""
         assert isinstance(outcome, ProfileOutcome)
-        result = ProfileResult()
-        result.CopyFrom(outcome.result)
-        stored = {file.path: file.digest for file in outcome.files}
-        for path, field in REPORTS.items():
-            getattr(result, field).CopyFrom(stored[path])
-        return result
+        return with_reports(outcome.result, outcome.files, REPORTS)
 
     async def share(
         self, task: Message, original: Message, outcome: Message, standing: Collection[str]
