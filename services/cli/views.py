@@ -77,10 +77,11 @@ def rules(kept: Any) -> list[str]:
 
 def enum_name(message: Any, field: str) -> str:
     """Return the name of an enum field's value; empty if it is not set."""
-    descriptor = message.DESCRIPTOR.fields_by_name[field].enum_type
+    from services.platform.words import short_name
+
+    enum = message.DESCRIPTOR.fields_by_name[field].enum_type
     number = getattr(message, field)
-    prefix = descriptor.values[0].name.removesuffix("UNSPECIFIED")
-    return descriptor.values_by_number[number].name.removeprefix(prefix) if number else ""
+    return short_name(enum.values_by_number[number].name, enum) if number else ""
 
 
 def extents(tensor: Any) -> str:

@@ -18,7 +18,7 @@ M = TypeVar("M", bound=Message)
 
 def word(enum: _EnumTypeWrapper[V], value: V) -> str:
     """Return the name of an enum's value without the enum's prefix; ValueError if there is no such value."""
-    return _short(enum.Name(value), enum.DESCRIPTOR)
+    return short_name(enum.Name(value), enum.DESCRIPTOR)
 
 
 def number(enum: _EnumTypeWrapper[V], text: str) -> V:
@@ -28,13 +28,13 @@ def number(enum: _EnumTypeWrapper[V], text: str) -> V:
 
 def words(enum: _EnumTypeWrapper[V]) -> list[str]:
     """Return what `word` gives for each value but the unspecified one, in order of their numbers."""
-    return [_short(name, enum.DESCRIPTOR) for name in enum.keys()[1:]]
+    return [short_name(name, enum.DESCRIPTOR) for name in enum.keys()[1:]]
 
 
 def to_values(message: Message) -> dict[str, Any]:
     """Return a message as engines read it: JSON values by the names of the fields, enums as words."""
     values = MessageToDict(message, preserving_proto_field_name=True)
-    written: dict[str, Any] = _with_enums(values, message.DESCRIPTOR, _short)
+    written: dict[str, Any] = _with_enums(values, message.DESCRIPTOR, short_name)
     return written
 
 
@@ -71,7 +71,8 @@ def _field(value: Any, name: str, kind: Descriptor, change: Callable[[str, EnumD
     return change(value, field.enum_type) if field.enum_type is not None and isinstance(value, str) else value
 
 
-def _short(name: str, enum: EnumDescriptor) -> str:
+def short_name(name: str, enum: EnumDescriptor) -> str:
+    """Return the name of a value without the prefix of its enum."""
     return name.removeprefix(_prefix(enum))
 
 
