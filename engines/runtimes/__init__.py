@@ -17,7 +17,7 @@ from engines.runtimes.protocol import (
 from engines.runtimes.source import GRAPH, BuildSource, Network
 from engines.spec.devices import Device, load_catalog
 
-ROOMS = ("onnxruntime", "openvino", "inductor", "torchscript", "tensorrt", "tflite", "ascend")
+ROOMS = ("onnxruntime", "openvino", "inductor", "torchscript", "tensorrt", "litert", "ascend")
 """The table: folders beside this file, by the runtimes' names in the device catalog.
 
 Each has a module `serving`; those that this release builds for have a module `runtime`, whose `RUNTIME` follows the

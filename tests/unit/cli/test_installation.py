@@ -19,7 +19,7 @@ def device() -> Device:
         "name": "devices/cpu-x86-64",
         "runtimes": [
             {"runtime": "openvino", "precisions": ["FP32", "BF16"], "quantized": ["INT8"], "built": "HERE"},
-            {"runtime": "tflite", "precisions": ["FP32"]},
+            {"runtime": "litert", "precisions": ["FP32"]},
         ],
         "queues": [
             {"kind": "conversion", "workers": 2, "running": 2, "waiting": 7, "oldest_wait": "75s", "known": True},
@@ -35,7 +35,7 @@ def test_devices_show_who_serves_them(suite: Suite, lathe: Lathe) -> None:
     suite.answers["ListDevices"] = ListDevicesResponse(devices=[device()])
     result = lathe("devices", "list", "--filter", "served = true")
     assert result.code == 0
-    for text in ("cpu-x86-64", "openvino, tflite (no builder)", "0:01:15", "7"):
+    for text in ("cpu-x86-64", "openvino, litert (no builder)", "0:01:15", "7"):
         assert text in result.out
     assert suite.asked["ListDevices"][0].filter == "served = true"
 

@@ -139,7 +139,7 @@ def test_options_of_openvino() -> None:
 
 
 def test_a_package_that_triton_cannot_serve_is_refused_with_the_reason() -> None:
-    assert failure("tflite").reason is FailureReason.TOOLCHAIN_UNAVAILABLE
+    assert failure("litert").reason is FailureReason.TOOLCHAIN_UNAVAILABLE
     double = interface([tensor("x", [3], [3], "float64")], [tensor("y", [3], [3])])
     assert failure("openvino", **double).reason is FailureReason.UNSUPPORTED_PRECISION
     assert model(**double).config["input"][0]["data_type"] == "TYPE_FP64"
