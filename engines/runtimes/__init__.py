@@ -68,7 +68,7 @@ def runtime_packages() -> tuple[str, ...]:
 def installed(device: Device) -> list[Runtime]:
     """Return the runtimes that this release builds with for a device and that are installed, in the catalog's order."""
     named = (runtimes().get(name) for name in device.buildable_runtimes)
-    return [room for room in named if room and not room.available()]
+    return [room for room in named if room and not room.available(device)]
 
 
 def open_form(form: BuiltForm, threads: int) -> Session:

@@ -39,7 +39,7 @@ class HostRuntime:
     tools: tuple[str, ...] = ()
     """More packages that take part in building, for some forms."""
 
-    def available(self) -> str | None:
+    def available(self, device: Device | None = None) -> str | None:
         """Return None if the runtime is installed, else what is missing. Imports no framework."""
         missing = [name for name in self.packages if not importlib.util.find_spec(name)]
         return f"the package `{missing[0]}`" if missing else None

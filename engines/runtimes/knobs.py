@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from engines.failures import EngineFailure, FailureReason
@@ -16,18 +16,21 @@ class Knob:
     Attributes:
         name: Name in forms and records.
         good_for: When it helps, for people.
-        values: Its values, each with its name in reports; empty if it takes any whole number above 0.
+        values: Its values, each with its name in reports; empty if it takes any whole number above 0, or what
+            `objection` lets pass.
         quantizers: The quantizers of its values, by their names in manifests; without values that quantize nothing.
+        objection: Returns what is wrong with a value that is free text, no whole sentence; empty if nothing is.
     """
 
     name: str
     good_for: str
     values: Mapping[str, str] = field(default_factory=dict)
     quantizers: Mapping[str, str] = field(default_factory=dict)
+    objection: Callable[[str], str] | None = None
 
     def in_words(self, value: str) -> str:
         """Return the name in reports of the knob with a value: `2 streams`, `fused attention`."""
-        if self.values:
+        if self.values or self.objection:
             return self.values.get(value, f"{self.name} {value}")
         return f"{value} {self.name.removesuffix('s') if value == '1' else self.name}"
 
@@ -55,7 +58,10 @@ def check_knobs(title: str, knobs: Mapping[str, str], offered: Sequence[Knob]) -
             )
         if knob.values and value not in knob.values:
             raise _invalid(f"{title}'s knob '{name}' takes {' or '.join(knob.values)}, not '{value}'.")
-        if not knob.values and not (value.isdecimal() and int(value) > 0):
+        if knob.objection:
+            if objection := knob.objection(value):
+                raise _invalid(f"{title}'s knob '{name}' cannot be '{value}': {objection}.")
+        elif not knob.values and not (value.isdecimal() and int(value) > 0):
             raise _invalid(f"{title}'s knob '{name}' takes a whole number above 0, not '{value}'.")
 
 

@@ -168,8 +168,11 @@ class Runtime(Protocol):
     knobs: tuple[Knob, ...]
     """The settings of `build` that differ from the runtime's defaults."""
 
-    def available(self) -> str | None:
-        """Return None if the runtime is installed, else what is missing. Imports no framework."""
+    def available(self, device: Device | None = None) -> str | None:
+        """Return None if the runtime is installed, for a device if one is given, else what is missing.
+
+        Imports no framework.
+        """
         ...
 
     def where(self, device: Device) -> Where:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import importlib.resources
-import re
 from collections.abc import Collection
 from typing import Annotated, Any, Literal, Self
 
@@ -29,7 +28,7 @@ class DeviceRuntime(_Entry):
         quantized: Precisions of quantizations.
         computes: What a precision is computed in, if that is another one: `{"FP16": "FP32"}` if values are stored in
             half precision and there is no arithmetic for it.
-        toolchain: Pip requirements of what must be installed to build for it.
+        toolchain: What must be installed to build for it: pip requirements, and the names of vendors' toolkits.
         built: The place where its forms are built; empty if this release has no builder.
         precision_flags: Processor flags of which one must be present for a precision.
     """
@@ -49,11 +48,6 @@ class DeviceRuntime(_Entry):
         if set(self.precisions) & set(self.quantized) or named - offered:
             raise ValueError("a precision is converted to or quantized to, and flags are of one that is offered")
         return self
-
-    @property
-    def packages(self) -> tuple[str, ...]:
-        """Names of the toolchain's packages, without their versions."""
-        return tuple(re.split(r"[<>=!~ \[;]", requirement, maxsplit=1)[0] for requirement in self.toolchain)
 
     def precisions_on(self, flags: Collection[str]) -> tuple[Precision, ...]:
         """Return what a conversion can be asked for on a processor with these flags."""

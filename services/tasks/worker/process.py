@@ -11,8 +11,8 @@ from typing import Any
 
 import structlog
 
+from engines.runtimes import installed, runtimes
 from engines.spec.devices import Device, load_catalog
-from engines.spec.toolchain import version_of
 from services.bus.connection import Bus
 from services.bus.topology import Timing, ensure_topology
 from services.platform import telemetry
@@ -63,9 +63,9 @@ def served_device(name: str) -> Device:
         raise ConfigurationError(f"LATHE_DEVICE is '{name}', but the catalog has: {', '.join(devices)}.")
     if not device.buildable_runtimes:
         raise ConfigurationError(f"LATHE_DEVICE is '{name}', for which this release has no builder.")
-    runtimes = device.buildable_runtimes.values()
-    if not any(all(version_of(package) for package in runtime.packages) for runtime in runtimes):
-        told = "; ".join(f"{runtime.name} needs {', '.join(runtime.toolchain)}" for runtime in runtimes)
+    if not installed(device):
+        rooms = [runtimes()[runtime] for runtime in device.buildable_runtimes]
+        told = "; ".join(f"{room.name} needs {room.available(device)}" for room in rooms)
         raise ConfigurationError(f"No toolchain for LATHE_DEVICE '{name}' is installed here: {told}.")
     return device
 

@@ -13,6 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from engines.failures import EngineFailure, FailureReason
 from engines.runtimes import BuildSource, open_form
+from engines.runtimes.knobs import Knob, check_knobs
 from tests.unit.runtimes import graphs
 from tests.unit.runtimes.building import build
 
@@ -123,6 +124,14 @@ def test_a_knob_that_a_runtime_does_not_have_is_refused(
     with pytest.raises(EngineFailure, match=words) as caught:
         build(runtime, source, tmp_path / "out", "FP32", knobs)
     assert caught.value.reason is FailureReason.INVALID_SPEC
+
+
+def test_a_knob_of_free_text_says_itself_what_is_wrong_with_it() -> None:
+    knob = Knob("gears", "batches", objection=lambda value: "" if value == "1,2" else "write it like 1,2")
+    check_knobs("A runtime", {"gears": "1,2"}, [knob])
+    with pytest.raises(EngineFailure, match="knob 'gears' cannot be '1;2': write it like 1,2"):
+        check_knobs("A runtime", {"gears": "1;2"}, [knob])
+    assert knob.in_words("1,2") == "gears 1,2"
 
 
 def test_a_graph_without_attention_is_not_fused(tmp_path: Path) -> None:

@@ -68,10 +68,6 @@ def test_no_builtin_template_has_a_quantized_precision() -> None:
     assert precisions == {"FP32", "FP16", "BF16"}
 
 
-def test_packages_are_named_without_versions() -> None:
-    assert load_catalog().device("nvidia-v100").runtimes["tensorrt"].packages == ("tensorrt",)
-
-
 @pytest.mark.parametrize(
     ("device", "runtime", "reason", "words"),
     [
