@@ -68,7 +68,7 @@ def run(request: dict[str, Any], workdir: Path, report: Reporter) -> dict[str, A
                 "component": entry.component.name,
                 "files": entry.files,
                 "parity": entry.parity_report,
-                "profile": entry.profile.to_dict(),
+                **({"profile": entry.profile.to_dict()} if entry.profile else {}),
                 "warnings": list(entry.warnings),
             }
             for entry in done

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from engines.failures import EngineFailure
-from engines.formats.preparation import Progress, prepare
+from engines.formats.preparation import Prepared, Progress, prepare
 from engines.formats.source import Source
 from engines.package.content import PackagedComponent
 from engines.parity.divergence import Suspect
-from engines.parity.verification import describe, judged, verify
-from engines.runtimes import BuildOptions, Runtime, Session
+from engines.parity.report import ParityReport
+from engines.parity.verification import describe, judged, not_run, unverified, verify
+from engines.runtimes import BuildOptions, BuildSource, BuiltForm, Runtime, Session, Where
 from engines.runtimes.onnxruntime.runtime import OnnxRuntime, OnnxRuntimeSession
 from engines.runtimes.source import GRAPH
 from engines.runtimes.torchscript.runtime import TorchScript, TorchScriptSession
@@ -22,7 +23,7 @@ from engines.spec.request import ConversionRequest
 from engines.spec.template import CLASSIFIERS, Component
 from engines.spec.toolchain import hardware
 from engines.tensors.samples import Samples
-from engines.tensors.signature import Signature
+from engines.tensors.signature import Signature, TensorSpec
 from engines.timing.paired import Call, ProfileReport, profile
 
 log = logging.getLogger(__name__)
@@ -59,7 +60,7 @@ def convert(job: ComponentConversion) -> PackagedComponent:
     """
     name, template, target = job.component.name, job.request.template, job.request.target
     prepared = prepare(job.request, job.component, job.workdir, job.progress)
-    source, samples, build_source = prepared.source, prepared.samples, prepared.build_source()
+    build_source = prepared.build_source()
     if build_source.form_for(job.runtime.title, job.runtime.takes) == GRAPH:
         job.progress(0.2, f"{name}: making the graph ready")
         build_source.graph()
@@ -68,15 +69,38 @@ def convert(job: ComponentConversion) -> PackagedComponent:
     form = job.runtime.build(build_source, target, BuildOptions(template.arithmetic), job.package / name)
     log.info("%s: built %s, %d bytes, %s", name, ", ".join(form.files), form.size_bytes, form.options)
 
+    report, outputs, measured = _verified(job, prepared, build_source, form)
+    return PackagedComponent(
+        prepared.component,
+        form,
+        Signature(prepared.signature.inputs, outputs),
+        prepared.ranges,
+        report,
+        measured,
+        prepared.source.companions,
+        (*prepared.warnings, *form.warnings),
+    )
+
+
+def _verified(
+    job: ComponentConversion, prepared: Prepared, build_source: BuildSource, form: BuiltForm
+) -> tuple[ParityReport, tuple[TensorSpec, ...], ProfileReport | None]:
+    """Return the parity of the form as far as it runs here, the specs of its outputs, and its times on its device."""
+    name, template, target = job.component.name, job.request.template, job.request.target
+    source, samples, where = prepared.source, prepared.samples, job.runtime.where(target)
+    tolerance = template.tolerance(template.arithmetic)
+    if where is Where.DEVICE:
+        job.progress(0.6, f"{name}: running the source; the form runs on {target.id} only")
+        report, outputs = unverified(source, samples, tolerance, not_run(job.runtime, target))
+        log.warning("%s: %s: missing is %s", name, report.verdict, report.missing)
+        return report, outputs, None
     with job.runtime.open(form, target, job.threads) as session:
         job.progress(0.6, f"{name}: comparing with the source on {samples.count} samples")
-        tolerance = template.tolerance(template.arithmetic)
         suspect = Suspect(
             build_source.graph, prepared.signature, job.runtime, target, template.arithmetic, job.threads, tolerance
         )
         suspect = replace(suspect, network=_network(source), prepare=source.arguments)
         report, outputs = verify(source, session, samples, suspect, classifier=template.method in CLASSIFIERS)
-        signature = Signature(prepared.signature.inputs, outputs)
         for output in report.outputs:
             log.info("%s: parity at a %s over batches %s: %s", name, tolerance, samples.batch_sizes, describe(output))
         if report.divergence:
@@ -84,19 +108,15 @@ def convert(job: ComponentConversion) -> PackagedComponent:
         report = judged(name, report, job.request.parity_waivers.get(name, ""))
         if report.waiver:
             log.info("%s: the parity verdict %s is waived: %s", name, report.verdict, report.waiver)
-
+        if where is Where.EMULATOR:
+            log.info(
+                "%s: no latency: the form ran in %s, whose times are not the device's",
+                name,
+                job.runtime.runs_on(target),
+            )
+            return report, outputs, None
         job.progress(0.8, f"{name}: measuring latency")
-        measured = _measure(job, source, session, samples)
-    return PackagedComponent(
-        prepared.component,
-        form,
-        signature,
-        prepared.ranges,
-        report,
-        measured,
-        source.companions,
-        (*prepared.warnings, *form.warnings),
-    )
+        return report, outputs, _measure(job, source, session, samples)
 
 
 def _network(source: Source) -> Any:

@@ -44,7 +44,7 @@ class PackagedComponent:
         signature: Its interface.
         ranges: Values that random inputs take, by input.
         parity: Parity with the source.
-        profile: Measured latencies.
+        profile: Measured latencies; None if the form does not run on its device here, so that no time means anything.
         companions: Files that travel with the component, by their path in the package: `tokenizer/vocab.txt`.
         warnings: Notes for users, such as defaults that were assumed.
     """
@@ -54,7 +54,7 @@ class PackagedComponent:
     signature: Signature
     ranges: Mapping[str, SampleRange]
     parity: ParityReport
-    profile: ProfileReport
+    profile: ProfileReport | None
     companions: Mapping[str, Path] = field(default_factory=dict)
     warnings: Sequence[str] = ()
 
@@ -65,9 +65,13 @@ class PackagedComponent:
 
     @property
     def parity_report(self) -> dict[str, Any]:
-        """The JSON form of the parity report, with the device if the form ran on it."""
-        here = runtime(self.form.runtime).where(load_catalog().device(self.form.device)) is Where.HERE
-        return self.parity.to_dict() | {"device": self.form.device if here else ""}
+        """The JSON form of the parity report, with what the form ran on, and the device if that was it."""
+        room, device = runtime(self.form.runtime), load_catalog().device(self.form.device)
+        on_device = room.where(device) is Where.HERE
+        return self.parity.to_dict() | {
+            "device": self.form.device if on_device else "",
+            "verified_on": room.runs_on(device),
+        }
 
 
 @dataclass(frozen=True)

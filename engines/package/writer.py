@@ -9,7 +9,7 @@ import importlib.resources
 import json
 import logging
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from engines.package.manifest import (
     Tensor,
     read_manifest,
 )
-from engines.parity.report import tolerance_of
+from engines.parity.report import Verdict, tolerance_of
 from engines.runtimes.serving import serving
 from engines.sandbox import Reporter
 from engines.tensors.shapes import format_extents
@@ -86,7 +86,7 @@ def write_package(directory: Path, content: PackageContent) -> list[str]:
         _copy_companions(directory, entry)
     manifest = make_manifest(content)
     _write(directory / FILE_NAME, manifest.to_json())
-    profiles = {entry.component.name: entry.profile.to_dict() for entry in content.components}
+    profiles = {entry.component.name: entry.profile.to_dict() for entry in content.components if entry.profile}
     _write(directory / REPORT_NAME, _json({**profiles, **content.details}))
     _write(directory / TEMPLATE_NAME, json.dumps(content.template, indent=2, ensure_ascii=False, sort_keys=True) + "\n")
     write_scripts(directory, (entry.form.runtime for entry in content.components))
@@ -143,14 +143,7 @@ def readme(manifest: Manifest) -> str:
         lines += [f"## {component.name}", "", "| tensor | dtype | shape |", "|---|---|---|"]
         for kind, tensors in (("input", component.signature.inputs), ("output", component.signature.outputs)):
             lines += [f"| {kind} `{tensor.name}` | {tensor.dtype} | {_extents(tensor)} |" for tensor in tensors]
-        asked = tolerance_of(parity)
-        figures = ", ".join(
-            f"`{output['output']}` {float(output[asked.measure.lower()]):.5g}" for output in parity["outputs"]
-        )
-        lines += [
-            "",
-            f"Parity with the source: {parity['verdict']}. Required: {asked}; measured: {figures}.",
-        ]
+        lines += ["", _parity_words(parity)]
         lines += [line for words in component.warnings or () for line in ("", f"Note: {words}")]
         if several:
             lines += ["", f"Computed in {manifest.form_of(component)}."]
@@ -159,8 +152,19 @@ def readme(manifest: Manifest) -> str:
                 f"Preprocessing is part of the graph for: {', '.join(component.preprocessing)}. Feed raw values."
             )
         lines.append("")
-    lines += [f"`{FILE_NAME}` has all other details, `{manifest.report}` the measured latencies.", ""]
+    lines += [f"`{FILE_NAME}` has all other details, `{manifest.report}` the measurements.", ""]
     return "\n".join(lines)
+
+
+def _parity_words(parity: Mapping[str, Any]) -> str:
+    if parity["verdict"] == Verdict.UNVERIFIED:
+        return f"**UNVERIFIED: nobody has seen this form compute.** Missing: {parity['missing']}."
+    asked = tolerance_of(parity)
+    figures = ", ".join(
+        f"`{output['output']}` {float(output[asked.measure.lower()]):.5g}" for output in parity["outputs"]
+    )
+    where = f" on {parity['verified_on']}" if parity["verified_on"] else ""
+    return f"Parity with the source: {parity['verdict']}{where}. Required: {asked}; measured: {figures}."
 
 
 def _extents(tensor: Tensor) -> str:

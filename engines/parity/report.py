@@ -19,10 +19,11 @@ class Verdict(StrEnum):
 
     PASS = "PASS"  # noqa: S105  # a verdict, not a password
     WARN = "WARN"
+    UNVERIFIED = "UNVERIFIED"
     FAIL = "FAIL"
 
 
-_ORDER = (Verdict.PASS, Verdict.WARN, Verdict.FAIL)
+_ORDER = (Verdict.PASS, Verdict.WARN, Verdict.UNVERIFIED, Verdict.FAIL)
 
 
 def worst(verdicts: list[Verdict]) -> Verdict:
@@ -64,6 +65,7 @@ class ParityReport:
     """The comparison of all outputs; on failure, `divergence` says where, and `advice` what to do, in words.
 
     `sample_values` names the kinds of generated samples (`engines.tensors.sample_values`); empty for a user's own.
+    `missing` says what it takes to verify a form that did not run; such a report has no outputs.
     """
 
     tolerance: Tolerance
@@ -79,10 +81,13 @@ class ParityReport:
     waiver: str = ""
     divergence: str = ""
     advice: str = ""
+    missing: str = ""
 
     @property
     def verdict(self) -> Verdict:
-        """The worst verdict over all outputs."""
+        """The worst verdict over all outputs; UNVERIFIED if the form did not run."""
+        if self.missing:
+            return Verdict.UNVERIFIED
         return worst([output.verdict for output in self.outputs])
 
     @property
@@ -116,6 +121,7 @@ class ParityReport:
             "first_diverging_operator": self.first_diverging_operator,
             "first_diverging_error": json_number(self.first_diverging_error),
             "waiver": self.waiver,
+            "missing": self.missing,
         }
 
 

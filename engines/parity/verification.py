@@ -12,7 +12,9 @@ from engines.parity.comparison import Parity
 from engines.parity.divergence import Suspect, largest_error, locate
 from engines.parity.non_finite import has_numbers, without_numbers
 from engines.parity.report import OutputParity, ParityReport, Verdict
-from engines.runtimes import Session
+from engines.runtimes import Runtime, Session
+from engines.spec.devices import Device
+from engines.spec.tolerances import Tolerance
 from engines.tensors import Array, Arrays
 from engines.tensors.samples import Samples
 from engines.tensors.signature import TensorSpec
@@ -64,6 +66,40 @@ def verify(
     if report.verdict is not Verdict.PASS and worst.error:
         report = _with_place(report, source, suspect, worst)
     return report, tuple(specs.values())
+
+
+def not_run(room: Runtime, device: Device) -> str:
+    """Return what it takes to verify a form that does not run on this machine."""
+    worker = f"make the version again on a worker for {device.id}"
+    return f"a run on {device.id} by {room.title}, beside the source ({worker})"
+
+
+def unverified(
+    source: Source, samples: Samples, tolerance: Tolerance, missing: str
+) -> tuple[ParityReport, tuple[TensorSpec, ...]]:
+    """Return the report of a form that cannot run here, and the specs of the source's outputs, as `verify` does.
+
+    The source alone runs: what it computes has to be numbers, whoever compares the form with it.
+
+    Args:
+        source: The original.
+        samples: Feeds of the package.
+        tolerance: What the form will be held to.
+        missing: What it takes to verify the form.
+
+    Raises:
+        EngineFailure: PARITY_FAILED if the source returns no finite number; any failure of the original.
+    """
+    specs = {spec.name: spec for spec in source.signature.outputs}
+    silent = set(specs)
+    for feed in samples.feeds:
+        expected = source.run(feed)
+        silent -= {name for name in silent if has_numbers(expected[name])}
+        specs = {name: spec.including(expected[name].shape) for name, spec in specs.items()}
+    if silent:
+        raise without_numbers(source, samples, min(silent))
+    report = Parity((), classifier=False).report(tolerance, samples)
+    return dataclasses.replace(report, samples=0, batch_sizes=(), missing=missing), tuple(specs.values())
 
 
 def _with_place(report: ParityReport, source: Source, suspect: Suspect, worst: _Worst) -> ParityReport:
@@ -122,6 +158,8 @@ def judged(component: str, report: ParityReport, waiver: str) -> ParityReport:
     Raises:
         EngineFailure: PARITY_FAILED with the evidence, if there is no waiver.
     """
+    if report.verdict is Verdict.UNVERIFIED:  # a waiver speaks of errors that were measured
+        return report
     if report.verdict is not Verdict.PASS and waiver:
         return dataclasses.replace(report, waiver=waiver)
     if report.verdict is not Verdict.FAIL:

@@ -17,7 +17,7 @@ from engines.package.manifest import ComponentEntry, Tensor, read_manifest
 from engines.package.opening import component_form
 from engines.profiling.feeds import Feeds, user_samples
 from engines.profiling.request import ProfileRequest
-from engines.runtimes import GRAPH, BuildOptions, Runtime, installed, runtime
+from engines.runtimes import GRAPH, BuildOptions, Runtime, check_timed, installed, runtime
 from engines.runtimes.form import FormSpec, Made
 from engines.runtimes.knobs import STREAMS
 from engines.runtimes.refusals import crashed
@@ -90,6 +90,7 @@ def _of_package(request: ProfileRequest, workdir: Path) -> Iterator[Subject]:
     manifest = read_manifest(directory)
     for entry in manifest.components:
         form = component_form(directory, manifest, entry)
+        check_timed(runtime(form.runtime), load_catalog().device(form.device))
         spec = FormSpec(form.runtime, form.precision)
         inputs = [_spec_of(tensor) for tensor in entry.signature.inputs]
         ranges = {tensor.name: _range_of(tensor, entry) for tensor in entry.signature.inputs}
@@ -144,9 +145,10 @@ class _Builder:
     def _built(self, spec: FormSpec) -> Form:
         start = time.monotonic()
         try:
-            room = runtime(spec.runtime)
+            room, target = runtime(spec.runtime), load_catalog().device(self.request.device)
+            check_timed(room, target)
             _check_streams(room, spec)
-            source, target = self.prepared.build_source(), load_catalog().device(self.request.device)
+            source = self.prepared.build_source()
             if source.form_for(room.title, room.takes) == GRAPH and quantized_nodes(load_model(self.prepared.ready)):
                 spec = FormSpec(spec.runtime, "INT8", knobs=spec.knobs)
             folder = self.folder / f"{spec.runtime}-{spec.knob(STREAMS.name, '1')}"

@@ -25,7 +25,7 @@ from engines.quantization.recipes import Recipe, first_recipes, kept_recipe, sec
 from engines.quantization.request import CalibrationData, QuantizationRequest
 from engines.quantization.result import ComponentQuantization, all_failed, described, none_holds
 from engines.quantization.sensitivity import NodeSensitivity
-from engines.runtimes import Runtime
+from engines.runtimes import Runtime, check_timed
 from engines.runtimes.form import FormSpec, Made
 from engines.search.entry import Entry
 from engines.search.journal import LASTING, Journal
@@ -73,11 +73,12 @@ def quantize(job: QuantizationJob) -> ComponentQuantization:
     """Quantize one component; its files are in the package afterwards.
 
     Raises:
-        EngineFailure: whatever step fails, with its reason; TOOLCHAIN_CRASHED with every candidate's failure if no tool
-            made a form; PARITY_FAILED if none computes what the source computes and no accuracy bound says that it
-            need not.
+        EngineFailure: whatever step fails, with its reason; TOOLCHAIN_UNAVAILABLE if nothing can be timed here;
+            TOOLCHAIN_CRASHED with every candidate's failure if no tool made a form; PARITY_FAILED if none computes what
+            the source computes and no accuracy bound says that it need not.
     """
     name, spec = job.component.name, job.request.spec
+    check_timed(job.runtime, job.request.conversion.target)
     prepared = _prepared(job)
     model = load_model(prepared.ready)
     check_excluded(spec.excluded_nodes, [node.name for node in model.graph.node])

@@ -77,7 +77,7 @@ def result_fields(work: QuantizationRequest, done: Sequence[ComponentQuantizatio
         "sensitivities": _joined(done, "node", several, _costs),
         "ladder": [rung for entry in done for rung in _ladder(entry)],
         "parity": _parity(done, several),
-        "profile": done[0].packaged.profile.to_dict(),
+        "profile": done[0].found.profile.to_dict(),
         "no_gain_reason": " ".join(entry.no_gain for entry in done if entry.no_gain),
         "candidates": _joined(done, "quantizer", several, _candidates),
         "coverage": sum((entry.coverage for entry in done), Coverage()).to_dict(),

@@ -37,7 +37,7 @@ def cosine(entry: Candidate) -> float:
 
 
 def verdict(entry: Candidate) -> str:
-    """Return PASS, WARN or FAIL; empty if parity was not measured."""
+    """Return the verdict of a form; empty if parity was not measured."""
     return str((entry.get("parity") or {}).get("verdict", ""))
 
 

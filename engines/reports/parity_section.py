@@ -5,21 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from engines.parity.report import tolerance_of
+from engines.parity.report import Verdict, tolerance_of
 from engines.reports import text
 from engines.reports.page import Cell, Section, Table, Tone
 from engines.reports.text import as_number
 from engines.tensors.samples import SampleSource
 
-VERDICT_TONES: dict[str, Tone] = {"PASS": "good", "WARN": "warn", "FAIL": "bad"}
+VERDICT_TONES: dict[str, Tone] = {"PASS": "good", "WARN": "warn", "UNVERIFIED": "bad", "FAIL": "bad"}
 _FIGURES = ("max_rel_error", "max_abs_error")
 
 
 def verdict_note(parity: Mapping[str, Any]) -> tuple[str, Tone]:
-    """Return a sentence on a verdict that is WARN or FAIL, and its tone; an empty one for any other."""
+    """Return a sentence on a verdict other than PASS, and its tone; an empty one for PASS or none."""
     verdict = str(parity.get("verdict", ""))
-    if verdict not in ("WARN", "FAIL"):
+    if verdict not in ("WARN", "UNVERIFIED", "FAIL"):
         return "", "good"
+    if verdict == Verdict.UNVERIFIED:
+        return f"UNVERIFIED: nobody has seen this form compute. Missing: {parity['missing']}.", VERDICT_TONES[verdict]
     waiver = f", accepted: {parity['waiver']}" if parity.get("waiver") else ""
     return f"The parity verdict is {verdict}{waiver}.", VERDICT_TONES[verdict]
 
@@ -55,7 +57,8 @@ def _intro(parity: Mapping[str, Any]) -> str:
     values = ", ".join(map(str, parity.get("sample_values", ())))
     of = f"{source} ({values})" if values else source
     asked = f" Required: {tolerance_of(parity)}." if parity.get("measure") else ""
-    return f"Over {text.count(int(as_number(parity.get('samples', 0))), 'sample')}, {of}.{asked}"
+    on = f" on {parity['verified_on']}" if parity.get("verified_on") else ""
+    return f"Over {text.count(int(as_number(parity.get('samples', 0))), 'sample')}, {of}{on}.{asked}"
 
 
 def _part(value: Any) -> float | None:

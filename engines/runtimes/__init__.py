@@ -71,6 +71,37 @@ def installed(device: Device) -> list[Runtime]:
     return [room for room in named if room and not room.available(device)]
 
 
+def measurable(device: Device) -> list[Runtime]:
+    """Return the installed runtimes of a device whose forms can be timed on this machine, in the catalog's order.
+
+    Raises:
+        EngineFailure: TOOLCHAIN_UNAVAILABLE if there are runtimes and none of them can: nothing could be ranked.
+    """
+    rooms = installed(device)
+    found = [room for room in rooms if room.where(device) is Where.HERE]
+    if rooms and not found:
+        check_timed(rooms[0], device)
+    return found
+
+
+def check_timed(room: Runtime, device: Device) -> None:
+    """Refuse to time forms that do not run on their device here.
+
+    Raises:
+        EngineFailure: TOOLCHAIN_UNAVAILABLE.
+    """
+    where = room.where(device)
+    if where is not Where.HERE:
+        there = (
+            f"only in {room.runs_on(device)}, whose times are not the device's" if where is Where.EMULATOR else "not"
+        )
+        raise EngineFailure(
+            FailureReason.TOOLCHAIN_UNAVAILABLE,
+            f"There is nothing to measure: forms of {room.title} for {device.id} run {there} on this machine.",
+            suggested_fix=f"Run it on a worker for {device.id}; or convert the version, which measures no time.",
+        )
+
+
 def open_form(form: BuiltForm, threads: int) -> Session:
     """Open a form on the device that it was built for.
 
@@ -99,8 +130,10 @@ __all__ = [
     "Session",
     "Where",
     "builds_from",
+    "check_timed",
     "graph_runtime",
     "installed",
+    "measurable",
     "open_form",
     "runtime",
     "runtime_packages",

@@ -11,7 +11,7 @@ from statistics import median
 from engines.runtimes.candidates import Candidate, Situation
 from engines.runtimes.protocol import BuiltForm, Integers, Layer, Where
 from engines.spec.devices import Device
-from engines.spec.toolchain import versions
+from engines.spec.toolchain import cpu, versions
 from engines.tensors import Arrays
 
 PROFILED_RUNS = 9
@@ -47,6 +47,10 @@ class HostRuntime:
     def where(self, device: Device) -> Where:
         """Return HERE on a machine with the device's kind of processor."""
         return Where.HERE if platform.machine() == device.architecture else Where.DEVICE
+
+    def runs_on(self, device: Device) -> str:
+        """Return the model of this machine's processor if forms run on it."""
+        return cpu()[0] if self.where(device) is Where.HERE else ""
 
     def layers(self, form: BuiltForm, feed: Arrays, threads: int) -> list[Layer]:
         """Return nothing: a runtime has no profiler unless it says so."""

@@ -179,6 +179,13 @@ class Runtime(Protocol):
         """Return where forms for a device can run, as seen from this machine."""
         ...
 
+    def runs_on(self, device: Device) -> str:
+        """Return what forms for a device run on, seen from this machine: its processor, accelerator or emulator.
+
+        Empty if they run only on the device, and this is not one.
+        """
+        ...
+
     def build(self, source: BuildSource, target: Device, options: BuildOptions, out_dir: Path) -> BuiltForm:
         """Build the source in `out_dir`, which is created if it is not there.
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from engines.runtimes import installed
+from engines.runtimes import measurable
 from engines.runtimes.candidates import Candidate, Situation
 from engines.runtimes.form import FormSpec
 from engines.spec.devices import load_catalog
@@ -19,10 +19,11 @@ def candidates(device: str, now: Situation) -> list[FormSpec]:
     """Return the forms to try, the most promising first, without those that the device or this machine lacks.
 
     Raises:
-        EngineFailure: INVALID_SPEC for a device that the catalog does not have.
+        EngineFailure: INVALID_SPEC for a device that the catalog does not have, TOOLCHAIN_UNAVAILABLE if nothing can
+            be timed here.
     """
     target, flags = load_catalog().device(device), cpu()[1]
-    rooms = installed(target)
+    rooms = measurable(target)
     offered = {
         (room.name, precision) for room in rooms for precision in target.runtimes[room.name].all_precisions_on(flags)
     }
@@ -32,7 +33,7 @@ def candidates(device: str, now: Situation) -> list[FormSpec]:
 
 def baselines(device: str, now: Situation) -> list[FormSpec]:
     """Return the candidates for the baseline, the best first: the first one that works stands for the source."""
-    rooms = installed(load_catalog().device(device))
+    rooms = measurable(load_catalog().device(device))
     return _by_promise(candidate for room in rooms for candidate in room.baselines(now))
 
 

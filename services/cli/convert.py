@@ -49,8 +49,8 @@ def convert(
 ) -> None:
     """Convert a model version into a verified package for a device.
 
-    The exit code is 0 if it succeeded, 10 if it did with a parity verdict of WARN that nobody accepted, 5 if it failed,
-    6 if it was cancelled.
+    The exit code is 0 if it succeeded, 10 if it did with a parity verdict of WARN that nobody accepted, 12 if a form
+    ran nowhere (UNVERIFIED), 5 if it failed, 6 if it was cancelled.
     """
     from lathe.converter.v1.conversion_service_pb2 import (
         ConversionSpec,

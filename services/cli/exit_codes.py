@@ -31,6 +31,8 @@ class ExitCode(IntEnum):
     """The task succeeded, but a parity verdict is WARN, and it was not accepted."""
     NO_GAIN = 11
     """The task succeeded, but its result is not faster than its source beyond noise, and --require-gain was given."""
+    UNVERIFIED = 12
+    """The task succeeded, but a form ran nowhere: its parity verdict is UNVERIFIED."""
     INTERRUPTED = 130
     """Ctrl-C."""
 

@@ -50,7 +50,7 @@ def promote(
     evaluation: Annotated[str, typer.Option(metavar="TASK", help="Id of the evaluation for the channel's rules.")] = "",
     waive: Annotated[
         list[str] | None,
-        typer.Option(metavar="COMPONENT=WHY", help="Accept a parity verdict of WARN or FAIL; the release records why."),
+        typer.Option(metavar="COMPONENT=WHY", help="Accept a parity verdict other than PASS; the release records why."),
     ] = None,
     why: Note = "",
     etag: Etag = "",
@@ -58,8 +58,8 @@ def promote(
 ) -> None:
     """Promote a package version to a channel. Fails with all rules of the channel that it breaks.
 
-    Even without rules, a WARN or FAIL must be accepted: when the version is made, here with --waive, or for WARN by the
-    channel's --minimum-verdict. A channel with --require-parity accepts no waiver.
+    Even without rules, a verdict other than PASS must be accepted: WARN and FAIL when the version is made, any by
+    --waive, WARN by the channel's --minimum-verdict. A channel with --require-parity accepts no waiver.
     """
     from lathe.registry.v1.release_service_pb2 import PromoteModelVersionRequest
 

@@ -219,8 +219,10 @@ def _show_parity(result: Any) -> None:
         print_rows(rows, PARITY, title="Parity")
     for component, report in found:
         verdict = enum_name(report, "verdict")
-        if verdict in ("WARN", "FAIL"):
-            of = f"{component}: " if component else ""
+        of = f"{component}: " if component else ""
+        if verdict == "UNVERIFIED":
+            note(f"{of}UNVERIFIED: nobody has seen this form compute. Missing: {report.missing}.", style="bold magenta")
+        elif verdict in ("WARN", "FAIL"):
             accepted = f"accepted: {report.waiver}" if report.waiver else "to promote it, accept the verdict"
             note(f"{of}the parity verdict is {verdict}; {accepted}", style="yellow")
 

@@ -27,6 +27,11 @@ def unaccepted(result: Any) -> bool:
     return any(enum_name(report, "verdict") in ("WARN", "FAIL") and not report.waiver for _, report in parities(result))
 
 
+def unverified(result: Any) -> bool:
+    """Return whether a form of a task's result never ran, so that nothing is known of what it computes."""
+    return any(enum_name(report, "verdict") == "UNVERIFIED" for _, report in parities(result))
+
+
 def asked_for(report: Any) -> str:
     """Return the condition for a PASS."""
     by_cosine = enum_name(report, "measure") == "COSINE"

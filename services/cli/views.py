@@ -18,6 +18,7 @@ STATE_COLORS = {
     **dict.fromkeys(("RUNNING", "IMPORTING"), "blue"),
     **dict.fromkeys(("FAILED", "FAIL", "IMPORT_FAILED"), "red"),
     "CANCELLED": "dim",
+    "UNVERIFIED": "bold magenta",
 }
 
 

@@ -10,7 +10,7 @@ from services.cli.exit_codes import ExitCode
 from services.cli.output import error, note, plain
 from services.cli.results import show_result
 from services.cli.task_services import kind_of
-from services.cli.verdicts import unaccepted
+from services.cli.verdicts import unaccepted, unverified
 from services.cli.views import doing, enum_name
 
 if TYPE_CHECKING:
@@ -76,7 +76,11 @@ def _wait(connection: Connection, name: str) -> Any:
 def exit_code_of(task: Any) -> ExitCode:
     """Return the exit code for the outcome of a terminal task."""
     code = EXIT_CODES[enum_name(task.status, "state")]
-    return ExitCode.PARITY_WARN if code is ExitCode.OK and unaccepted(task.result) else code
+    if code is not ExitCode.OK:
+        return code
+    if unverified(task.result):
+        return ExitCode.UNVERIFIED
+    return ExitCode.PARITY_WARN if unaccepted(task.result) else code
 
 
 def tell(task: Any) -> ExitCode:

@@ -176,6 +176,8 @@ def _main(arguments: argparse.Namespace) -> None:
     runtime, installed = model.runtime, model.installed_version()
     if installed != runtime["version"]:
         print(f"note: verified with {runtime['name']} {runtime['version']}, running {installed}", file=sys.stderr)
+    if missing := model.component["parity"].get("missing"):
+        print(f"UNVERIFIED: nobody has seen this form compute; missing: {missing}", file=sys.stderr)
     if arguments.input is None:
         print("no --input: a smoke run on random values")
     inputs = _arrays.load(arguments.input) if arguments.input else model.random_inputs(arguments.batch)

@@ -9,7 +9,14 @@ from dataclasses import dataclass
 from lathe.evaluator.v1.evaluation_service_pb2 import EvaluationTask
 from lathe.registry.v1.model_service_pb2 import ModelVersion
 from lathe.registry.v1.release_service_pb2 import PromotionRules, Release
-from lathe.type.v1.measurement_pb2 import PARITY_MEASURE_COSINE, VERDICT_PASS, VERDICT_WARN, ParityReport, Verdict
+from lathe.type.v1.measurement_pb2 import (
+    PARITY_MEASURE_COSINE,
+    VERDICT_PASS,
+    VERDICT_UNVERIFIED,
+    VERDICT_WARN,
+    ParityReport,
+    Verdict,
+)
 from lathe.type.v1.task_pb2 import TASK_STATE_SUCCEEDED, TaskState
 
 from services.platform.errors import invalid_argument
@@ -68,7 +75,7 @@ def findings(
     *,
     approved_by: Collection[str] = (),
 ) -> list[Finding]:
-    """Return the finding of every rule: the channel's rules, and the rule that somebody has to accept a WARN or a FAIL.
+    """Return the finding of every rule: the channel's rules, and the rule that somebody has to accept what is no PASS.
 
     Args:
         rules: The channel's.
@@ -90,7 +97,7 @@ def findings(
 
 
 def _parity(rules: PromotionRules, version: ModelVersion, name: str, waiver: str) -> Finding | None:
-    """Return the finding about a component's parity; None if the verdict is neither FAIL nor WARN and no rule asks."""
+    """Return the finding about a component's parity; None if the verdict is PASS and no rule asks."""
     report = version.parity.get(name)
     allows_warn = rules.minimum_verdict == VERDICT_WARN
     if report is None or report.verdict == VERDICT_PASS:
@@ -106,6 +113,9 @@ def _parity(rules: PromotionRules, version: ModelVersion, name: str, waiver: str
         kept, sentence = False, f"{has}{waived}; the channel requires {'PASS or WARN' if allows_warn else 'PASS'}."
     elif accepted:
         kept, sentence = True, f"{has}, accepted: {accepted}."
+    elif report.verdict == VERDICT_UNVERIFIED:
+        fix = f"Verify it: {report.missing}; or name a reason in parity_waivers (--waive {name}=REASON)."
+        kept, sentence = False, f"{has}: nobody has seen it compute, and nobody accepted that. {fix}"
     else:
         allow = " let the channel allow WARN (minimum_verdict)," if report.verdict == VERDICT_WARN else ""
         fix = f"Name a reason in parity_waivers (--waive {name}=REASON),{allow} or make a version that passes."

@@ -87,6 +87,18 @@ def test_a_verdict_that_was_not_accepted_has_an_exit_code() -> None:
     assert exit_code_of(ended[0]) is ExitCode.TASK_FAILED
 
 
+def test_what_ran_nowhere_cannot_be_taken_for_a_pass(capsys: Printed) -> None:
+    parity = {"verdict": "UNVERIFIED", "missing": "a run on a T4"}
+    values = {"name": "conversionTasks/c", "result": {"components": [{"component": "net", "parity": parity}]}}
+    task = from_values(values, ConversionTask())
+    task.status.state = TASK_STATE_SUCCEEDED
+    show_result(task)
+    printed = capsys.readouterr()
+    assert "net: UNVERIFIED: nobody has seen this form compute. Missing: a run on a T4." in printed.err
+    assert "PASS" not in printed.out + printed.err
+    assert exit_code_of(task) is ExitCode.UNVERIFIED
+
+
 def test_a_result_of_the_action_cache_names_the_original_task(capsys: Printed) -> None:
     show_result(converted(cache_hit="conversionTasks/c0"))
     assert "The result is from the cache: conversionTasks/c0 did the same work." in capsys.readouterr().err

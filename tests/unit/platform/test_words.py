@@ -15,7 +15,7 @@ from services.platform.words import from_values, number, to_values, word, words
 def test_a_word_is_the_name_without_the_prefix_of_its_enum() -> None:
     assert word(Verdict, VERDICT_WARN) == "WARN"
     assert number(Verdict, "WARN") == number(Verdict, "VERDICT_WARN") == VERDICT_WARN
-    assert words(Verdict) == ["PASS", "WARN", "FAIL"]
+    assert words(Verdict) == ["PASS", "WARN", "UNVERIFIED", "FAIL"]
     with pytest.raises(ValueError, match="MAYBE"):
         number(Verdict, "MAYBE")
 

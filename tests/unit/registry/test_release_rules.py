@@ -16,6 +16,7 @@ from lathe.type.v1.measurement_pb2 import (
     PARITY_MEASURE_COSINE,
     VERDICT_FAIL,
     VERDICT_PASS,
+    VERDICT_UNVERIFIED,
     VERDICT_WARN,
     ParityReport,
     Verdict,
@@ -67,6 +68,10 @@ def test_parity_is_asked_of_every_component() -> None:
         ({}, "WARN", "", "", False),
         ({}, "FAIL", "", "", False),
         ({}, "UNSPECIFIED", "", "", False),
+        ({}, "UNVERIFIED", "", "", False),
+        ({}, "UNVERIFIED", "", "ticket 1", True),
+        ({"minimum_verdict": VERDICT_WARN}, "UNVERIFIED", "", "", False),
+        ({"require_parity": True, "minimum_verdict": VERDICT_WARN}, "UNVERIFIED", "", "ticket 1", False),
         ({}, "WARN", "", "ticket 1", True),
         ({}, "FAIL", "", "ticket 1", True),
         ({}, "FAIL", "accuracy is judged instead", "", True),
@@ -99,6 +104,16 @@ def test_a_refusal_tells_the_error_and_what_to_do() -> None:
     (finding,) = findings(PromotionRules(), version, ["net"], Release(), None)
     assert "FAIL (cosine 0.9100 of output 'y'), and nobody accepted it" in finding.sentence
     assert "--waive net=REASON" in finding.sentence
+    assert "minimum_verdict" not in finding.sentence
+
+
+def test_a_form_that_nobody_has_seen_compute_is_refused_with_what_is_missing() -> None:
+    report = ParityReport(verdict=VERDICT_UNVERIFIED, missing="a run on a T4")
+    version = ModelVersion(name=VERSION, parity={"net": report})
+    (finding,) = findings(PromotionRules(minimum_verdict=VERDICT_WARN), version, ["net"], Release(), None)
+    assert (
+        "UNVERIFIED: nobody has seen it compute, and nobody accepted that. Verify it: a run on a T4" in finding.sentence
+    )
     assert "minimum_verdict" not in finding.sentence
 
 

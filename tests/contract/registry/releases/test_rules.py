@@ -17,7 +17,7 @@ from lathe.registry.v1.release_service_pb2 import (
     PromotionRules,
     UpdateChannelRequest,
 )
-from lathe.type.v1.measurement_pb2 import VERDICT_FAIL, VERDICT_WARN, ParityReport, Verdict
+from lathe.type.v1.measurement_pb2 import VERDICT_FAIL, VERDICT_UNVERIFIED, VERDICT_WARN, ParityReport, Verdict
 
 from services.platform.settings import Settings
 from services.registry.main import NEEDS, build
@@ -100,7 +100,7 @@ async def test_an_evaluation_has_to_be_of_this_version_and_done(desk: Desk) -> N
     await desk.promote(channel, version, evaluation_task=desk.evaluation(version))
 
 
-@pytest.mark.parametrize("verdict", [VERDICT_WARN, VERDICT_FAIL])
+@pytest.mark.parametrize("verdict", [VERDICT_WARN, VERDICT_UNVERIFIED, VERDICT_FAIL])
 async def test_without_rules_a_verdict_that_is_not_pass_needs_a_waiver(desk: Desk, verdict: Verdict.ValueType) -> None:
     model = await desk.model()
     channel = await desk.channel(model)
@@ -149,6 +149,7 @@ async def test_rules_are_changed_and_the_next_promotion_meets_them(desk: Desk) -
         (PromotionRules(dataset="datasets/none"), "channel.rules.dataset", "no dataset named"),
         (PromotionRules(dataset="digits"), "channel.rules.dataset", ""),
         (PromotionRules(minimum_verdict=VERDICT_FAIL), "channel.rules.minimum_verdict", ""),
+        (PromotionRules(minimum_verdict=VERDICT_UNVERIFIED), "channel.rules.minimum_verdict", ""),
         (PromotionRules(approval=ApprovalRule()), "channel.rules.approval.count", ""),
         (
             PromotionRules(approval=ApprovalRule(count=2, approvers=["ann"])),

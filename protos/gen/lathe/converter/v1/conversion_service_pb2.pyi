@@ -90,7 +90,9 @@ class ConversionSpec(_message.Message):
 
     @_builtins.property
     def parity_waivers(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Names under which a failed parity is let through, by component: `{"net": "known: argmax ties, ticket 4711"}`."""
+        """Names under which a failed parity is let through, by component: `{"net": "known: argmax ties, ticket 4711"}`. What did not run
+        (UNVERIFIED) is let through by a promotion alone.
+        """
 
     @_builtins.property
     def timeout(self) -> _duration_pb2.Duration:
@@ -141,7 +143,7 @@ class ComponentResult(_message.Message):
 
     @_builtins.property
     def profile(self) -> _measurement_pb2.ProfileReport:
-        """Latency against frozen TorchScript and the runtimes' other forms."""
+        """Latency against frozen TorchScript and the runtimes' other forms; absent if the form did not run on its device."""
 
     @_builtins.property
     def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:

@@ -111,7 +111,7 @@ class PromotionRules(_message.Message):
     dataset: _builtins.str
     """Dataset that evaluations have to be on."""
     minimum_verdict: _measurement_pb2.Verdict.ValueType
-    """The worst parity verdict that a component may have: PASS if not set, or WARN. What is worse is promoted only if it was accepted by
+    """The worst parity verdict that a component may have: PASS if not set, or WARN. What is worse, UNVERIFIED among it, is promoted only if it was accepted by
     name: when the version was made (`ParityReport.waiver`), or by `parity_waivers` of the promotion.
     """
     verified_on_device: _builtins.bool

@@ -136,7 +136,7 @@ class ReleaseServiceServicer(object):
 
     def PromoteModelVersion(self, request, context):
         """Makes a package version the channel's current release. FAILED_PRECONDITION, reason PROMOTION_REFUSED, if it breaks the
-        channel's rules, or has a parity verdict of WARN or FAIL that nobody accepted: every broken rule is a violation of its own.
+        channel's rules, or has a parity verdict other than PASS that nobody accepted: every broken rule is a violation of its own.
         A version that serves in a channel cannot be deleted.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -52,7 +52,7 @@ class ReleaseServiceStub:
     """
     PromoteModelVersion: _grpc.UnaryUnaryMultiCallable[_release_service_pb2.PromoteModelVersionRequest, _release_service_pb2.Release]
     """Makes a package version the channel's current release. FAILED_PRECONDITION, reason PROMOTION_REFUSED, if it breaks the
-    channel's rules, or has a parity verdict of WARN or FAIL that nobody accepted: every broken rule is a violation of its own.
+    channel's rules, or has a parity verdict other than PASS that nobody accepted: every broken rule is a violation of its own.
     A version that serves in a channel cannot be deleted.
     """
     RollBack: _grpc.UnaryUnaryMultiCallable[_release_service_pb2.RollBackRequest, _release_service_pb2.Release]
@@ -95,7 +95,7 @@ class ReleaseServiceAsyncStub(ReleaseServiceStub):
     """
     PromoteModelVersion: _aio.UnaryUnaryMultiCallable[_release_service_pb2.PromoteModelVersionRequest, _release_service_pb2.Release]  # type: ignore[assignment]
     """Makes a package version the channel's current release. FAILED_PRECONDITION, reason PROMOTION_REFUSED, if it breaks the
-    channel's rules, or has a parity verdict of WARN or FAIL that nobody accepted: every broken rule is a violation of its own.
+    channel's rules, or has a parity verdict other than PASS that nobody accepted: every broken rule is a violation of its own.
     A version that serves in a channel cannot be deleted.
     """
     RollBack: _aio.UnaryUnaryMultiCallable[_release_service_pb2.RollBackRequest, _release_service_pb2.Release]  # type: ignore[assignment]
@@ -171,7 +171,7 @@ class ReleaseServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_release_service_pb2.Release, _abc.Awaitable[_release_service_pb2.Release]]:
         """Makes a package version the channel's current release. FAILED_PRECONDITION, reason PROMOTION_REFUSED, if it breaks the
-        channel's rules, or has a parity verdict of WARN or FAIL that nobody accepted: every broken rule is a violation of its own.
+        channel's rules, or has a parity verdict other than PASS that nobody accepted: every broken rule is a violation of its own.
         A version that serves in a channel cannot be deleted.
         """
 

@@ -33,6 +33,11 @@ class _VerdictEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Verdict.Value
     """The error is over the threshold and at most the limit. The form is made; a promotion needs somebody who accepts it: the
     channel by `minimum_verdict`, or the request by `parity_waivers`.
     """
+    VERDICT_UNVERIFIED: _Verdict.ValueType  # 4
+    """Not compared: the form runs only on its device, and no machine that made it has one. `missing` says what it takes. This is
+    no pass: nobody has seen the form compute. To use it, verify it on the device, or accept it by name (`parity_waivers`); no
+    channel's `minimum_verdict` admits it. It counts as worse than WARN and better than FAIL.
+    """
     VERDICT_FAIL: _Verdict.ValueType  # 3
     """The error is over the limit, or an output is not finite although the source's is. A conversion fails unless this is waived by name."""
 
@@ -59,6 +64,11 @@ VERDICT_PASS: Verdict.ValueType  # 1
 VERDICT_WARN: Verdict.ValueType  # 2
 """The error is over the threshold and at most the limit. The form is made; a promotion needs somebody who accepts it: the
 channel by `minimum_verdict`, or the request by `parity_waivers`.
+"""
+VERDICT_UNVERIFIED: Verdict.ValueType  # 4
+"""Not compared: the form runs only on its device, and no machine that made it has one. `missing` says what it takes. This is
+no pass: nobody has seen the form compute. To use it, verify it on the device, or accept it by name (`parity_waivers`); no
+channel's `minimum_verdict` admits it. It counts as worse than WARN and better than FAIL.
 """
 VERDICT_FAIL: Verdict.ValueType  # 3
 """The error is over the limit, or an output is not finite although the source's is. A conversion fails unless this is waived by name."""
@@ -189,6 +199,8 @@ class ParityReport(_message.Message):
     LIMIT_FIELD_NUMBER: _builtins.int
     SAMPLE_VALUES_FIELD_NUMBER: _builtins.int
     DEVICE_FIELD_NUMBER: _builtins.int
+    MISSING_FIELD_NUMBER: _builtins.int
+    VERIFIED_ON_FIELD_NUMBER: _builtins.int
     verdict: Global___Verdict.ValueType
     """The worst verdict over all outputs."""
     threshold: _builtins.float
@@ -215,6 +227,12 @@ class ParityReport(_message.Message):
     """The largest error of a WARN; what is over it is a FAIL."""
     device: _builtins.str
     """Device of the catalog on which the form ran when it was judged; empty if it ran elsewhere, or if that is not known."""
+    missing: _builtins.str
+    """If the verdict is UNVERIFIED: what it takes to verify the form, for people."""
+    verified_on: _builtins.str
+    """What the form ran on when it was judged: the processor, the accelerator, or the emulator, as it names itself. Empty if it did
+    not run, or if that is not known.
+    """
     @_builtins.property
     def outputs(self) -> _containers.RepeatedCompositeFieldContainer[Global___OutputParity]:
         """Each output."""
@@ -247,10 +265,12 @@ class ParityReport(_message.Message):
         limit: _builtins.float = ...,
         sample_values: _abc.Iterable[_builtins.str] | None = ...,
         device: _builtins.str = ...,
+        missing: _builtins.str = ...,
+        verified_on: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_sizes", b"batch_sizes", "device", b"device", "first_diverging_error", b"first_diverging_error", "first_diverging_node", b"first_diverging_node", "first_diverging_operator", b"first_diverging_operator", "limit", b"limit", "measure", b"measure", "outputs", b"outputs", "sample_source", b"sample_source", "sample_values", b"sample_values", "samples", b"samples", "seed", b"seed", "threshold", b"threshold", "verdict", b"verdict", "waiver", b"waiver"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_sizes", b"batch_sizes", "device", b"device", "first_diverging_error", b"first_diverging_error", "first_diverging_node", b"first_diverging_node", "first_diverging_operator", b"first_diverging_operator", "limit", b"limit", "measure", b"measure", "missing", b"missing", "outputs", b"outputs", "sample_source", b"sample_source", "sample_values", b"sample_values", "samples", b"samples", "seed", b"seed", "threshold", b"threshold", "verdict", b"verdict", "verified_on", b"verified_on", "waiver", b"waiver"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,0 +1,58 @@
+"""Forms that do not run on the machine that builds them: never a pass, never a time.
+
+ONNX Runtime stands in for a runtime of another device here: it builds, and says that its forms run elsewhere.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+from lathe.internal.v1.conversion_pb2 import ConversionOutcome
+from lathe.type.v1.measurement_pb2 import VERDICT_PASS, VERDICT_UNVERIFIED
+
+from engines.package.manifest import read_manifest
+from engines.runtimes import Where
+from engines.runtimes.onnxruntime.runtime import OnnxRuntime
+from services.platform.words import from_values
+from tests.integration.conversion.workbench import CNN, Bench
+
+
+def converted(bench: Bench, **parts: Any) -> Any:
+    bench.put_network(CNN)
+    return from_values(bench.convert(bench.request(runtime="onnxruntime", **parts)), ConversionOutcome()).components[0]
+
+
+def test_what_runs_on_the_device_alone_is_built_and_unverified(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(OnnxRuntime, "where", lambda *_: Where.DEVICE)
+    monkeypatch.setattr(OnnxRuntime, "open", lambda *_: pytest.fail("it was opened"))
+    component = converted(bench)
+    parity = component.parity
+    assert parity.verdict == VERDICT_UNVERIFIED
+    assert "a worker for cpu-x86-64" in parity.missing
+    assert (parity.device, parity.verified_on, parity.samples, list(parity.outputs)) == ("", "", 0, [])
+    assert not component.HasField("profile")
+    assert "UNVERIFIED: missing is" in caplog.text
+    entry = read_manifest(bench.package).components[0]
+    assert entry.parity["verdict"] == "UNVERIFIED"
+    assert [output.name for output in entry.signature.outputs] == ["output_0"]
+    assert entry.signature.outputs[0].shape.max[0] == 4  # type: ignore[union-attr]
+    assert json.loads((bench.package / "report.json").read_text()) == {}
+    assert "**UNVERIFIED: nobody has seen this form compute.** Missing: " in (bench.package / "README.md").read_text()
+    ran = subprocess.run([sys.executable, bench.package / "infer.py"], capture_output=True, text=True, check=True)
+    assert "UNVERIFIED: nobody has seen this form compute; missing: " in ran.stderr
+
+
+def test_an_emulator_gives_parity_and_no_time(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(OnnxRuntime, "where", lambda *_: Where.EMULATOR)
+    monkeypatch.setattr(OnnxRuntime, "runs_on", lambda *_: "an emulator")
+    component = converted(bench)
+    parity = component.parity
+    assert (parity.verdict, parity.device, parity.verified_on) == (VERDICT_PASS, "", "an emulator")
+    assert not component.HasField("profile")
+    assert "Parity with the source: PASS on an emulator." in (bench.package / "README.md").read_text()
