@@ -28,6 +28,8 @@ class Situation:
         batch: Samples of one call.
         threads: Threads that a form may take.
         is_quantized: Whether the graph carries quantization, so that integers are its own arithmetic.
+        on_accelerator: Whether they compute on an accelerator, where settings of the host's threads and memory matter
+            little.
     """
 
     goal: str = "FP32"
@@ -39,6 +41,7 @@ class Situation:
     batch: int = 1
     threads: int = 2
     is_quantized: bool = False
+    on_accelerator: bool = False
 
     @property
     def allows_half(self) -> bool:

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 THREADS = "threads"
 ALLOCATOR = "allocator"
-OWN_OPTIONS = frozenset({THREADS, ALLOCATOR, "inputs", "binding"})
+OWN_OPTIONS = frozenset({THREADS, ALLOCATOR, "inputs", "binding", "computes_on"})
 """Options of a form that are Lathe's own: no runtime knows them by these names."""
 
 NO_OVERFLOW_FLAGS = frozenset({"avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm"})

@@ -7,6 +7,7 @@ that never won on these processors are not candidates: ONNX Runtime's parallel m
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from engines.runtimes import measurable
 from engines.runtimes.candidates import Candidate, Situation
@@ -27,7 +28,8 @@ def candidates(device: str, now: Situation) -> list[FormSpec]:
     offered = {
         (room.name, precision) for room in rooms for precision in target.runtimes[room.name].all_precisions_on(flags)
     }
-    found = _by_promise(candidate for room in rooms for candidate in room.candidates(now))
+    there = replace(now, on_accelerator=target.is_accelerator)
+    found = _by_promise(candidate for room in rooms for candidate in room.candidates(there))
     return [spec for spec in found if (spec.runtime, spec.precision) in offered]
 
 

@@ -112,6 +112,11 @@ class Device(_Entry):
         return runtime
 
     @property
+    def is_accelerator(self) -> bool:
+        """Whether forms compute on an accelerator, not on the host's processor."""
+        return self.vendor != "generic"
+
+    @property
     def buildable_runtimes(self) -> dict[str, DeviceRuntime]:
         """Runtimes that this release has a builder for."""
         return {name: runtime for name, runtime in self.runtimes.items() if runtime.built}

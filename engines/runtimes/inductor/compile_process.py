@@ -6,8 +6,10 @@ python -m engines.runtimes.inductor.compile_process <parent> <exported program> 
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import io
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -27,6 +29,23 @@ if TYPE_CHECKING:
 _LEVELS = {"AVX512": "x86-64-v4", "AVX2": "x86-64-v3", "DEFAULT": "x86-64"}
 _LONGEST_SECONDS = 24 * 3600.0
 _TAIL = 2000
+_TOOLKIT = Path("/usr/local/cuda")
+_CUDA_HEADERS = ("cuda.h", "cuda_runtime.h", "crt/host_config.h", "nv/target")
+
+
+def cuda_home() -> Path | None:
+    """Return the folder of CUDA's headers, of a toolkit or of pip's packages, by which programs for GPUs are compiled.
+
+    None if no folder holds all that torch's own headers include: cudart's, crt's and cccl's.
+    """
+    stated = [os.environ.get(name, "") for name in ("CUDA_HOME", "CUDA_PATH")]
+    found = [Path(each) for each in stated if each]
+    packages = importlib.util.find_spec("nvidia")  # before a toolkit's: they are of torch's own version of CUDA
+    for folder in (packages.submodule_search_locations or ()) if packages else ():
+        found += sorted(Path(folder).glob("cu[0-9]*"))
+    compiler = shutil.which("nvcc")
+    found += [Path(compiler).resolve().parents[1]] if compiler else [_TOOLKIT]
+    return next((each for each in found if all((each / "include" / name).is_file() for name in _CUDA_HEADERS)), None)
 
 
 def compile_program(program: torch.export.ExportedProgram, path: Path) -> None:
@@ -43,6 +62,8 @@ def compile_program(program: torch.export.ExportedProgram, path: Path) -> None:
         torch.export.save(program, given)
         command = [sys.executable, "-P", "-m", __name__, str(os.getpid()), str(given), str(path)]
         environment = {**os.environ, "PYTHONPATH": str(engines_root())}
+        if home := cuda_home():
+            environment["CUDA_HOME"] = str(home)
         with subprocess.Popen(
             command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment, process_group=0
         ) as process:

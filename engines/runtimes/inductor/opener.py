@@ -6,12 +6,16 @@ import json
 from collections.abc import Mapping
 
 from ..opened import OpenedForm, UnfitMachineError
-from ..torch_networks.opener import INPUTS, PACKAGES, TorchForm
+from ..torch_networks.cuda_opener import CudaForm, set_up_cuda
+from ..torch_networks.opener import COMPUTES_ON, CPU, CUDA, INPUTS, PACKAGES, TorchForm
 
-__all__ = ["CAPABILITY", "PACKAGES", "capability", "open_file"]
+__all__ = ["ARCHITECTURE", "CAPABILITY", "PACKAGES", "capability", "open_file"]
 
 CAPABILITY = "cpu_capability"
 """Option of a form: the vectors that it was compiled for, by torch's name of the level."""
+
+ARCHITECTURE = "gpu_architecture"
+"""Option of a form: the GPU that it was compiled for."""
 
 _LEVELS = ("DEFAULT", "AVX2", "AVX512")
 
@@ -28,7 +32,7 @@ def open_file(path: str, options: Mapping[str, str], threads: int) -> OpenedForm
     """Load the library; the threads are set for the whole process.
 
     Raises:
-        UnfitMachineError: it was compiled for wider vectors than this processor has.
+        UnfitMachineError: it was compiled for wider vectors than this processor has, or for another GPU.
     """
     import torch
     import torch._inductor
@@ -37,4 +41,8 @@ def open_file(path: str, options: Mapping[str, str], threads: int) -> OpenedForm
     if needed in _LEVELS and _LEVELS.index(here) < _LEVELS.index(needed):
         raise UnfitMachineError(f"the model was compiled for processors with {needed}; this one offers {here}")
     torch.set_num_threads(threads)
+    if options.get(COMPUTES_ON, CPU) == CUDA:
+        if (gpu := set_up_cuda()) != options[ARCHITECTURE]:
+            raise UnfitMachineError(f"the model was compiled for {options[ARCHITECTURE]}; the GPU here has {gpu}")
+        return CudaForm(torch._inductor.aoti_load_package(path), json.loads(options[INPUTS]))
     return TorchForm(torch._inductor.aoti_load_package(path), json.loads(options[INPUTS]))

@@ -1,7 +1,8 @@
-"""TorchInductor ahead of time on CPUs: the network compiled to a shared library by the C++ compiler of the machine.
+"""TorchInductor ahead of time: the network compiled to a shared library by the C++ compiler of the machine.
 
 `torch.export` → `torch._inductor.aoti_compile_and_package` → `model.pt2`. The library is compiled for a level of x86
-(v3 with AVX2, v4 with AVX-512), not for this one processor; the package states the level: `cpu_capability`.
+(v3 with AVX2, v4 with AVX-512), not for this one processor; the package states the level: `cpu_capability`. For a
+GPU, Triton compiles kernels for its architecture, which the package states: `gpu_architecture`.
 """
 
 from __future__ import annotations
@@ -15,18 +16,19 @@ from pathlib import Path
 from engines.failures import EngineFailure, FailureReason
 from engines.runtimes.candidates import Candidate, Situation
 from engines.runtimes.form import FormSpec
-from engines.runtimes.host import HostRuntime
-from engines.runtimes.inductor.compile_process import compile_program
-from engines.runtimes.inductor.opener import CAPABILITY, capability, open_file
+from engines.runtimes.inductor.compile_process import compile_program, cuda_home
+from engines.runtimes.inductor.opener import ARCHITECTURE, CAPABILITY, capability, open_file
 from engines.runtimes.knobs import ALLOCATOR, THREADS, Knob, check_knobs, shared_options
+from engines.runtimes.nvidia.gpus import unavailable
 from engines.runtimes.protocol import BuildOptions, BuiltForm, Layer, Runtime, Session
 from engines.runtimes.refusals import crashed
 from engines.runtimes.session import open_session
 from engines.runtimes.source import NETWORK, BuildSource
 from engines.runtimes.torch_networks.exporting import export_program
 from engines.runtimes.torch_networks.modules import allocator_knobs, packaged_network
-from engines.runtimes.torch_networks.opener import INPUTS, PACKAGES
+from engines.runtimes.torch_networks.opener import COMPUTES_ON, CPU, INPUTS
 from engines.runtimes.torch_networks.profiling import profiled_layers
+from engines.runtimes.torch_networks.runtime import TorchRuntime, half_precisions
 from engines.spec.devices import Device
 from engines.tensors import Arrays
 
@@ -35,12 +37,11 @@ _KNOBS = (ALLOCATOR, THREADS)
 _COMPILER = "g++"
 
 
-class Inductor(HostRuntime):
-    """TorchInductor, ahead of time, on CPUs."""
+class Inductor(TorchRuntime):
+    """TorchInductor, ahead of time."""
 
     name = "inductor"
     title = _TITLE
-    packages: tuple[str, ...] = PACKAGES
     modules: tuple[str, ...] = ("torch.export",)
     takes: tuple[str, ...] = (NETWORK,)
     knobs: tuple[Knob, ...] = _KNOBS
@@ -53,7 +54,8 @@ class Inductor(HostRuntime):
         """
         precision, knobs = options.precision, options.knobs
         check_knobs(_TITLE, knobs, _KNOBS)
-        network = packaged_network(_TITLE, source, precision)
+        on = self.compute_on(target, precision)
+        network = packaged_network(_TITLE, source, precision, on=on)
         compiler = os.environ.get("CXX", _COMPILER)
         if not shutil.which(compiler):
             raise EngineFailure(
@@ -61,13 +63,18 @@ class Inductor(HostRuntime):
                 f"{_TITLE} compiles C++, and there is no `{compiler}` here.",
                 suggested_fix="Install the package `g++` on the worker, or choose another runtime.",
             )
-        program = export_program(_TITLE, network, source)
+        if on != CPU and cuda_home() is None:
+            raise unavailable(
+                _TITLE, target, "CUDA's headers: `pip install cuda-toolkit[cudart,crt,cccl]`, or CUDA_HOME of a toolkit"
+            )
+        program = export_program(_TITLE, network, source, on)
         out_dir.mkdir(parents=True, exist_ok=True)
         try:
             compile_program(program, out_dir / "model.pt2")
         except Exception as error:
             raise crashed(_TITLE, "compile the network", error) from error
-        stated = {INPUTS: json.dumps([spec.name for spec in source.signature.inputs]), CAPABILITY: capability()}
+        stated = {INPUTS: json.dumps([spec.name for spec in source.signature.inputs])}
+        stated |= {CAPABILITY: capability()} if on == CPU else {COMPUTES_ON: on, ARCHITECTURE: target.architecture}
         outputs = tuple(spec.name for spec in source.signature.outputs)
         stated |= shared_options(knobs)
         return BuiltForm(self.name, target.id, precision, out_dir, ("model.pt2",), outputs, stated)
@@ -78,14 +85,16 @@ class Inductor(HostRuntime):
 
     def layers(self, form: BuiltForm, feed: Arrays, threads: int) -> list[Layer]:
         """Return the operators that torch's profiler sees."""
-        return profiled_layers(lambda: open_file(str(form.entry), form.options, threads), feed)
+        on = form.options.get(COMPUTES_ON, CPU)
+        return profiled_layers(lambda: open_file(str(form.entry), form.options, threads), feed, on)
 
     def candidates(self, now: Situation) -> Iterator[Candidate]:
         """Yield the compiled network: it wins if no other runtime takes the graph, and with unusual ones."""
-        if now.has_module and now.allows_half:
-            yield Candidate(FormSpec(self.name, "BF16", knobs=allocator_knobs(now)), 37)
-        if now.has_module:
-            yield Candidate(FormSpec(self.name, "FP32", knobs=allocator_knobs(now)), 36)
+        if not now.has_module:
+            return
+        for precision in half_precisions(now):
+            yield Candidate(FormSpec(self.name, precision, knobs=allocator_knobs(now)), 37)
+        yield Candidate(FormSpec(self.name, "FP32", knobs=allocator_knobs(now)), 36)
 
 
 RUNTIME: Runtime = Inductor()

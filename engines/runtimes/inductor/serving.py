@@ -20,6 +20,6 @@ def _flags(options: Mapping[str, str]) -> frozenset[str]:
 SERVING = Serving(
     VersionRule.EXACT,  # compiled code is linked against the libtorch that compiled it
     PACKAGES,
-    ("torch_networks/opener.py", "inductor/opener.py"),
+    ("torch_networks/opener.py", "torch_networks/cuda_opener.py", "inductor/opener.py"),
     flags=_flags,
 )

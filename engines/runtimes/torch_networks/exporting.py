@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from engines.failures import EngineFailure, FailureReason, first_line
 from engines.runtimes.source import BuildSource
 from engines.runtimes.torch_networks.modules import example_of
+from engines.runtimes.torch_networks.opener import CPU
 from engines.runtimes.torch_networks.state import kept_state
 from engines.sandbox.tasklog import quiet
 
@@ -23,8 +24,10 @@ _PLACE = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+), in (?P<name>\w
 _MODULE = re.compile(r"L\['self'\]\.network\.?(?P<path>[\w.\[\]']*)")
 
 
-def export_program(title: str, network: torch.nn.Module, source: BuildSource) -> torch.export.ExportedProgram:
-    """Return the exported program of a packaged network.
+def export_program(
+    title: str, network: torch.nn.Module, source: BuildSource, on: str = CPU
+) -> torch.export.ExportedProgram:
+    """Return the exported program of a packaged network, which computes on `cpu` or `cuda`.
 
     Raises:
         EngineFailure: UNSUPPORTED_OPERATOR for control flow that depends on values, with the line that decides;
@@ -32,7 +35,7 @@ def export_program(title: str, network: torch.nn.Module, source: BuildSource) ->
     """
     import torch
 
-    example = example_of(source)
+    example = example_of(source, on)
     try:
         with kept_state(network), quiet(log), warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")

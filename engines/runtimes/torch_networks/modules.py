@@ -11,6 +11,7 @@ import numpy as np
 from engines.failures import EngineFailure, FailureReason
 from engines.runtimes.knobs import ALLOCATOR
 from engines.runtimes.source import BuildSource
+from engines.runtimes.torch_networks.opener import CPU
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,12 +26,19 @@ _BF16_FLAGS = frozenset({"avx512_bf16", "amx_bf16"})
 
 
 def packaged_network(
-    runtime: str, source: BuildSource, precision: str = "FP32", *, channels_last: bool = False
+    runtime: str, source: BuildSource, precision: str = "FP32", *, channels_last: bool = False, on: str = CPU
 ) -> torch.nn.Module:
     """Return a network that takes the package's inputs in order and returns a tuple of its outputs in order.
 
-    Preprocessing comes first, in float32. For BF16, parameters and activations are cast to bfloat16 after the
+    Preprocessing comes first, in float32. For BF16 and FP16, parameters and activations are cast after the
     preprocessing, and outputs back to float32. The source's own network does not change.
+
+    Args:
+        runtime: Title of the runtime in failures.
+        source: What is built from.
+        precision: Arithmetic, as the API names it.
+        channels_last: Whether the channels of images lie last in memory.
+        on: Where it computes, by torch's name: `cpu` or `cuda`.
 
     Raises:
         EngineFailure: INVALID_SPEC if the source has no network, UNSUPPORTED_PRECISION if this CPU has no
@@ -45,14 +53,14 @@ def packaged_network(
             suggested_fix="Choose a runtime that builds from graphs, or upload the network itself: a "
             "state dict with its architecture, TorchScript, an exported program or a Hugging Face folder.",
         )
-    dtype = _dtype(runtime, precision)
+    dtype = _dtype(runtime, precision, on)
     layout = torch.channels_last if channels_last else None
     network = source.network.module
-    if dtype is not None or layout is not None:
+    if dtype is not None or layout is not None or on != CPU:
         copied: Any = copy.deepcopy(network)
-        network = copied.to(dtype=dtype, memory_format=layout)
+        network = copied.to(device=on, dtype=dtype, memory_format=layout)
     prepare = [
-        _preprocessing(source.network.preprocessing.get(spec.name), spec.opt) for spec in source.signature.inputs
+        _preprocessing(source.network.preprocessing.get(spec.name), spec.opt, on) for spec in source.signature.inputs
     ]
 
     class Packaged(torch.nn.Module):
@@ -69,24 +77,27 @@ def packaged_network(
 
 def allocator_knobs(now: Situation) -> tuple[tuple[str, str], ...]:
     """Return the knobs that keep freed memory for batches whose activations would be mapped anew in every call."""
-    return ((ALLOCATOR.name, "tuned"),) if now.batch >= _MANY_SAMPLES else ()
+    return ((ALLOCATOR.name, "tuned"),) if now.batch >= _MANY_SAMPLES and not now.on_accelerator else ()
 
 
-def example_of(source: BuildSource) -> tuple[torch.Tensor, ...]:
-    """Return the arguments to trace a source's network with."""
+def example_of(source: BuildSource, on: str = CPU) -> tuple[torch.Tensor, ...]:
+    """Return the arguments to trace a source's network with, where it computes."""
     import torch
 
     example = source.network.example if source.network else {}
-    return tuple(torch.from_numpy(np.array(example[spec.name], order="C")) for spec in source.signature.inputs)
+    arrays = (np.array(example[spec.name], order="C") for spec in source.signature.inputs)
+    return tuple(torch.from_numpy(array).to(on) for array in arrays)
 
 
-def _dtype(runtime: str, precision: str) -> torch.dtype | None:
+def _dtype(runtime: str, precision: str, on: str) -> torch.dtype | None:
     import torch
 
     from engines.spec.toolchain import cpu
 
     if precision == "FP32":
         return None
+    if on != CPU and precision in {"FP16", "BF16"}:
+        return torch.float16 if precision == "FP16" else torch.bfloat16
     if precision != "BF16" or not _BF16_FLAGS & set(cpu()[1]):
         raise EngineFailure(
             FailureReason.UNSUPPORTED_PRECISION,
@@ -101,7 +112,9 @@ def _dtype(runtime: str, precision: str) -> torch.dtype | None:
     return torch.bfloat16
 
 
-def _preprocessing(steps: Preprocessing | None, shape: Sequence[int]) -> Callable[[torch.Tensor], torch.Tensor]:
+def _preprocessing(
+    steps: Preprocessing | None, shape: Sequence[int], on: str
+) -> Callable[[torch.Tensor], torch.Tensor]:
     """Return `engines.tensors.preprocessing.preprocess` in torch, computed in float32."""
     import torch
 
@@ -111,7 +124,7 @@ def _preprocessing(steps: Preprocessing | None, shape: Sequence[int]) -> Callabl
         return lambda value: value
     axis = channel_axis(steps, shape)
     along = [-1 if position == axis else 1 for position in range(len(shape))]
-    mean, scale = (torch.tensor(values).reshape(along) for values in (steps.mean_values, steps.scale_values))
+    mean, scale = (torch.tensor(values, device=on).reshape(along) for values in (steps.mean_values, steps.scale_values))
     swaps = steps.swaps_channels
 
     def apply(value: torch.Tensor) -> torch.Tensor:

@@ -10,6 +10,10 @@ import numpy as np
 from ..opened import OpenedForm
 
 PACKAGES = ("torch",)
+CPU, CUDA = "cpu", "cuda"
+"""Values of `COMPUTES_ON`, as torch names them."""
+COMPUTES_ON = "computes_on"
+"""Option of a form: where it computes; the processor if it is not there."""
 INPUTS = "inputs"
 """Option of a form: the names of its inputs, in the order in which the network takes them, as JSON."""
 
@@ -25,16 +29,20 @@ class TorchForm(OpenedForm):
         """Return the outputs in order."""
         import torch
 
-        if self._call is None:
-            raise ValueError("the network is closed")
+        call = self._open_call()
         arguments = [torch.from_numpy(np.asarray(feed[name], order="C")) for name in self._inputs]
         with torch.inference_mode():
-            values = self._call(*arguments)
+            values = call(*arguments)
         return [_owned(value, arguments) for value in values]
 
     def close(self) -> None:
         """Release the network."""
         self._call = None
+
+    def _open_call(self) -> Callable[..., Any]:
+        if self._call is None:
+            raise ValueError("the network is closed")
+        return self._call
 
 
 def _owned(value: Any, arguments: list[Any]) -> Any:

@@ -1,4 +1,4 @@
-"""TorchScript on CPUs: the network traced and frozen, as users run it before they convert.
+"""TorchScript on CPUs and NVIDIA GPUs: the network traced and frozen, as users run it before they convert.
 
 It is the baseline of every latency table, and a target of its own if a network wins with it: in BF16, channels last. A
 package holds the frozen program, which is optimized when it is loaded. With `mode` eager, the program holds the network
@@ -19,7 +19,6 @@ import numpy as np
 from engines.failures import EngineFailure, FailureReason, first_line
 from engines.runtimes.candidates import Candidate, Situation
 from engines.runtimes.form import FormSpec
-from engines.runtimes.host import HostRuntime
 from engines.runtimes.knobs import ALLOCATOR, THREADS, Knob, check_knobs, shared_options
 from engines.runtimes.protocol import BuildOptions, BuiltForm, Layer, Runtime, Session
 from engines.runtimes.refusals import crashed
@@ -28,8 +27,9 @@ from engines.runtimes.source import NETWORK, BuildSource
 from engines.runtimes.torch_networks.decisions import decision_warnings, decisions
 from engines.runtimes.torch_networks.exporting import export_program
 from engines.runtimes.torch_networks.modules import allocator_knobs, example_of, packaged_network
-from engines.runtimes.torch_networks.opener import INPUTS, PACKAGES, TorchForm
+from engines.runtimes.torch_networks.opener import COMPUTES_ON, CPU, INPUTS, TorchForm
 from engines.runtimes.torch_networks.profiling import profiled_layers
+from engines.runtimes.torch_networks.runtime import TorchRuntime, half_precisions
 from engines.runtimes.torch_networks.state import kept_state
 from engines.runtimes.torchscript.opener import open_file
 from engines.sandbox.tasklog import quiet
@@ -55,12 +55,11 @@ _KNOBS = (
 )
 
 
-class TorchScript(HostRuntime):
-    """TorchScript's interpreter on CPUs."""
+class TorchScript(TorchRuntime):
+    """TorchScript's interpreter."""
 
     name = "torchscript"
     title = _TITLE
-    packages: tuple[str, ...] = PACKAGES
     modules: tuple[str, ...] = ("torch",)
     takes: tuple[str, ...] = (NETWORK,)
     knobs: tuple[Knob, ...] = _KNOBS
@@ -72,16 +71,17 @@ class TorchScript(HostRuntime):
         precision, knobs = options.precision, options.knobs
         check_knobs(_TITLE, knobs, _KNOBS)
         channels_last = knobs.get("layout") == "channels_last"
-        network = packaged_network(_TITLE, source, precision, channels_last=channels_last)
+        on = self.compute_on(target, precision)
+        network = packaged_network(_TITLE, source, precision, channels_last=channels_last, on=on)
         out_dir.mkdir(parents=True, exist_ok=True)
         decided: dict[str, None] = {}
         eager = knobs.get("mode") == "eager"
         path = out_dir / ("model.pt2" if eager else "model.pt")
         try:
             if eager:
-                torch.export.save(export_program(_TITLE, network, source), path)
+                torch.export.save(export_program(_TITLE, network, source, on), path)
             else:
-                example = example_of(source)
+                example = example_of(source, on)
                 fixed = not any(spec.dynamic_axes for spec in source.signature.inputs)
                 with decisions(len(example), fixed_shapes=fixed) as decided:
                     program = frozen(network, example)
@@ -92,6 +92,7 @@ class TorchScript(HostRuntime):
             raise crashed(_TITLE, "write the network", error) from error
         stated = {INPUTS: json.dumps([spec.name for spec in source.signature.inputs]), **shared_options(knobs)}
         stated |= {name: knobs[name] for name in ("graph", "mode") if name in knobs}
+        stated |= {} if on == CPU else {COMPUTES_ON: on}
         outputs = tuple(spec.name for spec in source.signature.outputs)
         told = decision_warnings(tuple(decided))
         return BuiltForm(self.name, target.id, precision, out_dir, (path.name,), outputs, stated, told)
@@ -102,7 +103,8 @@ class TorchScript(HostRuntime):
 
     def layers(self, form: BuiltForm, feed: Arrays, threads: int) -> list[Layer]:
         """Return the operators that torch's profiler sees."""
-        return profiled_layers(lambda: open_file(str(form.entry), form.options, threads), feed)
+        on = form.options.get(COMPUTES_ON, CPU)
+        return profiled_layers(lambda: open_file(str(form.entry), form.options, threads), feed, on)
 
     def candidates(self, now: Situation) -> Iterator[Candidate]:
         """Yield the frozen network: it wins if no other runtime takes the graph, and with unusual ones."""
@@ -110,9 +112,9 @@ class TorchScript(HostRuntime):
             return
         kept = allocator_knobs(now)
         yield Candidate(FormSpec(self.name, "FP32", knobs=(("graph", "inference"), *kept)), 39)
-        if now.allows_half:
-            layout = (("layout", "channels_last"),) if now.has_images else ()
-            yield Candidate(FormSpec(self.name, "BF16", knobs=(*layout, *kept)), 38)
+        layout = (("layout", "channels_last"),) if now.has_images else ()
+        for precision in half_precisions(now):
+            yield Candidate(FormSpec(self.name, precision, knobs=(*layout, *kept)), 38)
 
     def baselines(self, now: Situation) -> Iterator[Candidate]:
         """Yield the network frozen, as users run it; and eager, if the frozen one does not compute the same."""

@@ -1,0 +1,1 @@
+"""What the runtimes for NVIDIA's GPUs share."""
