@@ -14,7 +14,7 @@ from typing import Any
 from engines.datasets.items import Item
 from engines.datasets.selection import Selection, unpack_selection
 from engines.evaluation.bootstrap import RESAMPLES, generator
-from engines.evaluation.feeder import Feeder
+from engines.evaluation.feeder import Feeder, steps_of
 from engines.evaluation.groups import groups
 from engines.evaluation.passes import Findings, Passes, refuse_empty
 from engines.evaluation.predictions import FILE_NAME, PredictionsHeader
@@ -22,7 +22,6 @@ from engines.evaluation.predictor import MAIN_METRICS, Predictor
 from engines.evaluation.report import EvaluationReport, MetricValue, PackageInfo, SliceInfo, Software, SpecInfo
 from engines.evaluation.request import EvaluationRequest, Spec
 from engines.evaluation.times import to_message
-from engines.imaging import Steps
 from engines.package.opening import OpenedComponent, open_component
 from engines.runtimes.serving import serving
 from engines.sandbox import Reporter
@@ -131,7 +130,7 @@ def _selection(work: EvaluationRequest, workdir: Path) -> Selection:
 
 def _feeder(selection: Selection, package: OpenedComponent, spec: Spec) -> Feeder:
     component = package.component_dict()
-    steps = Steps.parse(spec.preprocessing, component["signature"]["inputs"][0]) if spec.preprocessing else None
+    steps = steps_of(spec.preprocessing, component) if spec.preprocessing else None
     count = len(selection.items)
     numbers: Sequence[int] = range(count)
     if spec.samples and spec.samples < count:

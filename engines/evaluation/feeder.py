@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ from engines.imaging import Geometry, Steps, as_input, steps_for
 from engines.imaging.inputs import one_sample
 from engines.postprocess import input_size
 from engines.tensors import Array
+from engines.tensors.preprocessing import Preprocessing
 
 
 @dataclass(frozen=True)
@@ -28,16 +29,24 @@ class Sample:
 
 @dataclass(frozen=True)
 class Batch:
-    """Samples of one call. If the model needs a larger batch, the last one is `repeated` that often in `feed`."""
+    """Samples of one call.
+
+    Attributes:
+        samples: The items.
+        feed: The inputs by name.
+        repeated: How often the last sample is repeated in the feed, for a model that needs a larger batch.
+        nv12: Whether the samples are NV12 images.
+    """
 
     samples: tuple[Sample, ...]
     feed: dict[str, Array]
     repeated: int = 0
+    nv12: bool = False
 
     @property
     def input_size(self) -> tuple[int, int] | None:
         """Height and width that positions in the outputs refer to; None for tensors that are not images."""
-        return input_size(next(iter(self.feed.values())).shape)
+        return input_size(next(iter(self.feed.values())).shape, nv12=self.nv12)
 
     def cut(self, outputs: Mapping[str, Array]) -> dict[str, Array]:
         """Return the outputs without the rows of repeated samples."""
@@ -53,7 +62,8 @@ class Feeder:
     Args:
         selection: Items with their images or tensors.
         component: The component as in `manifest.json`.
-        steps: Preprocessing of images; None brings them to the input's size, colours and layout.
+        steps: Preprocessing of images, as `Steps.parse` returns it for the component's first input; None brings them to
+            the input's size, colours and layout.
         batch_size: Samples per call.
         numbers: Numbers of the items to use, in order; all if None.
 
@@ -77,6 +87,7 @@ class Feeder:
         self._least, most = _batch_bounds(self.inputs, component["max_batch"])
         if batch_size > most:
             raise _bad(f"The batch size is {batch_size}, but the package takes at most {most}.")
+        self._nv12 = first_preprocessing(component).takes_nv12 and not selection.is_tensors
         self.steps = None if selection.is_tensors else self._image_steps(component, steps)
 
     def batches(self) -> Iterator[Batch]:
@@ -115,7 +126,7 @@ class Feeder:
         missing = [entries[-1][1]] * (self._least - len(entries))
         rows = [arrays for _, arrays in entries] + missing
         feed = {entry["name"]: _stacked([row[entry["name"]] for row in rows], entry) for entry in self.inputs}
-        return Batch(tuple(sample for sample, _ in entries), feed, len(missing))
+        return Batch(tuple(sample for sample, _ in entries), feed, len(missing), self._nv12)
 
     def _alike(self, one: Mapping[str, Array], other: Mapping[str, Array]) -> bool:
         """Return whether two samples fit into one call: equal shapes, and equal values of inputs without a batch."""
@@ -134,8 +145,19 @@ class Feeder:
             )
         if steps is not None:
             return steps
-        color = component.get("preprocessing", {}).get(self.inputs[0]["name"], {}).get("input_color", "")
-        return steps_for(self.inputs[0], "BGR" if color == "BGR" else "RGB")
+        colors = first_preprocessing(component)
+        return steps_for(self.inputs[0], "BGR" if colors.input_color == "BGR" else "RGB", colors.nv12)
+
+
+def steps_of(steps: Iterable[Mapping[str, Any]], component: Mapping[str, Any]) -> Steps:
+    """Return the steps of a request for a component's first input; EngineFailure INVALID_SPEC as `Steps.parse`."""
+    return Steps.parse(steps, component["signature"]["inputs"][0], first_preprocessing(component).nv12)
+
+
+def first_preprocessing(component: Mapping[str, Any]) -> Preprocessing:
+    """Return the preprocessing in the graph for a component's first input; the component is as in `manifest.json`."""
+    values = component.get("preprocessing", {}).get(component["signature"]["inputs"][0]["name"], {})
+    return Preprocessing.model_validate(values)
 
 
 def _batch_bounds(inputs: Sequence[Mapping[str, Any]], max_batch: int) -> tuple[int, int]:

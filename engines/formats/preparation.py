@@ -112,7 +112,7 @@ def prepare(
 
     progress(0.05, f"{component.name}: reading the model")
     feed = samples.feeds[0]
-    arguments = [preprocess(feed[given.name], given.preprocessing, network_dtype(given)) for given in component.inputs]
+    arguments = [preprocess(feed[given.name], given.steps, network_dtype(given)) for given in component.inputs]
     source = reader(ReadJob(request, component, workdir, arguments, scratch / "source.onnx"))
     log.info("%s: read", component.name)
 
@@ -129,9 +129,8 @@ def prepare(
 
 
 def _range(given: ComponentInput) -> SampleRange:
-    return SampleRange(
-        given.sample_min, given.sample_max, pixels=given.preprocessing.active, values=given.sample_values
-    )
+    steps = given.preprocessing
+    return SampleRange(given.sample_min, given.sample_max, steps.active, steps.nv12, given.sample_values)
 
 
 def _with_scalar(values: SampleRange, spec: TensorSpec, samples: Samples) -> SampleRange:

@@ -63,16 +63,16 @@ def is_old(model: onnx.ModelProto) -> bool:
     return any(entry.domain in _MAIN and entry.version < OLDEST_OPSET for entry in model.opset_import)
 
 
-def modernized(model: onnx.ModelProto) -> onnx.ModelProto | None:
-    """Return a model of an old operator set in `OLDEST_OPSET`; None if ONNX's converter cannot convert it."""
+def modernized(model: onnx.ModelProto, wanted: int = OLDEST_OPSET) -> onnx.ModelProto | None:
+    """Return a model of an older operator set in the wanted one; None if ONNX's converter cannot convert it."""
     import onnx.version_converter
 
     if not _MISREAD.isdisjoint(node.op_type for node in all_nodes(model)):
         return None
     try:
-        return onnx.version_converter.convert_version(model, OLDEST_OPSET)
+        return onnx.version_converter.convert_version(model, wanted)
     except Exception as error:
-        log.info("ONNX's version converter cannot raise the operator set to %d: %s", OLDEST_OPSET, error)
+        log.info("ONNX's version converter cannot raise the operator set to %d: %s", wanted, error)
         return None
 
 

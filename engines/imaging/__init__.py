@@ -8,6 +8,7 @@ from engines.imaging.decoding import MAX_PIXELS, SWAPPING, Array, Image, Size, d
 from engines.imaging.drawing import DrawnBox, draw, encode_png
 from engines.imaging.geometry import Geometry
 from engines.imaging.inputs import as_input, steps_for
+from engines.imaging.nv12 import Nv12
 from engines.imaging.steps import Steps
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "DrawnBox",
     "Geometry",
     "Image",
+    "Nv12",
     "Size",
     "Steps",
     "as_input",

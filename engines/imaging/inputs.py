@@ -9,21 +9,25 @@ import numpy as np
 
 from engines.failures import EngineFailure, FailureReason
 from engines.imaging.decoding import Array
-from engines.imaging.steps import Grey, Sized, Step, Steps, SwapColors, Transpose, takes_grey
+from engines.imaging.nv12 import Nv12
+from engines.imaging.steps import Grey, Sized, Step, Steps, SwapColors, ToNv12, Transpose, takes_grey
 
 
-def steps_for(tensor: Mapping[str, Any], color: Literal["RGB", "BGR"] = "RGB") -> Steps:
+def steps_for(tensor: Mapping[str, Any], color: Literal["RGB", "BGR"] = "RGB", nv12: Nv12 | None = None) -> Steps:
     """Return the steps that bring any image to the colours, size and layout of an input.
 
     Args:
         tensor: The input as in the manifest. Its first axis is the batch; the position of 1 or 3 channels, second or
             last, tells the layout; (N, H, W) takes grey images. If height and width are free, the optimal size is used.
         color: Order of the three channels that the network takes.
+        nv12: Colours of the NV12 images that the input takes; None if it takes none.
 
     Raises:
         EngineFailure: INVALID_SPEC if the input does not take images.
     """
     extents = _opt(tensor)
+    if nv12 is not None:
+        return Steps((Sized("resize", extents[1] * 2 // 3, extents[2]), ToNv12(nv12)))
     grey = takes_grey(tensor)
     channels_first = len(extents) == 4 and extents[1] in {1, 3}
     if not (len(extents) == 3 or channels_first or (len(extents) == 4 and extents[3] in {1, 3})):

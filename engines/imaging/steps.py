@@ -11,6 +11,7 @@ import numpy as np
 from engines.failures import EngineFailure, FailureReason
 from engines.imaging.decoding import Array, Image
 from engines.imaging.geometry import Geometry
+from engines.imaging.nv12 import Nv12
 
 PADDING = 114
 """Grey level of the padding of `equal_resize`, as in the training of YOLO models."""
@@ -97,7 +98,18 @@ class Transpose:
         return f"order the axes {', '.join(map(str, self.order))}"
 
 
-Step = Sized | SwapColors | Grey | Transpose
+@dataclass(frozen=True)
+class ToNv12:
+    """Turns BGR into NV12, as the last step; both sides are even then."""
+
+    colors: Nv12
+
+    def __str__(self) -> str:
+        """Return the step in words, for reports."""
+        return f"convert to NV12 ({self.colors.matrix}, {'wide' if self.colors.wide else 'narrow'} range)"
+
+
+Step = Sized | SwapColors | Grey | Transpose | ToNv12
 
 
 @dataclass(frozen=True)
@@ -107,7 +119,12 @@ class Steps:
     steps: tuple[Step, ...]
 
     @classmethod
-    def parse(cls, steps: Iterable[Mapping[str, Any]], tensor: Mapping[str, Any] | None = None) -> Self:
+    def parse(
+        cls,
+        steps: Iterable[Mapping[str, Any]],
+        tensor: Mapping[str, Any] | None = None,
+        nv12: Nv12 | None = None,
+    ) -> Self:
         """Return the steps of `PreprocessingStep` messages.
 
         Args:
@@ -115,12 +132,19 @@ class Steps:
                 or `transpose` (with `order`, of three axes, or of four with the batch first).
             tensor: The input that takes the result, as in the manifest; if it takes one channel, images are converted
                 to grey first.
+            nv12: Colours of the NV12 images that the input takes, to which images are converted last; None if it takes
+                none. Its steps only resize and crop.
 
         Raises:
             EngineFailure: INVALID_SPEC that names the step by its number from 1.
         """
         parsed = [_parse(number, step) for number, step in enumerate(steps, 1)]
         found = [step for step in parsed if step is not None]
+        if nv12 is not None:
+            for number, step in enumerate(parsed, 1):
+                if not isinstance(step, Sized | None):
+                    raise _bad(number, "reorders colours or axes; for an input of NV12 images, steps resize and crop")
+            return cls((*found, ToNv12(nv12)))
         return cls((Grey(), *found) if tensor is not None and takes_grey(tensor) else tuple(found))
 
     def apply(self, image: Image) -> Array:
@@ -131,6 +155,8 @@ class Steps:
                 image = image.transpose(step.order)
                 axes = tuple(axes[old] for old in step.order)
                 continue
+            if isinstance(step, ToNv12):
+                return step.colors.encode(image)
             upright = image.transpose(np.argsort(axes))
             image = _on_image(step, upright).transpose(axes)
         return np.ascontiguousarray(image)

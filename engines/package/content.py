@@ -27,6 +27,7 @@ from engines.spec.devices import load_catalog
 from engines.spec.request import ConversionRequest
 from engines.spec.template import Component
 from engines.spec.toolchain import version_of
+from engines.tensors.inputs import active_steps
 from engines.tensors.samples import SampleRange
 from engines.tensors.signature import Signature, TensorSpec
 from engines.timing.paired import ProfileReport
@@ -159,7 +160,7 @@ def _component(entry: PackagedComponent, first: BuiltForm) -> ComponentEntry:
             inputs=tuple(_tensor(spec, entry.ranges.get(spec.name)) for spec in entry.signature.inputs),
             outputs=tuple(_tensor(spec, None) for spec in entry.signature.outputs),
         ),
-        preprocessing={given.name: given.preprocessing for given in component.inputs if given.preprocessing.active},
+        preprocessing=active_steps(component.inputs),
         parity=entry.parity_report,
         runtime=_runtime(form.runtime) if own else None,
         precision=form.precision if own else None,

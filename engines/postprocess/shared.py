@@ -29,8 +29,15 @@ def sigmoid(values: Any) -> Any:
     return 1 / (1 + np.exp(-np.clip(values, -60, 60)))
 
 
-def input_size(extents: Sequence[int]) -> Size:
-    """Return height and width of an image input, N*C*H*W, N*H*W*C or N*H*W; None for any other shape."""
+def input_size(extents: Sequence[int], *, nv12: bool = False) -> Size:
+    """Return height and width of an image input, N*C*H*W, N*H*W*C or N*H*W; None for any other shape.
+
+    Args:
+        extents: The shape.
+        nv12: Whether it takes NV12 images, N*3H/2*W.
+    """
+    if nv12:
+        return extents[1] * 2 // 3, extents[2]
     if len(extents) == 3:
         return extents[1], extents[2]
     if len(extents) != 4:

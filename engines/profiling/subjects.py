@@ -25,6 +25,7 @@ from engines.spec.devices import load_catalog
 from engines.spec.request import ConversionRequest
 from engines.spec.source_files import TEST_DATA
 from engines.spec.template import Component
+from engines.tensors.preprocessing import Preprocessing
 from engines.tensors.samples import SampleRange
 from engines.tensors.signature import TensorSpec
 
@@ -106,8 +107,8 @@ def _spec_of(tensor: Tensor) -> TensorSpec:
 
 def _range_of(tensor: Tensor, component: ComponentEntry) -> SampleRange:
     low, high = tensor.range or (0.0, 0.0)
-    pixels = tensor.name in component.preprocessing
-    return SampleRange(low, high, pixels=pixels, values=tensor.value or ())
+    steps = component.preprocessing.get(tensor.name, Preprocessing())
+    return SampleRange(low, high, steps.active, steps.nv12, tensor.value or ())
 
 
 def _of_source(

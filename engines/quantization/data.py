@@ -149,7 +149,7 @@ def manifest_component(prepared: Prepared) -> dict[str, object]:
     return {
         "name": component.name,
         "signature": {"inputs": [_with_value(spec.to_dict(), prepared.ranges) for spec in prepared.signature.inputs]},
-        "preprocessing": {given.name: given.preprocessing.model_dump(mode="json") for given in component.inputs},
+        "preprocessing": {given.name: given.steps.model_dump(mode="json") for given in component.inputs},
         "max_batch": component.largest_batch,
         "num_classes": component.num_classes,
     }

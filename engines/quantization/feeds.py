@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from engines.datasets.selection import Selection
-from engines.evaluation.feeder import Batch, Feeder
+from engines.evaluation.feeder import Batch, Feeder, steps_of
 from engines.failures import EngineFailure, FailureReason
 from engines.imaging import Steps
 from engines.sandbox.deadline import check
@@ -45,7 +45,7 @@ class SampleSet:
     @property
     def steps(self) -> Steps | None:
         """Preprocessing of images; None for the input's own steps."""
-        return Steps.parse(self.preprocessing, self._inputs[0]) if self.preprocessing else None
+        return steps_of(self.preprocessing, self.component) if self.preprocessing else None
 
     def feeds(self, numbers: Sequence[int], batch_size: int) -> Iterator[Arrays]:
         """Yield the named samples in batches.
@@ -57,11 +57,6 @@ class SampleSet:
         for batch in Feeder(self.selection, self.component, self.steps, batch_size, numbers).batches():
             _check_finite(batch)
             yield batch.feed
-
-    @property
-    def _inputs(self) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = self.component["signature"]["inputs"]
-        return found
 
 
 class Feeds:

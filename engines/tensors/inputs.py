@@ -9,7 +9,13 @@ from dataclasses import replace
 from pydantic import BaseModel
 
 from engines.failures import EngineFailure, InvalidField
-from engines.tensors.preprocessing import Preprocessing, check_preprocessing
+from engines.tensors.preprocessing import (
+    Preprocessing,
+    channel_axis,
+    check_nv12_shape,
+    check_preprocessing,
+    nv12_shape,
+)
 from engines.tensors.shapes import Shape, check_shape, format_shape
 from engines.tensors.signature import NO_BATCH, TensorSpec
 
@@ -18,7 +24,9 @@ class ComponentInput(BaseModel, frozen=True):
     """One declared input of a component.
 
     Attributes:
-        shape: Shape of one sample that the package is tuned for; empty for a scalar.
+        shape: Shape of one sample that the package is tuned for; empty for a scalar. If the package takes NV12 images,
+            this and the other shapes are those of the image that the network takes.
+        dtype: Element type of the package's input. NV12 images are `uint8`, whatever it says.
         sample_min: Smallest value of generated samples; if `sample_max` is 0 as well, the dtype's usual range counts.
         min_shape: Smallest extent of each axis; empty if no axis but the batch varies.
         max_shape: Largest extent of each axis; empty if `min_shape` is.
@@ -41,6 +49,23 @@ class ComponentInput(BaseModel, frozen=True):
     batch_axis: int | None = None
     sample_values: tuple[float, ...] = ()
 
+    @property
+    def steps(self) -> Preprocessing:
+        """The preprocessing, with the layout of the network's images."""
+        given = self.preprocessing
+        last = given.takes_nv12 and channel_axis(given, self.shape) != 1
+        return given.model_copy(update={"channels_last": True}) if last else given
+
+    def in_package(self, shape: Shape) -> Shape:
+        """Return the shape of the package's input for one of the declared shapes, which may be empty."""
+        steps = self.steps
+        return nv12_shape(shape, channels_last=steps.channels_last) if shape and steps.takes_nv12 else shape
+
+
+def active_steps(inputs: Sequence[ComponentInput]) -> dict[str, Preprocessing]:
+    """Return the preprocessing of the inputs that have any, by name."""
+    return {given.name: given.steps for given in inputs if given.preprocessing.active}
+
 
 def check_input(given: ComponentInput, max_batch: int) -> None:
     """Refuse an impossible declared input: its shapes, batch axis, preprocessing and values of samples.
@@ -59,12 +84,32 @@ def check_input(given: ComponentInput, max_batch: int) -> None:
     if given.sample_min > given.sample_max:
         raise InvalidField("sample_min", f"sample_min {given.sample_min} is over sample_max {given.sample_max}")
     if given.shape:  # without one, tensor information may still state it
-        check_preprocessing(given.name, given.preprocessing, given.shape)
-    if len(given.sample_values) not in {0, 1, math.prod(given.shape)}:
+        _check_preprocessing(given)
+    shape = given.in_package(given.shape)
+    if len(given.sample_values) not in {0, 1, math.prod(shape)}:
         raise InvalidField(
             "sample_values",
             f"{len(given.sample_values)} values; give 1 for all elements, or one for each of the "
-            f"{math.prod(given.shape)} elements of {format_shape(given.shape)}",
+            f"{math.prod(shape)} elements of {format_shape(shape)}",
+        )
+
+
+def _check_preprocessing(given: ComponentInput) -> None:
+    check_preprocessing(given.name, given.preprocessing, given.shape)
+    if not given.preprocessing.takes_nv12:
+        return
+    for field in ("min_shape", "max_shape"):
+        if shape := getattr(given, field):
+            check_nv12_shape(field, given.name, given.preprocessing, shape)
+    for shape in given.shapes:
+        check_nv12_shape("shape", given.name, given.preprocessing, shape)
+    if given.batch_axis not in {None, 0, NO_BATCH}:
+        raise InvalidField("batch_axis", f"the batch of NV12 images is axis 0, and not axis {given.batch_axis}")
+    if given.dtype not in {"", "uint8"} and not given.dtype.startswith("float"):
+        raise InvalidField(
+            "dtype",
+            f"NV12 images are uint8, and the network takes floating-point numbers: {given.dtype} is neither",
+            "Leave it out, or give uint8.",
         )
 
 
@@ -121,15 +166,22 @@ def _check_ends(given: ComponentInput, batch_axis: int) -> None:
 def package_inputs(declared: Sequence[ComponentInput], max_batch: int) -> tuple[TensorSpec, ...]:
     """Return the inputs of the package as they are declared, the batch dynamic up to the largest.
 
+    NV12 images have the shape (N, 3H/2, W), one axis less than what is declared, and the dtype uint8.
+
     Raises:
         EngineFailure: INVALID_SPEC if a shape is impossible, or preprocessing does not fit its channels.
     """
+    specs = batched_network_inputs(declared, max_batch)
+    return tuple(_in_package(spec, given) for spec, given in zip(specs, declared, strict=True))
+
+
+def batched_network_inputs(declared: Sequence[ComponentInput], max_batch: int) -> tuple[TensorSpec, ...]:
+    """Return the network's own inputs, the batch dynamic up to the largest; fails as `package_inputs`."""
     specs = []
-    for given in declared:
-        check_preprocessing(given.name, given.preprocessing, given.shape)
+    for given, spec in zip(declared, network_inputs(declared), strict=True):
+        _check_preprocessing(given)
         if max_batch > 1:
             _checked_batch_axis(given, max_batch)
-        spec = _declared(given, given.dtype or "float32", declared)
         specs.append(spec.batched(max_batch) if max_batch > 1 and spec.has_batch else spec)
     return tuple(specs)
 
@@ -141,6 +193,12 @@ def network_inputs(declared: Sequence[ComponentInput]) -> tuple[TensorSpec, ...]
         EngineFailure: INVALID_SPEC if a shape is impossible.
     """
     return tuple(_declared(given, network_dtype(given), declared) for given in declared)
+
+
+def _in_package(spec: TensorSpec, given: ComponentInput) -> TensorSpec:
+    least, usual, most = (given.in_package(shape) for shape in (spec.min, spec.opt, spec.max))
+    members = tuple(map(given.in_package, spec.members))
+    return replace(spec, dtype=package_dtype(given), min=least, opt=usual, max=most, members=members)
 
 
 def _batch_axis(given: ComponentInput, inputs: Sequence[ComponentInput]) -> int:
@@ -159,6 +217,11 @@ def _declared(given: ComponentInput, dtype: str, inputs: Sequence[ComponentInput
     return TensorSpec(
         given.name, dtype, given.min_shape, given.shape, most, members=given.shapes, batch_axis=batch_axis
     )
+
+
+def package_dtype(given: ComponentInput) -> str:
+    """Return the dtype that the package takes."""
+    return "uint8" if given.preprocessing.takes_nv12 else given.dtype or "float32"
 
 
 def network_dtype(given: ComponentInput) -> str:

@@ -4,6 +4,7 @@ Noise alone misleads about reduced precisions: it excites every channel alike, a
 and the repetition of real data. Shape, element type and name tell the kind of an input:
 
     images   (N, C, H, W) or (N, H, W, C) of 1, 3 or 4 channels: smooth waves with a few flat rectangles on them
+    NV12     (N, 3H/2, W), if the preprocessing says so: the same in colour
     tones    (N, T) or (N, C, T) with T of at least 480, 30 ms of speech: some sines under an envelope
     tokens   integers in a range of at least 16: Zipf's law, like words; masks, positions and segments to match
 """
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from engines.imaging import Nv12
 from engines.tensors import Array
 from engines.tensors.shapes import Shape
 
@@ -32,12 +34,18 @@ _MEAN, _DEVIATION = 0.45, 0.225
 
 @dataclass(frozen=True)
 class Field:
-    """One input to fill: `span` holds the smallest and largest value that it takes, if they are known."""
+    """One input to fill.
+
+    Attributes:
+        span: The smallest and largest value that it takes, if they are known.
+        nv12: Colours of NV12 images; None if it takes none.
+    """
 
     name: str
     dtype: str
     shape: Shape
     span: tuple[float, float] | None = None
+    nv12: Nv12 | None = None
 
 
 def plausible(rng: np.random.Generator, fields: Sequence[Field]) -> tuple[dict[str, Array], tuple[str, ...]]:
@@ -48,7 +56,9 @@ def plausible(rng: np.random.Generator, fields: Sequence[Field]) -> tuple[dict[s
     found: dict[str, tuple[str, Array]] = {}
     for field in fields:
         letter = np.dtype(field.dtype).kind
-        if letter in "fu" and (axis := _channel_axis(field.shape)):
+        if field.nv12 is not None:
+            found[field.name] = "NV12 images", _nv12_images(rng, field.nv12, field.shape)
+        elif letter in "fu" and (axis := _channel_axis(field.shape)):
             found[field.name] = "images", _images(rng, field, axis)
         elif letter == "f" and _is_signal(field.shape):
             found[field.name] = "tones", _tones(rng, field)
@@ -84,6 +94,12 @@ def _images(rng: np.random.Generator, field: Field, axis: int) -> Array:
     else:
         pictures = field.span[0] + pictures * (field.span[1] - field.span[0])
     return np.moveaxis(pictures, 1, axis)
+
+
+def _nv12_images(rng: np.random.Generator, colors: Nv12, shape: Shape) -> Array:
+    count, height, width = shape[0], shape[1] * 2 // 3, shape[2]
+    pictures = (np.moveaxis(_picture(rng, 3, height, width), 0, 2) for _ in range(count))
+    return np.stack([colors.encode(255 * picture) for picture in pictures])
 
 
 def _picture(rng: np.random.Generator, channels: int, height: int, width: int) -> Array:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from engines.failures import invalid
+from engines.imaging import Nv12
 from engines.tensors import Array, Arrays
 from engines.tensors.sample_values import NOISE, Field, plausible
 from engines.tensors.shapes import Shape, format_shape
@@ -48,12 +49,14 @@ class SampleRange:
         low: Smallest value.
         high: Largest value.
         pixels: Whether they are integers in 0..255 if no range is declared.
+        nv12: Colours of NV12 images; None if they are none.
         values: The values themselves: one for all elements, or one for each element at the tuned shape of one sample.
     """
 
     low: float = 0.0
     high: float = 0.0
     pixels: bool = False
+    nv12: Nv12 | None = None
     values: tuple[float, ...] = ()
 
     @property
@@ -144,7 +147,7 @@ def _plausible(
         if dtype.kind in "iu" and span is None and dtype.itemsize == 1:
             span = float(np.iinfo(dtype).min), float(np.iinfo(dtype).max)
         if not values.values:
-            fields.append(Field(spec.name, dtype.name, shape, span))
+            fields.append(Field(spec.name, dtype.name, shape, span, values.nv12))
     found, kinds = plausible(rng, fields)
     for name, array in found.items():
         whole = drawn[name].dtype.kind in "iu" or ranges.get(name, SampleRange()).pixels

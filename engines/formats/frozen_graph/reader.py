@@ -21,6 +21,7 @@ from engines.formats.tensorflow.onnx import Frozen, apart, interface, write_onnx
 from engines.formats.tensorflow.sources import network_inputs
 from engines.formats.tensorflow.tools import crashed, import_tensorflow, not_run, quiet, unknown_operator
 from engines.tensors import Array
+from engines.tensors.inputs import active_steps
 from engines.tensors.signature import Signature, TensorSpec
 
 log = logging.getLogger(__name__)
@@ -35,7 +36,7 @@ def read_frozen_graph(path: Path, job: ReadJob) -> Source:
     inputs = network_inputs(job.component, {spec.name: spec for spec in placeholders(path, job.component)})
     signature, runner = convert_graph(path, inputs, job.component.output_names, job.onnx_path)
     runner(job.arguments)
-    baked = {given.name: given.preprocessing for given in job.component.inputs if given.preprocessing.active}
+    baked = active_steps(job.component.inputs)
     return Source(signature, lambda: SourceGraph(job.onnx_path, "tf2onnx"), runner, None, baked)
 
 

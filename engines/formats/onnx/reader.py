@@ -20,6 +20,7 @@ from engines.runtimes.onnxruntime.runtime import OnnxRuntimeSession
 from engines.spec.declared_inputs import check_declared
 from engines.spec.information import names_in
 from engines.tensors import Array
+from engines.tensors.inputs import active_steps
 from engines.tensors.signature import Signature, TensorSpec
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ def read_onnx(original: Path, job: ReadJob) -> Source:
         lambda: graph,
         runner,
         None,
-        {given.name: given.preprocessing for given in job.component.inputs if given.preprocessing.active},
+        active_steps(job.component.inputs),
         notes=(*_frozen(frozen), *_renamed(named, [output.name for output in model.graph.output])),
     )
 

@@ -21,6 +21,7 @@ from engines.formats.tensorflow.onnx import Frozen, apart, interface, write_onnx
 from engines.formats.tensorflow.sources import network_inputs
 from engines.formats.tensorflow.tools import crashed, import_tensorflow, not_run, quiet, unknown_operator
 from engines.tensors import Array
+from engines.tensors.inputs import active_steps
 from engines.tensors.signature import Signature, TensorSpec
 
 log = logging.getLogger(__name__)
@@ -46,7 +47,7 @@ def read_saved_model(folder: Path, job: ReadJob) -> Source:
         lambda: SourceGraph(job.onnx_path, f"tf2onnx, signature '{key}'"),
         runner,
         None,
-        {given.name: given.preprocessing for given in job.component.inputs if given.preprocessing.active},
+        active_steps(job.component.inputs),
         files={"saved_model": folder},
         notes=tuple(
             f"The output '{output}' has the name of an input; in the package it is '{name}'."

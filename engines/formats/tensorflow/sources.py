@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 from engines.failures import invalid
 from engines.spec.template import Component
-from engines.tensors.inputs import network_dtype, package_inputs
+from engines.tensors.inputs import batched_network_inputs
 from engines.tensors.shapes import OPEN_EXTENT, format_extents
 from engines.tensors.signature import TensorSpec
 
@@ -24,10 +23,7 @@ def network_inputs(component: Component, stated: Mapping[str, TensorSpec]) -> li
     Raises:
         EngineFailure: INVALID_SPEC saying which declared input the graph does not allow, and how.
     """
-    inputs = [
-        replace(spec, dtype=network_dtype(given))
-        for spec, given in zip(package_inputs(component.inputs, component.largest_batch), component.inputs, strict=True)
-    ]
+    inputs = list(batched_network_inputs(component.inputs, component.largest_batch))
     for spec in inputs:
         if spec.name in stated:
             _check_fit(spec, stated[spec.name])

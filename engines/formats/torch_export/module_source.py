@@ -22,7 +22,7 @@ from engines.formats.torch_export.statefulness import refuse_stateful
 from engines.runtimes.torch_networks.decisions import decision_warnings
 from engines.spec.template import Component
 from engines.tensors import Array
-from engines.tensors.inputs import network_inputs
+from engines.tensors.inputs import active_steps, network_inputs
 from engines.tensors.signature import Signature, TensorSpec
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ def module_source(
         examined.write_graph,
         lambda values: run_module(examined.module, values),
         examined.module,
-        {given.name: given.preprocessing for given in component.inputs if given.preprocessing.active},
+        active_steps(component.inputs),
         companions=companions or {},
         notes=notes,
     )

@@ -147,7 +147,9 @@ class Model:
         Classes are `{"tasks": {task: scores}}`, detections `{"boxes", "scores", "labels"}` with boxes as x, y,
         x, y in pixels of the model's input.
         """
-        size = _postprocess.input_size(self.check(inputs)[self.inputs[0]["name"]].shape)
+        first = self.inputs[0]["name"]
+        nv12 = self.component["preprocessing"].get(first, {}).get("input_color") == "NV12"
+        size = _postprocess.input_size(self.check(inputs)[first].shape, nv12=nv12)
         args = _postprocess.plain(self.manifest["args"])
         found = _postprocess.run(self.manifest["method"], args, outputs, self.manifest["taxonomies"], size)
         return list(found)

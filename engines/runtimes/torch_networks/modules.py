@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     import torch
 
+    from engines.imaging import Nv12
     from engines.runtimes.candidates import Situation
     from engines.tensors.preprocessing import Preprocessing
 
@@ -122,18 +123,50 @@ def _preprocessing(
 
     if steps is None or not steps.active:
         return lambda value: value
-    axis = channel_axis(steps, shape)
-    along = [-1 if position == axis else 1 for position in range(len(shape))]
+    decode: Callable[[torch.Tensor], torch.Tensor] | None
+    if (nv12 := steps.nv12) is not None:
+        decode = _decoder(nv12, steps, on)
+        axis, rank = (3 if steps.channels_last else 1), 4
+    else:
+        decode = _reversal(channel_axis(steps, shape)) if steps.swaps_channels else None
+        axis, rank = channel_axis(steps, shape), len(shape)
+    along = [-1 if position == axis else 1 for position in range(rank)]
     mean, scale = (torch.tensor(values, device=on).reshape(along) for values in (steps.mean_values, steps.scale_values))
-    swaps = steps.swaps_channels
 
     def apply(value: torch.Tensor) -> torch.Tensor:
         value = value if value.is_floating_point() else value.to(torch.float32)
-        value = value.flip(axis) if swaps else value
+        value = decode(value) if decode is not None else value
         value = value - mean if mean.numel() else value
         return value / scale if scale.numel() else value
 
     return apply
+
+
+def _reversal(axis: int) -> Callable[[torch.Tensor], torch.Tensor]:
+    return lambda value: value.flip(axis)
+
+
+def _decoder(colors: Nv12, steps: Preprocessing, on: str) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Return `Nv12.decode` in torch, as `engines.graph.nv12` computes it: chroma weighted before it is doubled."""
+    import torch
+
+    bias, _, middle = colors.bias
+    luma_weight = float(colors.rows("RGB")[0, 0])
+    of_u, of_v = (
+        torch.tensor(weights.reshape(1, 3, 1, 1), dtype=torch.float32, device=on)
+        for weights in colors.rows(steps.model_color)[:, 1:].T
+    )
+
+    def decode(rows: torch.Tensor) -> torch.Tensor:
+        top, bottom, chroma = rows.chunk(3, 1)
+        luma = (torch.cat([top, bottom], 1).unsqueeze(1) - bias) * luma_weight
+        chroma = chroma.unsqueeze(1) - middle
+        tint = chroma[..., 0::2] * of_u + chroma[..., 1::2] * of_v
+        image = luma + torch.nn.functional.interpolate(tint, scale_factor=2.0, mode="nearest")
+        image = image.clamp(0, 255)
+        return image.permute(0, 2, 3, 1) if steps.channels_last else image
+
+    return decode
 
 
 def _there(value: torch.Tensor, dtype: torch.dtype | None, layout: Any) -> torch.Tensor:

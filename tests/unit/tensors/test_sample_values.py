@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from engines.imaging import Nv12
 from engines.tensors.sample_values import Field, plausible
 from engines.tensors.samples import SampleRange, generated
 from engines.tensors.signature import TensorSpec
@@ -92,3 +93,13 @@ def test_generated_samples_are_noise_followed_by_plausible_values() -> None:
     assert samples.count == sum(len(feed["x"]) for feed in samples.feeds)
     plain = generated((TensorSpec.fixed("x", "float32", (1, 10)),), {}, 5)
     assert (plain.values, len(plain.feeds)) == (("noise",), 4)
+
+
+def test_nv12_inputs_get_coloured_pictures() -> None:
+    spec = TensorSpec.fixed("x", "uint8", (1, 48, 32)).batched(4)
+    samples = generated([spec], {"x": SampleRange(pixels=True, nv12=Nv12())}, 0)
+    assert samples.values == ("noise", "NV12 images")
+    pictures = samples.feeds[-1]["x"]
+    assert (pictures.shape, pictures.dtype) == ((2, 48, 32), np.dtype(np.uint8))
+    assert 16 <= pictures[:, :32].min() < pictures[:, :32].max() <= 235
+    assert pictures[:, 32:].std() > 1

@@ -37,9 +37,13 @@ class _ColorOrderEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ColorOrder
     """Red first."""
     COLOR_ORDER_BGR: _ColorOrder.ValueType  # 2
     """Blue first."""
+    COLOR_ORDER_NV12: _ColorOrder.ValueType  # 3
+    """NV12, as cameras, video decoders and hardware resizers give it: a plane of luma, then a plane in which the two kinds
+    of chroma alternate, at half of the height and width. Only a package's input can be NV12.
+    """
 
 class ColorOrder(_ColorOrder, metaclass=_ColorOrderEnumTypeWrapper):
-    """Order of the colour channels."""
+    """Order of the colour channels of an image."""
 
 COLOR_ORDER_UNSPECIFIED: ColorOrder.ValueType  # 0
 """Not an image, or as the graph wants it."""
@@ -47,7 +51,59 @@ COLOR_ORDER_RGB: ColorOrder.ValueType  # 1
 """Red first."""
 COLOR_ORDER_BGR: ColorOrder.ValueType  # 2
 """Blue first."""
+COLOR_ORDER_NV12: ColorOrder.ValueType  # 3
+"""NV12, as cameras, video decoders and hardware resizers give it: a plane of luma, then a plane in which the two kinds
+of chroma alternate, at half of the height and width. Only a package's input can be NV12.
+"""
 Global___ColorOrder: _TypeAlias = ColorOrder  # noqa: Y015
+
+class _ColorRange:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ColorRangeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ColorRange.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    COLOR_RANGE_UNSPECIFIED: _ColorRange.ValueType  # 0
+    """Narrow."""
+    COLOR_RANGE_NARROW: _ColorRange.ValueType  # 1
+    """Luma is 16 to 235 and chroma 16 to 240, as in video. Also called limited range, or `tv`."""
+    COLOR_RANGE_WIDE: _ColorRange.ValueType  # 2
+    """The whole byte, 0 to 255, as in JPEG files. Also called full range, or `pc`."""
+
+class ColorRange(_ColorRange, metaclass=_ColorRangeEnumTypeWrapper):
+    """Range of the values of an NV12 image."""
+
+COLOR_RANGE_UNSPECIFIED: ColorRange.ValueType  # 0
+"""Narrow."""
+COLOR_RANGE_NARROW: ColorRange.ValueType  # 1
+"""Luma is 16 to 235 and chroma 16 to 240, as in video. Also called limited range, or `tv`."""
+COLOR_RANGE_WIDE: ColorRange.ValueType  # 2
+"""The whole byte, 0 to 255, as in JPEG files. Also called full range, or `pc`."""
+Global___ColorRange: _TypeAlias = ColorRange  # noqa: Y015
+
+class _ColorMatrix:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ColorMatrixEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ColorMatrix.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    COLOR_MATRIX_UNSPECIFIED: _ColorMatrix.ValueType  # 0
+    """BT.601."""
+    COLOR_MATRIX_BT601: _ColorMatrix.ValueType  # 1
+    """ITU-R BT.601: video of standard definition, and JPEG files."""
+    COLOR_MATRIX_BT709: _ColorMatrix.ValueType  # 2
+    """ITU-R BT.709: video of high definition."""
+
+class ColorMatrix(_ColorMatrix, metaclass=_ColorMatrixEnumTypeWrapper):
+    """Standard whose equations turn an NV12 image into red, green and blue."""
+
+COLOR_MATRIX_UNSPECIFIED: ColorMatrix.ValueType  # 0
+"""BT.601."""
+COLOR_MATRIX_BT601: ColorMatrix.ValueType  # 1
+"""ITU-R BT.601: video of standard definition, and JPEG files."""
+COLOR_MATRIX_BT709: ColorMatrix.ValueType  # 2
+"""ITU-R BT.709: video of high definition."""
+Global___ColorMatrix: _TypeAlias = ColorMatrix  # noqa: Y015
 
 class _ValueSource:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -85,6 +141,10 @@ Global___ValueSource: _TypeAlias = ValueSource  # noqa: Y015
 class Preprocessing(_message.Message):
     """Preprocessing that is baked into the graph: `(x - mean) / scale` per channel, after the channels are put in order.
     The package then takes raw pixel values.
+
+    With `input_color` NV12 the package takes bytes of the shape [N, height * 3/2, width], and computes RGB or BGR (see
+    `model_color`) of 0 to 255 from them, not rounded, with chroma repeated for each two by two pixels. The `shape` of the
+    input stays that of the network: [1, 3, height, width] or [1, height, width, 3], with even sizes.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -93,10 +153,16 @@ class Preprocessing(_message.Message):
     SCALE_VALUES_FIELD_NUMBER: _builtins.int
     INPUT_COLOR_FIELD_NUMBER: _builtins.int
     MODEL_COLOR_FIELD_NUMBER: _builtins.int
+    INPUT_RANGE_FIELD_NUMBER: _builtins.int
+    INPUT_MATRIX_FIELD_NUMBER: _builtins.int
     input_color: Global___ColorOrder.ValueType
-    """Order of the channels that the package takes."""
+    """Order of the channels that the package takes, or NV12."""
     model_color: Global___ColorOrder.ValueType
-    """Order of the channels that the network was trained on."""
+    """Order of the channels that the network was trained on: RGB or BGR."""
+    input_range: Global___ColorRange.ValueType
+    """Range of the values, if `input_color` is NV12."""
+    input_matrix: Global___ColorMatrix.ValueType
+    """Standard of the colours, if `input_color` is NV12."""
     @_builtins.property
     def mean_values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
         """Subtracted per channel: one value, or one per channel. None if empty."""
@@ -112,10 +178,12 @@ class Preprocessing(_message.Message):
         scale_values: _abc.Iterable[_builtins.float] | None = ...,
         input_color: Global___ColorOrder.ValueType = ...,
         model_color: Global___ColorOrder.ValueType = ...,
+        input_range: Global___ColorRange.ValueType = ...,
+        input_matrix: Global___ColorMatrix.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["input_color", b"input_color", "mean_values", b"mean_values", "model_color", b"model_color", "scale_values", b"scale_values"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["input_color", b"input_color", "input_matrix", b"input_matrix", "input_range", b"input_range", "mean_values", b"mean_values", "model_color", b"model_color", "scale_values", b"scale_values"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -140,7 +208,7 @@ class ComponentInput(_message.Message):
     name: _builtins.str
     """Name of the input in the package, 1 to 200 characters."""
     dtype: _builtins.str
-    """Element type as NumPy writes it; `float32` if empty."""
+    """Element type of the package's input, as NumPy writes it; `float32` if empty. NV12 images are bytes, whatever it says."""
     sample_min: _builtins.float
     """Smallest value of generated parity samples; with `sample_max` both 0, the dtype's usual range."""
     sample_max: _builtins.float
@@ -155,7 +223,7 @@ class ComponentInput(_message.Message):
 
     @_builtins.property
     def preprocessing(self) -> Global___Preprocessing:
-        """Preprocessing baked in for this input."""
+        """Preprocessing that the package applies to this input."""
 
     @_builtins.property
     def min_shape(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
