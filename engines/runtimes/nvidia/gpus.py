@@ -32,11 +32,13 @@ class Gpu:
         name: Its name: `Tesla T4`.
         uuid: `GPU-…`, as the variable CUDA_VISIBLE_DEVICES takes it.
         architecture: Its compute capability as the catalog writes it: `sm_75`.
+        driver: Version of the driver, and the newest CUDA that it runs: `580.65.06, CUDA 13.0`.
     """
 
     name: str
     uuid: str
     architecture: str
+    driver: str
 
 
 @dataclass(frozen=True)
@@ -45,12 +47,10 @@ class Gpus:
 
     Attributes:
         found: The GPUs.
-        driver: Version of the driver, and the newest CUDA that it runs: `580.65.06, CUDA 13.0`.
         missing: Why there is none; empty if there is one.
     """
 
     found: tuple[Gpu, ...] = ()
-    driver: str = ""
     missing: str = ""
 
 
@@ -68,14 +68,19 @@ def is_gpu(device: Device) -> bool:
     return device.vendor == VENDOR
 
 
+def gpu_for(architecture: str) -> Gpu | None:
+    """Return the GPU that frameworks use, the first one, if it is of an architecture; else None."""
+    return next((gpu for gpu in gpus().found[:1] if gpu.architecture == architecture), None)
+
+
 def missing_gpu(device: Device) -> str | None:
     """Return None if the GPU that frameworks use, the first one, is of a device's kind; else what is missing."""
     here = gpus()
     if here.missing:
         return here.missing
-    first = here.found[0]
-    if first.architecture == device.architecture:
+    if gpu_for(device.architecture):
         return None
+    first = here.found[0]
     others = any(gpu.architecture == device.architecture for gpu in here.found)
     fits = "; a later one is: choose it by CUDA_VISIBLE_DEVICES" if others else ""
     return f"a GPU with {device.architecture}; the first one here is a {first.name} with {first.architecture}{fits}"
@@ -83,10 +88,8 @@ def missing_gpu(device: Device) -> str | None:
 
 def gpu_environment(device: Device) -> dict[str, str]:
     """Return what of GPU and driver may change a form or its results; nothing without a GPU of the device's kind."""
-    if missing_gpu(device):
-        return {}
-    here = gpus()
-    return {"NVIDIA GPU": here.found[0].name, "NVIDIA driver": here.driver}
+    gpu = gpu_for(device.architecture)
+    return {"NVIDIA GPU": gpu.name, "NVIDIA driver": gpu.driver} if gpu else {}
 
 
 def unavailable(title: str, device: Device, missing: str) -> EngineFailure:
@@ -115,15 +118,16 @@ class _Driver:
         if not count.value:
             return Gpus(missing="an NVIDIA GPU: the driver shows none to this process")
         cuda = f"CUDA {newest.value // 1000}.{newest.value % 1000 // 10}"
-        return Gpus(tuple(self._gpu(number) for number in range(count.value)), f"{_driver_version()}, {cuda}")
+        return Gpus(tuple(self._gpu(number, f"{_driver_version()}, {cuda}") for number in range(count.value)))
 
-    def _gpu(self, number: int) -> Gpu:
+    def _gpu(self, number: int, driver: str) -> Gpu:
         handle, name, identity = ctypes.c_int(), ctypes.create_string_buffer(_NAME_BYTES), (ctypes.c_ubyte * 16)()
         self._call("cuDeviceGet", ctypes.byref(handle), number)
         self._call("cuDeviceGetName", name, _NAME_BYTES, handle)
         self._call("cuDeviceGetUuid", ctypes.byref(identity), handle)
         major, minor = (self._attribute(attribute, handle) for attribute in (_MAJOR, _MINOR))
-        return Gpu(name.value.decode(errors="replace"), f"GPU-{uuid.UUID(bytes=bytes(identity))}", f"sm_{major}{minor}")
+        given = name.value.decode(errors="replace")
+        return Gpu(given, f"GPU-{uuid.UUID(bytes=bytes(identity))}", f"sm_{major}{minor}", driver)
 
     def _attribute(self, attribute: int, handle: ctypes.c_int) -> int:
         value = ctypes.c_int()

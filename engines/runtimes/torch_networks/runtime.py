@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from engines.runtimes.host import HostRuntime
-from engines.runtimes.nvidia.gpus import gpu_environment, gpus, is_gpu, missing_gpu, unavailable
+from engines.runtimes.nvidia.gpus import gpu_environment, gpu_for, gpus, is_gpu, missing_gpu, unavailable
 from engines.runtimes.protocol import Where
 from engines.runtimes.refusals import unsupported_precision
 from engines.runtimes.torch_networks.opener import CPU, CUDA, PACKAGES
@@ -30,6 +30,13 @@ class TorchRuntime(HostRuntime):
         if not is_gpu(device):
             return super().where(device)
         return Where.DEVICE if missing_for(device) else Where.HERE
+
+    def runs_on(self, device: Device) -> str:
+        """Return the name of the GPU or the model of the processor that forms run on here; empty if on none."""
+        if not is_gpu(device):
+            return super().runs_on(device)
+        gpu = gpu_for(device.architecture)
+        return gpu.name if gpu and self.where(device) is Where.HERE else ""
 
     def environment(self, target: Device) -> dict[str, str]:
         """Return the versions of what builds and runs; for a GPU, its name and driver, too."""
@@ -62,9 +69,8 @@ def missing_for(device: Device) -> str | None:
     if not torch.version.cuda:
         return f"a CUDA build of torch: {torch.__version__} is for processors only"
     if not torch.cuda.is_available():
-        return f"a driver for CUDA {torch.version.cuda}, which torch {torch.__version__} is built for; here is " + (
-            gpus().driver or "none"
-        )
+        here = gpus().found[0].driver
+        return f"a driver for CUDA {torch.version.cuda}, for which torch {torch.__version__} is built; here is {here}"
     if not _has_kernels(device.architecture, torch.cuda.get_arch_list()):
         built = ", ".join(torch.cuda.get_arch_list())
         return f"a torch with kernels for {device.architecture}: {torch.__version__} has {built}"

@@ -32,7 +32,7 @@ GPU = next((each for each in load_catalog().devices.values() if is_gpu(each) and
 
 @pytest.fixture
 def tesla(monkeypatch: pytest.MonkeyPatch) -> None:
-    here = Gpus((Gpu("Tesla T4", "GPU-1", "sm_75"),), "580.65.06, CUDA 13.0")
+    here = Gpus((Gpu("Tesla T4", "GPU-1", "sm_75", "580.65.06, CUDA 13.0"),))
     monkeypatch.setattr(gpus, "gpus", lambda: here)
     monkeypatch.setattr(torch_runtime, "gpus", lambda: here)
 
@@ -83,7 +83,9 @@ def test_torch_must_have_kernels_for_the_gpu(
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
     said = missing_for(T4)
     assert said is None if missing is None else missing in str(said)
-    assert runtimes()["torchscript"].where(T4) is (Where.HERE if missing is None else Where.DEVICE)
+    room = runtimes()["torchscript"]
+    assert room.where(T4) is (Where.HERE if missing is None else Where.DEVICE)
+    assert room.runs_on(T4) == ("Tesla T4" if missing is None else "")
 
 
 @pytest.mark.parametrize("name", ROOMS)
