@@ -66,7 +66,7 @@ def convert(job: ComponentConversion) -> PackagedComponent:
         build_source.graph()
 
     job.progress(0.45, f"{name}: building for {job.runtime.name} in {template.arithmetic}")
-    form = job.runtime.build(build_source, target, BuildOptions(template.arithmetic), job.package / name)
+    form = job.runtime.build(build_source, target, _options(job), job.package / name)
     log.info("%s: built %s, %d bytes, %s", name, ", ".join(form.files), form.size_bytes, form.options)
 
     report, outputs, measured = _verified(job, prepared, build_source, form)
@@ -80,6 +80,14 @@ def convert(job: ComponentConversion) -> PackagedComponent:
         prepared.source.companions,
         (*prepared.warnings, *form.warnings),
     )
+
+
+def _options(job: ComponentConversion) -> BuildOptions:
+    def progress(fraction: float, words: str) -> None:
+        job.progress(0.45 + 0.15 * fraction, f"{job.component.name}: {words}")
+
+    template = job.request.template
+    return BuildOptions(template.arithmetic, template.runtime_options, progress)
 
 
 def _verified(
@@ -99,7 +107,7 @@ def _verified(
         suspect = Suspect(
             build_source.graph, prepared.signature, job.runtime, target, template.arithmetic, job.threads, tolerance
         )
-        suspect = replace(suspect, network=_network(source), prepare=source.arguments)
+        suspect = replace(suspect, network=_network(source), prepare=source.arguments, knobs=template.runtime_options)
         report, outputs = verify(source, session, samples, suspect, classifier=template.method in CLASSIFIERS)
         for output in report.outputs:
             log.info("%s: parity at a %s over batches %s: %s", name, tolerance, samples.batch_sizes, describe(output))

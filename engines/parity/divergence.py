@@ -77,6 +77,7 @@ class Suspect:
         tolerance: Tolerance of its outputs; a value over the threshold diverges.
         network: The torch network behind the graph, if there is one.
         prepare: Turns a feed of the graph into the network's arguments: applies preprocessing that is baked in.
+        knobs: The knobs that it was built with.
     """
 
     make_graph: Callable[[], Path]
@@ -88,6 +89,7 @@ class Suspect:
     tolerance: Tolerance
     network: torch.nn.Module | None = None
     prepare: Callable[[Mapping[str, Array]], list[Array]] | None = None
+    knobs: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     @cached_property
     def onnx_path(self) -> Path:
@@ -169,7 +171,8 @@ def _exposed(suspect: Suspect, model: onnx.ModelProto, names: Sequence[str]) -> 
 def _build_and_run(suspect: Suspect, path: Path, names: Sequence[str], feed: Mapping[str, Array]) -> Arrays:
     outputs = tuple(TensorSpec.unknown(name, "float32") for name in names)
     source = BuildSource.of_file(path, Signature(suspect.signature.inputs, outputs))
-    form = suspect.runtime.build(source, suspect.target, BuildOptions(suspect.precision), path.parent / "built")
+    options = BuildOptions(suspect.precision, suspect.knobs)
+    form = suspect.runtime.build(source, suspect.target, options, path.parent / "built")
     with suspect.runtime.open(form, suspect.target, suspect.threads) as session:
         return session.run(feed)
 

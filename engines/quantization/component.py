@@ -92,7 +92,8 @@ def quantize(job: QuantizationJob) -> ComponentQuantization:
     material = Material(prepared.ready, data.calibration, scratch, lambda words: log.info("%s: %s", name, words))
     graphs = QuantizedGraphs(material, [*first, *second], data.judged, frozenset(spec.excluded_nodes))
     seed, target = job.request.conversion.seed, job.request.conversion.target
-    maker = _Maker(Maker(prepared, target, job.workdir / "scratch" / name, job.threads, seed, graphs.graph))
+    options = job.request.conversion.template.runtime_options
+    maker = _Maker(Maker(prepared, target, job.workdir / "scratch" / name, job.threads, seed, graphs.graph, options))
     baseline = FormSpec(job.runtime.name, "FP32")
     job.progress(0.2, f"{name}: building in floating point")
     _verify_baseline(job, prepared, data, maker.make_baseline(baseline))

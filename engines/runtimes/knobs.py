@@ -48,27 +48,30 @@ def check_knobs(title: str, knobs: Mapping[str, str], offered: Sequence[Knob]) -
     Raises:
         EngineFailure: INVALID_SPEC that lists what there is.
     """
-    by_name = {knob.name: knob for knob in offered}
     for name, value in knobs.items():
-        knob = by_name.get(name)
-        if knob is None:
-            raise _invalid(
-                f"{title} has no knob '{name}'; it has {', '.join(sorted(by_name)) or 'none'}.",
-                "; ".join(f"{knob.name} is for {knob.good_for}" for knob in offered),
-            )
-        if knob.values and value not in knob.values:
-            raise _invalid(f"{title}'s knob '{name}' takes {' or '.join(knob.values)}, not '{value}'.")
-        if knob.objection:
-            if objection := knob.objection(value):
-                raise _invalid(f"{title}'s knob '{name}' cannot be '{value}': {objection}.")
-        elif not knob.values and not (value.isdecimal() and int(value) > 0):
-            raise _invalid(f"{title}'s knob '{name}' takes a whole number above 0, not '{value}'.")
+        if wrong := objection(title, name, value, offered):
+            message, fix = wrong
+            raise EngineFailure(FailureReason.INVALID_SPEC, f"{message}.", suggested_fix=fix)
+
+
+def objection(title: str, name: str, value: str, offered: Sequence[Knob]) -> tuple[str, str] | None:
+    """Return what is wrong with the value of a knob, no whole sentence, and what to do; None if nothing is."""
+    knob = next((knob for knob in offered if knob.name == name), None)
+    if knob is None:
+        having = ", ".join(sorted(knob.name for knob in offered)) or "none"
+        return f"{title} has no knob '{name}'; it has {having}", "; ".join(
+            f"{knob.name} is for {knob.good_for}" for knob in offered
+        )
+    if knob.values and value not in knob.values:
+        return f"{title}'s knob '{name}' takes {' or '.join(knob.values)}, not '{value}'", ""
+    if knob.objection:
+        words = knob.objection(value)
+        return (f"{title}'s knob '{name}' cannot be '{value}': {words}", "") if words else None
+    if not knob.values and not (value.isdecimal() and int(value) > 0):
+        return f"{title}'s knob '{name}' takes a whole number above 0, not '{value}'", ""
+    return None
 
 
 def shared_options(knobs: Mapping[str, str]) -> dict[str, str]:
     """Return the options of the knobs that every runtime takes alike."""
     return {knob.name: knobs[knob.name] for knob in (THREADS, ALLOCATOR) if knob.name in knobs}
-
-
-def _invalid(message: str, fix: str = "") -> EngineFailure:
-    return EngineFailure(FailureReason.INVALID_SPEC, message, suggested_fix=fix)

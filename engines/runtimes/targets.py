@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 from engines.failures import FailureReason, InvalidField
 from engines.runtimes import GRAPH, builds_from, graph_runtime, runtimes
+from engines.runtimes.knobs import objection
 from engines.spec.devices import DeviceRuntime, load_catalog
 from engines.spec.targets import QUANTIZED, check_quantized, unsupported
 
@@ -27,6 +28,25 @@ def check_forms(device: str, runtime: str, source_format: str, forms: Collection
         f"{' or '.join(sorted(forms))} only; runtimes that take it: {others}",
         code="UNSUITABLE_RUNTIME",
     )
+
+
+def check_options(runtime: str, options: Mapping[str, str]) -> None:
+    """Refuse options that a runtime does not have, or values that they do not take.
+
+    A knob that quantizes is no option: the precision of a task says what is computed in integers.
+
+    Args:
+        runtime: A runtime that this release builds for.
+        options: The options by name.
+
+    Raises:
+        InvalidField: INVALID_SPEC with the field `runtime_options[name]`, and what there is.
+    """
+    room = runtimes()[runtime]
+    offered = [knob for knob in room.knobs if not knob.quantizers]
+    for name, value in options.items():
+        if wrong := objection(room.title, name, value, offered):
+            raise InvalidField(f"runtime_options[{name}]", *wrong)
 
 
 def quantization_target(device: str, runtime: str, precision: str) -> DeviceRuntime:

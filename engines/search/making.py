@@ -6,8 +6,8 @@ import hashlib
 import json
 import logging
 import shutil
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from engines.failures import EngineFailure, FailureReason
@@ -32,6 +32,7 @@ class Maker:
         threads: Threads of every session.
         seed: Seed of random numbers.
         quantize: Returns the quantized graph of a form: ONNX, or what its runtime reads; None if nothing quantizes.
+        options: The user's options of the runtime, which the knobs of a form precede.
     """
 
     prepared: Prepared
@@ -40,6 +41,7 @@ class Maker:
     threads: int
     seed: int = 0
     quantize: Callable[[FormSpec], Path] | None = None
+    options: Mapping[str, str] = field(default_factory=dict)
 
     def make(self, spec: FormSpec) -> Made:
         """Build a form; one that was built before is built anew, in the same place.
@@ -56,7 +58,7 @@ class Maker:
         check()
         folder = self.directory(spec)
         shutil.rmtree(folder, ignore_errors=True)
-        knobs = dict(spec.knobs) | ({"reader": spec.reader} if spec.reader else {})
+        knobs = {**self.options, **dict(spec.knobs)} | ({"reader": spec.reader} if spec.reader else {})
         try:
             form = room.build(source, self.target, BuildOptions(spec.precision, knobs), folder)
         except EngineFailure:

@@ -94,6 +94,7 @@ class Template(BaseModel, frozen=True):
     args: dict[str, dict[str, Any]] = Field(default_factory=dict)
     components: tuple[Component, ...] = Field(min_length=1)
     execution: Execution = Execution()
+    runtime_options: dict[str, str] = Field(default_factory=dict)
 
     @property
     def arithmetic(self) -> str:

@@ -25,6 +25,10 @@ def convert(
     ],
     set_: Set = None,
     overrides_file: OverridesFile = None,
+    runtime_option: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", help="Option of the runtime; `lathe devices get` lists them."),
+    ] = None,
     name: Annotated[str, typer.Option(help="Name of the task; the model's name and the time if not given.")] = "",
     label: NewLabels = None,
     output_model: Annotated[str, typer.Option(help="Model for the package; the source's if not given.")] = "",
@@ -64,7 +68,7 @@ def convert(
     spec = ConversionSpec(
         model_version=version_name(version),
         template=template_name(template),
-        overrides=overrides(set_ or [], overrides_file),
+        overrides=overrides(set_ or [], overrides_file, parse_pairs(runtime_option or [], "--runtime-option")),
         output_model=model_name(output_model) if output_model else "",
         parity_waivers=parse_pairs(waive or [], "--waive"),
         tensor_information=tensor_information_of(tensor_information, tensor_information_file),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -24,10 +25,11 @@ def read_document(path: Path, message: M) -> M:
     return _parse(_load(path), message, str(path))
 
 
-def overrides(pairs: list[str], file: Path | None) -> TemplateOverrides:
+def overrides(pairs: list[str], file: Path | None, options: Mapping[str, str] | None = None) -> TemplateOverrides:
     """Return the overrides of a document and of `path=value` pairs, such as `components.net.max_batch=8`.
 
-    Zeros and empty values count: `execution.fuse_operators=false` overrides a value.
+    Zeros and empty values count: `execution.fuse_operators=false` overrides a value. `options` are more options of the
+    runtime.
 
     Raises:
         CliError: A pair or the document cannot be read.
@@ -41,6 +43,8 @@ def overrides(pairs: list[str], file: Path | None) -> TemplateOverrides:
         if not equals:
             raise CliError(f"--set {pair!r} must be path=value, such as components.net.max_batch=8.", ExitCode.USAGE)
         _put(values, path, yaml.safe_load(text))
+    if options:
+        values["runtime_options"] = {**(values.get("runtime_options") or {}), **options}
     message = _parse(values, Template(), str(file) if file else "--set")
     return TemplateOverrides(values=message, paths=_paths(values))
 

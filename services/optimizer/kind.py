@@ -105,7 +105,7 @@ class OptimizationKind:
         source, own = await self._sources.original(found)
         require_the_source_itself(found.model_version, source)
         # The template's runtime only says how the source is read; the search tries every runtime.
-        recipe = RecipeRequest(spec.template, spec.device, graph_runtime(device))
+        recipe = RecipeRequest(spec.template, spec.device, graph_runtime(device), has_options=False)
         template = await self._recipes.resolve(recipe, source, own)
         check_inputs(template, description_of(found), text, has_samples=has_samples, max_batch=asked.max_batch)
         conversion = await self._sources.compose(source, template, seed=asked.seed, known=found.architectures)

@@ -23,6 +23,7 @@ OVERRIDABLE = (
     "precision",
     "taxonomies",
     "args",
+    "runtime_options",
 )
 """Fields of a template that a task may replace whole; those of `components` and `execution` one by one."""
 

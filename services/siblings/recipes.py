@@ -29,11 +29,13 @@ class RecipeRequest:
         template: `templates/{template}`; empty for the template that a package brings, or else a built-in one.
         device: Device of the catalog; empty for that of the template.
         runtime: Runtime of the catalog; empty for that of the template.
+        has_options: Whether the template's options of the runtime count; not for work that chooses runtimes itself.
     """
 
     template: str = ""
     device: str = ""
     runtime: str = ""
+    has_options: bool = True
 
 
 class Recipes:
@@ -58,6 +60,7 @@ class Recipes:
         name = wanted.template or _built_in(wanted, source)
         values = Template(device=wanted.device, runtime=wanted.runtime, precision=PRECISION_FP32)
         paths = [field for field in ("device", "runtime") if getattr(wanted, field)] + ["precision"]
+        paths += [] if wanted.has_options else ["runtime_options"]
         request = ResolveTaskTemplateRequest(name=name, overrides=TemplateOverrides(values=values, paths=paths))
         try:
             resolved: ResolvedTemplate = await self._templates.ResolveTaskTemplate(request)
@@ -110,6 +113,8 @@ def _adapted(wanted: RecipeRequest, own: Template) -> Template:
     template.CopyFrom(own)
     template.device, template.runtime = wanted.device or own.device, wanted.runtime or own.runtime
     template.precision = PRECISION_FP32
+    if template.runtime != own.runtime or not wanted.has_options:
+        template.ClearField("runtime_options")  # another runtime has other ones
     return template
 
 

@@ -7,7 +7,7 @@ from lathe.registry.v1.model_service_pb2 import ModelVersion
 from lathe.template.v1.template_service_pb2 import Component, Template
 from lathe.type.v1.precision_pb2 import PRECISION_FP32, PRECISION_UNSPECIFIED, Precision
 
-from engines.runtimes.targets import check_forms
+from engines.runtimes.targets import check_forms, check_options
 from engines.spec import template as engine_template
 from engines.spec.targets import conversion_target
 from services.platform.errors import engine_rules, invalid_argument
@@ -56,6 +56,7 @@ def _check_target(template: Template, inside: str) -> None:
     with engine_rules(inside):
         check_forms(template.device, template.runtime, source_format.name, source_format.forms)
         conversion_target(template.device, template.runtime, word(Precision, precision))
+        check_options(template.runtime, template.runtime_options)
 
 
 def _check_component(component: Component, path: str) -> None:

@@ -52,6 +52,11 @@ def test_no_framework_is_imported(module: str) -> None:
     assert not imported_by(f"import {module}") & (FRAMEWORKS | lean)
 
 
+def test_the_rooms_of_runtimes_import_no_framework() -> None:
+    loaded = imported_by("from engines.runtimes import runtimes\nassert runtimes()")
+    assert not loaded & (FRAMEWORKS | {"tensorrt", "tensorrt_rtx", "ai_edge_litert", "acl"})
+
+
 def test_the_command_line_starts_without_grpc() -> None:
     assert "grpc" not in imported_by("import services.cli.main")
 

@@ -115,7 +115,8 @@ class ProfileKind:
 
     async def _of_source(self, asked: ProfileSpec, found: TaskSource) -> ProfileWork:
         """Return the work that reads a source. The template's runtime only says how; each runtime is measured."""
-        recipe = RecipeRequest(asked.template, asked.device, graph_runtime(load_catalog().devices[asked.device]))
+        reading = graph_runtime(load_catalog().devices[asked.device])
+        recipe = RecipeRequest(asked.template, asked.device, reading, has_options=False)
         template = await self._recipes.resolve(recipe, found.model_version, None)
         check_inputs(
             *(template, description_of(found), asked.tensor_information),

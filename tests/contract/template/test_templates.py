@@ -184,6 +184,9 @@ async def test_the_catalog_filters_and_searches(templates: Any) -> None:
         ({"source_format": MODEL_FORMAT_CAFFE}, "INVALID_ARGUMENT", "template.source_format"),
         ({"precision": "BF16"}, "UNSUPPORTED_PRECISION", "template.precision"),
         ({"components": []}, "INVALID_ARGUMENT", "template.components"),
+        ({"runtime_options": {"stream": "2"}}, "INVALID_ARGUMENT", "template.runtime_options[stream]"),
+        ({"runtime_options": {"streams": "many"}}, "INVALID_ARGUMENT", "template.runtime_options[streams]"),
+        ({"runtime_options": {str(i): "1" for i in range(33)}}, "INVALID_ARGUMENT", "template.runtime_options"),
         ({"error_threshold": -1}, "INVALID_ARGUMENT", "template.error_threshold"),
         (
             {"components": [{"name": "n", "inputs": [{"name": "x", "shape": [1, 0]}]}]},

@@ -33,7 +33,7 @@ def failure(bench: Bench, request: dict[str, Any]) -> EngineFailure:
 def test_a_network_becomes_a_verified_package(runtime: str, bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
     bench.put_network(CNN)
     args = {"top": {"si": "5"}, "sizes": {"vi": {"values": ["1", "2"]}}, "names": {"vs": {"values": ["a"]}}}
-    request = bench.request(runtime=runtime, args=args)
+    request = bench.request(runtime=runtime, args=args, runtime_options={"threads": "1"})
     outcome = bench.convert(request)
     message = from_values(outcome, ConversionOutcome())
     (component,) = message.components
@@ -50,6 +50,7 @@ def test_a_network_becomes_a_verified_package(runtime: str, bench: Bench, capsys
     assert not (bench.workdir / "scratch").exists()
     manifest = read_manifest(bench.package)
     assert manifest.components[0].signature.inputs[0].shape.max == (4, 3, 12, 12)  # type: ignore[union-attr]
+    assert manifest.components[0].options["threads"] == "1"
     assert manifest.args == {"top": {"si": 5}, "sizes": {"vi": [1, 2]}, "names": {"vs": ["a"]}}
     fractions = [step.fraction for step in bench.progress]
     assert fractions == sorted(fractions)

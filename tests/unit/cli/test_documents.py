@@ -14,6 +14,9 @@ from services.cli.failures import CliError
 def test_every_value_of_a_document_is_in_the_mask() -> None:
     made = overrides(["error_threshold=0.00005", "components.net.max_batch=8", "execution.fuse_operators=true"], None)
     assert made.values.error_threshold == 5e-5
+    with_options = overrides(["runtime_options={streams: '2'}"], None, {"threads": "1"})
+    assert dict(with_options.values.runtime_options) == {"streams": "2", "threads": "1"}
+    assert list(with_options.paths) == ["runtime_options"]
     assert [(each.name, each.max_batch) for each in made.values.components] == [("net", 8)]
     assert made.values.execution.fuse_operators
     assert list(made.paths) == ["error_threshold", "components.net.max_batch", "execution.fuse_operators"]

@@ -81,6 +81,13 @@ def test_a_spec_of_the_network_becomes_a_form(spec: FormSpec, tmp_path: Path) ->
     np.testing.assert_allclose(found, prepared.source.run(feed)["y"], rtol=1e-4, atol=1e-5)
 
 
+def test_the_users_options_of_the_runtime_count_where_a_form_sets_no_other(tmp_path: Path) -> None:
+    options = {"streams": "2", "threads": "2"}
+    maker = Maker(forms.prepared(tmp_path), CPU, tmp_path, 2, options=options)
+    made = maker.make(FormSpec("onnxruntime", "FP32", knobs=(("threads", "1"),))).form.options
+    assert (made["streams"], made["threads"]) == ("2", "1")
+
+
 def test_forms_of_different_knobs_lie_apart(tmp_path: Path) -> None:
     maker = Maker(forms.prepared(tmp_path), CPU, tmp_path, 1)
     specs = [FormSpec("openvino", "FP32"), FormSpec("openvino", "FP32", knobs=(("streams", "2"),))]

@@ -3,7 +3,7 @@
 import pytest
 
 from engines.failures import FailureReason, InvalidField
-from engines.runtimes.targets import check_forms, quantization_target, reading_runtime
+from engines.runtimes.targets import check_forms, check_options, quantization_target, reading_runtime
 from engines.spec.targets import check_engines, check_goal, conversion_target
 from engines.spec.template import check_judged
 from engines.spec.toolchain import version_of
@@ -48,6 +48,26 @@ def test_invalid_conversion_targets_name_field_and_code(
     with pytest.raises(InvalidField, match=words) as caught:
         conversion_target(*target)
     assert (caught.value.field, caught.value.code) == (field, code)
+
+
+@pytest.mark.parametrize(
+    ("options", "field", "words"),
+    [
+        ({"streams": "2", "stream": "2"}, "stream", "has no knob 'stream'; it has binding, graph, spinning, streams"),
+        ({"threads": "0"}, "threads", "takes a whole number above 0, not '0'"),
+        ({"weights": "int8"}, "weights", "has no knob 'weights'"),  # the precision says what is in integers
+    ],
+)
+def test_an_option_that_a_runtime_does_not_have_is_refused_with_those_that_it_has(
+    options: dict[str, str], field: str, words: str
+) -> None:
+    check_options("onnxruntime", {"streams": "2", "spinning": "off"})
+    with pytest.raises(InvalidField, match=words) as caught:
+        check_options("onnxruntime", options)
+    assert caught.value.field == f"runtime_options[{field}]"
+    with pytest.raises(LatheError) as told, engine_rules("template"):
+        check_options("onnxruntime", options)
+    assert told.value.fields[0][0] == f"template.runtime_options[{field}]"
 
 
 def test_another_precision_comes_with_advice() -> None:

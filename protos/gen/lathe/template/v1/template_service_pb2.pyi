@@ -548,6 +548,26 @@ class Template(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+    @_typing.final
+    class RuntimeOptionsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     NAME_FIELD_NUMBER: _builtins.int
     UID_FIELD_NUMBER: _builtins.int
     DISPLAY_NAME_FIELD_NUMBER: _builtins.int
@@ -570,6 +590,7 @@ class Template(_message.Message):
     ARGS_FIELD_NUMBER: _builtins.int
     COMPONENTS_FIELD_NUMBER: _builtins.int
     EXECUTION_FIELD_NUMBER: _builtins.int
+    RUNTIME_OPTIONS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`templates/{template}`."""
     uid: _builtins.str
@@ -628,6 +649,13 @@ class Template(_message.Message):
     def execution(self) -> Global___ExecutionParameters:
         """How the graph is made ready before it is built."""
 
+    @_builtins.property
+    def runtime_options(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Options of the runtime that differ from its defaults, by name: `{"streams": "2"}`. `lathe devices get DEVICE` lists those of each
+        runtime; what it does not have, or a value that it does not take, is refused. A quantization builds with them, too; an optimization
+        does not: it chooses the runtime and its options itself.
+        """
+
     def __init__(
         self,
         *,
@@ -653,10 +681,11 @@ class Template(_message.Message):
         args: _abc.Mapping[_builtins.str, Global___TypedArg] | None = ...,
         components: _abc.Iterable[Global___Component] | None = ...,
         execution: Global___ExecutionParameters | None = ...,
+        runtime_options: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "execution", b"execution", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["args", b"args", "built_in", b"built_in", "components", b"components", "create_time", b"create_time", "description", b"description", "device", b"device", "display_name", b"display_name", "error_threshold", b"error_threshold", "etag", b"etag", "execution", b"execution", "labels", b"labels", "method", b"method", "name", b"name", "owner", b"owner", "precision", b"precision", "repo", b"repo", "runtime", b"runtime", "source_format", b"source_format", "taxonomies", b"taxonomies", "uid", b"uid", "update_time", b"update_time", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["args", b"args", "built_in", b"built_in", "components", b"components", "create_time", b"create_time", "description", b"description", "device", b"device", "display_name", b"display_name", "error_threshold", b"error_threshold", "etag", b"etag", "execution", b"execution", "labels", b"labels", "method", b"method", "name", b"name", "owner", b"owner", "precision", b"precision", "repo", b"repo", "runtime", b"runtime", "runtime_options", b"runtime_options", "source_format", b"source_format", "taxonomies", b"taxonomies", "uid", b"uid", "update_time", b"update_time", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
