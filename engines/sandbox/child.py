@@ -27,8 +27,8 @@ def main(configuration: dict[str, Any]) -> None:
     """Become a sandboxed child; never returns.
 
     Args:
-        configuration: `parent` (process id), `workdir`, `preload` (modules), `readable` (further directories), and the
-            descriptors `requests`, `control` and `status`.
+        configuration: `parent` (process id), `workdir`, `preload` (modules), `readable` (further directories),
+            `devices` (patterns of accelerators' files), and the descriptors `requests`, `control` and `status`.
     """
     _die_with(int(configuration["parent"]))
     os.umask(0o077)
@@ -49,7 +49,8 @@ def main(configuration: dict[str, Any]) -> None:
         _supervise(worker, configuration)
     _close(configuration, "status")
     syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
-    confine.apply(layers, Path(configuration["workdir"]), configuration["readable"], own_proc=own_proc)
+    workdir, readable, devices = Path(configuration["workdir"]), configuration["readable"], configuration["devices"]
+    confine.apply(layers, workdir, readable, devices, own_proc=own_proc)
     # Imported late: the supervisor must not read frames or run jobs.
     from engines.sandbox.job import serve
 

@@ -16,7 +16,9 @@ MAX_TASKS = 2048
 _DATA_SLACK = 4 << 30
 
 
-def apply(layers: dict[str, Layer], workdir: Path, readable: Sequence[str], *, own_proc: bool) -> None:
+def apply(
+    layers: dict[str, Layer], workdir: Path, readable: Sequence[str], devices: Sequence[str], *, own_proc: bool
+) -> None:
     """Enable every layer that needs no privilege and note each in `layers`.
 
     Must run before any thread is started.
@@ -26,7 +28,7 @@ def apply(layers: dict[str, Layer], workdir: Path, readable: Sequence[str], *, o
     _limit(resource.RLIMIT_NPROC, _tasks_of_user() + MAX_TASKS)
     syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
     layers["capabilities"] = _attempt(_drop_capabilities)
-    layers["landlock"] = _attempt(lambda: _landlock(workdir, readable, own_proc=own_proc))
+    layers["landlock"] = _attempt(lambda: _landlock(workdir, readable, devices, own_proc=own_proc))
     layers["seccomp"] = _attempt(lambda: f"{seccomp.enforce()} system calls refused, socket among them")
 
 
@@ -39,14 +41,14 @@ def limit_memory(memory_bytes: int) -> None:
     _limit(resource.RLIMIT_DATA, _data_bytes() + max(2 * memory_bytes, memory_bytes + _DATA_SLACK))
 
 
-def _landlock(workdir: Path, readable: Sequence[str], *, own_proc: bool) -> str:
+def _landlock(workdir: Path, readable: Sequence[str], devices: Sequence[str], *, own_proc: bool) -> str:
     rules = landlock.Ruleset()
     rules.allow_read(paths.readable_system_paths())
     rules.allow_read(paths.code_roots(Path(path) for path in readable))
     # To find `engines`, Python lists its parent directory.
     rules.allow_list([paths.engines_root()])
     rules.allow_read(paths.readable_proc_paths(own_proc=own_proc))
-    rules.allow_devices(paths.device_paths())
+    rules.allow_devices(paths.device_paths(devices))
     rules.allow_all(workdir)
     rules.enforce()
     extras = ["files"] + ["TCP"] * (rules.version >= 4) + ["signals and abstract sockets"] * (rules.version >= 6)

@@ -27,7 +27,7 @@ class Handles:
     status: int
 
 
-def launch(workdir: Path, preload: Sequence[str], readable: Sequence[Path]) -> Handles:
+def launch(workdir: Path, preload: Sequence[str], readable: Sequence[Path], devices: Sequence[str] = ()) -> Handles:
     """Start a child in a session of its own.
 
     It inherits the far ends of four pipes and no other descriptor: requests (to the child), control, status, and one
@@ -37,6 +37,7 @@ def launch(workdir: Path, preload: Sequence[str], readable: Sequence[Path]) -> H
         workdir: Its work directory; created if absent.
         preload: Modules to import.
         readable: Further paths that it may read.
+        devices: Patterns of the files of accelerators that it may use.
     """
     workdir, readable = workdir.resolve(), tuple(path.resolve() for path in readable)
     workdir.mkdir(parents=True, exist_ok=True)
@@ -51,6 +52,7 @@ def launch(workdir: Path, preload: Sequence[str], readable: Sequence[Path]) -> H
             "workdir": str(workdir),
             "preload": list(preload),
             "readable": [str(path) for path in readable],
+            "devices": list(devices),
             "requests": requests_there,
             "control": control_there,
             "status": status_there,

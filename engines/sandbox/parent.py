@@ -58,15 +58,23 @@ class Child:
         self._ending: asyncio.Task[None] | None = None
 
     @classmethod
-    async def spawn(cls, workdir: Path, preload: Sequence[str] = (), *, readable: Sequence[Path] = ()) -> Self:
+    async def spawn(
+        cls,
+        workdir: Path,
+        preload: Sequence[str] = (),
+        *,
+        readable: Sequence[Path] = (),
+        devices: Sequence[str] = (),
+    ) -> Self:
         """Start a process inside the sandbox and let it import modules; returns before it has (see `ready`).
 
         Args:
             workdir: The one directory in which the job may write; created if absent. Inputs can be put into it later.
             preload: Modules that the job will need.
             readable: Further files or directories that the job may read; code in them is trusted like a package.
+            devices: Patterns of the files of accelerators that the job may use: `/dev/nvidia*`.
         """
-        handles = launch(workdir, preload, readable)
+        handles = launch(workdir, preload, readable, devices)
         try:
             return cls(handles, await Following.start(handles))
         except BaseException:

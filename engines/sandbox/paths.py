@@ -6,7 +6,7 @@ import glob
 import os
 import pwd
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 _SYSTEM = [
@@ -80,14 +80,6 @@ _DEVICES = [
     "/dev/full",
     "/dev/random",
     "/dev/urandom",
-    "/dev/nvidia*",
-    "/dev/nvidia-caps",
-    "/dev/dri",
-    "/dev/kfd",
-    "/dev/accel",
-    "/dev/davinci*",
-    "/dev/devmm_svm",
-    "/dev/hisi_hdc",
 ]
 
 
@@ -116,9 +108,9 @@ def readable_proc_paths(*, own_proc: bool) -> list[str]:
     return ["/proc"] if own_proc else ["/proc/self", *(f"/proc/{name}" for name in _PROC_SHARED)]
 
 
-def device_paths() -> list[str]:
-    """Return the devices that a child may use: the harmless ones and accelerators."""
-    return [path for pattern in _DEVICES for path in glob.glob(pattern)]
+def device_paths(accelerators: Sequence[str] = ()) -> list[str]:
+    """Return the device files that a child may use: the harmless ones, and those that patterns of accelerators name."""
+    return [path for pattern in (*_DEVICES, *accelerators) for path in glob.glob(pattern)]
 
 
 def _too_wide(entry: Path, engines: Path) -> bool:

@@ -71,6 +71,7 @@ class Device(_Entry):
         description: One line for people.
         architecture: Its name for builders: `x86_64`, `sm_75`, `Ascend310P3`.
         runtimes: Runtimes by name.
+        device_files: Patterns of the files by which a program uses it: `/dev/nvidia*`; the sandbox admits no other's.
         node_selector: Kubernetes labels of the nodes that workers for it run on.
         memory_limit_bytes: Memory that a task may take unless it states another limit.
         timeout_seconds: Time that one attempt may take unless the task states another limit.
@@ -84,6 +85,7 @@ class Device(_Entry):
     node_selector: dict[str, str]
     memory_limit_bytes: Annotated[int, Field(gt=0)]
     timeout_seconds: Annotated[int, Field(gt=0)]
+    device_files: tuple[str, ...] = ()
 
     @field_validator("runtimes", mode="before")
     @classmethod

@@ -30,7 +30,7 @@ class Gpu:
 
     Attributes:
         name: Its name: `Tesla T4`.
-        uuid: `GPU-…`, as the variable CUDA_VISIBLE_DEVICES takes it.
+        uuid: What tells it from all others, or the slice of one that this is.
         architecture: Its compute capability as the catalog writes it: `sm_75`.
         driver: Version of the driver, and the newest CUDA that it runs: `580.65.06, CUDA 13.0`.
     """
@@ -92,6 +92,12 @@ def gpu_environment(device: Device) -> dict[str, str]:
     return {"NVIDIA GPU": gpu.name, "NVIDIA driver": gpu.driver} if gpu else {}
 
 
+def gpu_identity(device: Device) -> str:
+    """Return what tells the GPU of a device's kind from all others; empty if there is none here."""
+    gpu = gpu_for(device.architecture)
+    return gpu.uuid if gpu else ""
+
+
 def unavailable(title: str, device: Device, missing: str) -> EngineFailure:
     """Return the failure of a runtime that lacks something on this machine for a device."""
     return EngineFailure(
@@ -124,10 +130,10 @@ class _Driver:
         handle, name, identity = ctypes.c_int(), ctypes.create_string_buffer(_NAME_BYTES), (ctypes.c_ubyte * 16)()
         self._call("cuDeviceGet", ctypes.byref(handle), number)
         self._call("cuDeviceGetName", name, _NAME_BYTES, handle)
-        self._call("cuDeviceGetUuid", ctypes.byref(identity), handle)
+        self._call("cuDeviceGetUuid_v2", ctypes.byref(identity), handle)
         major, minor = (self._attribute(attribute, handle) for attribute in (_MAJOR, _MINOR))
         given = name.value.decode(errors="replace")
-        return Gpu(given, f"GPU-{uuid.UUID(bytes=bytes(identity))}", f"sm_{major}{minor}", driver)
+        return Gpu(given, str(uuid.UUID(bytes=bytes(identity))), f"sm_{major}{minor}", driver)
 
     def _attribute(self, attribute: int, handle: ctypes.c_int) -> int:
         value = ctypes.c_int()

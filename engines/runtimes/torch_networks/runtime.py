@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engines.runtimes.host import HostRuntime
@@ -10,11 +12,13 @@ from engines.runtimes.nvidia.gpus import gpu_environment, gpu_for, gpus, is_gpu,
 from engines.runtimes.protocol import Where
 from engines.runtimes.refusals import unsupported_precision
 from engines.runtimes.torch_networks.opener import CPU, CUDA, PACKAGES
+from engines.spec.toolchain import version_of
 
 if TYPE_CHECKING:
     from engines.runtimes.candidates import Situation
     from engines.spec.devices import Device
 
+_CUDA_LIBRARY = "lib/libtorch_cuda.so"
 _ARCHITECTURE = re.compile(r"(sm|compute)_(\d+)(\d)[a-z]?")
 
 
@@ -24,6 +28,13 @@ class TorchRuntime(HostRuntime):
     name: str
     title: str
     packages: tuple[str, ...] = PACKAGES
+
+    def available(self, device: Device | None = None) -> str | None:
+        """Return None if torch is installed, for the device's GPU if it is one, else what is missing."""
+        missing = super().available(device)
+        if missing or device is None or not is_gpu(device):
+            return missing
+        return missing_gpu(device) or missing_cuda()
 
     def where(self, device: Device) -> Where:
         """Return HERE on a machine with the device's kind of processor or GPU, and a torch that computes there."""
@@ -60,14 +71,20 @@ class TorchRuntime(HostRuntime):
         return CUDA
 
 
+def missing_cuda() -> str | None:
+    """Return None if the torch that is installed is built for CUDA, else what is missing. Does not import torch."""
+    package = importlib.util.find_spec("torch")
+    if package and any((Path(each) / _CUDA_LIBRARY).is_file() for each in package.submodule_search_locations or ()):
+        return None
+    return f"a CUDA build of torch: {version_of('torch')} is for processors only"
+
+
 def missing_for(device: Device) -> str | None:
     """Return None if torch computes on a GPU of a device's kind here, else what is missing."""
-    if missing := missing_gpu(device):
+    if missing := missing_gpu(device) or missing_cuda():
         return missing
     import torch
 
-    if not torch.version.cuda:
-        return f"a CUDA build of torch: {torch.__version__} is for processors only"
     if not torch.cuda.is_available():
         here = gpus().found[0].driver
         return f"a driver for CUDA {torch.version.cuda}, for which torch {torch.__version__} is built; here is {here}"

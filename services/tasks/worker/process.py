@@ -7,11 +7,13 @@ import shutil
 import signal
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import structlog
 
 from engines.runtimes import installed, runtimes
+from engines.runtimes.accelerators import accelerator
 from engines.spec.devices import Device, load_catalog
 from services.bus.connection import Bus
 from services.bus.topology import Timing, ensure_topology
@@ -41,7 +43,7 @@ def run_worker(name: str, kind_for: Callable[[str], WorkKind]) -> None:
         settings = load_settings()
         telemetry.configure(settings, name)
         device = served_device(settings.device)
-        uvloop.run(_serve(name, kind_for(device.id), settings))
+        uvloop.run(_serve(name, kind_for(device.id), device, settings))
     except ConfigurationError as error:
         refuse(name, error, status=2)
     except StartupError as error:
@@ -70,7 +72,13 @@ def served_device(name: str) -> Device:
     return device
 
 
-async def _serve(name: str, kind: WorkKind, settings: Settings) -> None:
+def turns_on(device: Device, folder: Path) -> Path | None:
+    """Return the file by which jobs on this machine's accelerator of a kind take turns; None without one."""
+    identity = accelerator(device)
+    return folder / "turns" / f"{identity}.lock" if identity else None
+
+
+async def _serve(name: str, kind: WorkKind, device: Device, settings: Settings) -> None:
     timing = Timing(settings.ack_wait_seconds, settings.heartbeat_seconds, max_deliver=settings.max_attempts)
     bus = await wait_for(
         "NATS",
@@ -84,7 +92,9 @@ async def _serve(name: str, kind: WorkKind, settings: Settings) -> None:
         folder = work_folder(settings.data_dir / "work")
         store = MeteredStore(S3ContentStore(settings))
         blobs = CachingStore(store, settings.data_dir / "cache", settings.cache_bytes)
-        runner = SandboxRunner(kind.entry, kind.preload, folder)
+        runner = SandboxRunner(
+            kind.entry, kind.preload, folder, devices=device.device_files, turns=turns_on(device, settings.data_dir)
+        )
         worker = Worker(
             Pool(kind, settings.device), bus, blobs, runner, timing=timing, drain_seconds=settings.drain_seconds
         )

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import structlog
 
 from engines.sandbox import DEATHS, Child, Died, Limits, Progress
+from services.tasks.worker.turn import Turn
 
 log = structlog.get_logger(__name__)
 
@@ -59,15 +60,24 @@ class ChildSlot:
     """A slot whose job runs in a sandboxed child.
 
     If the child dies of a step that the job said it can go on without (`Reporter.risk`), the job is run again in the
-    same work directory without that step. Each step is skipped once, and the time limit is for all runs together.
+    same work directory without that step. Each step is skipped once, and the time limit is for all runs together. It
+    begins with the turn on the accelerator, if there is one.
     """
 
-    def __init__(self, child: Child, workdir: Path, entry: str, spawn: Callable[[], Awaitable[Child]]) -> None:
+    def __init__(
+        self,
+        child: Child,
+        workdir: Path,
+        entry: str,
+        spawn: Callable[[], Awaitable[Child]],
+        turn: Turn | None = None,
+    ) -> None:
         self._child = child
         self._workdir = workdir
         self._entry = entry
         self._spawn = spawn
         self._stopped = False
+        self._turn = turn
 
     @property
     def workdir(self) -> Path:
@@ -79,11 +89,15 @@ class ChildSlot:
     ) -> dict[str, Any]:
         """Run the entry function in the child, and in another one after each step that it died of."""
         deaths: dict[str, dict[str, Any]] = {}
+        if self._turn is not None:
+            await self._turn.take(on_progress)
         began, left = time.monotonic(), limits
         while True:
             asked = {**request, DEATHS: list(deaths.values())} if deaths else request
             try:
-                return await self._child.run(self._entry, asked, left, on_progress, on_log)
+                result = await self._child.run(self._entry, asked, left, on_progress, on_log)
+                self._end_turn()
+                return result
             except Died as death:
                 step = self._child.risk
                 if not step or step in deaths or len(deaths) == MOST_DEATHS:
@@ -105,16 +119,38 @@ class ChildSlot:
     async def discard(self) -> None:
         """Kill the child and remove the work directory."""
         await self.stop()
+        self._end_turn()
         await asyncio.to_thread(shutil.rmtree, self._workdir, ignore_errors=True)
+
+    def _end_turn(self) -> None:
+        if self._turn is not None:
+            self._turn.end()
 
 
 class SandboxRunner:
-    """Keeps one child warm, with the frameworks imported, so that no task waits for that."""
+    """Keeps one child warm, with the frameworks imported, so that no task waits for that.
 
-    def __init__(self, entry: str, preload: Sequence[str], root: Path) -> None:
+    Args:
+        entry: The function that does a job.
+        preload: Modules that a child imports ahead.
+        root: Folder of the work directories.
+        devices: Patterns of the files of accelerators that a job may use.
+        turns: File by which the jobs on one accelerator take turns; None if they need not.
+    """
+
+    def __init__(
+        self,
+        entry: str,
+        preload: Sequence[str],
+        root: Path,
+        *,
+        devices: Sequence[str] = (),
+        turns: Path | None = None,
+    ) -> None:
         self._entry = entry
         self._preload = tuple(preload)
         self._root = root
+        self._devices, self._turns = tuple(devices), turns
         self._warm: asyncio.Task[ChildSlot] | None = None
 
     async def warm(self) -> None:
@@ -144,5 +180,6 @@ class SandboxRunner:
     async def _spawn(self) -> ChildSlot:
         self._root.mkdir(parents=True, exist_ok=True)
         workdir = Path(tempfile.mkdtemp(prefix="task-", dir=self._root))
-        spawn = partial(Child.spawn, workdir, self._preload)
-        return ChildSlot(await spawn(), workdir, self._entry, spawn)
+        spawn = partial(Child.spawn, workdir, self._preload, devices=self._devices)
+        turn = Turn(self._turns) if self._turns else None
+        return ChildSlot(await spawn(), workdir, self._entry, spawn, turn)

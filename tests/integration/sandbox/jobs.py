@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import json
 import os
 import signal
+import struct
 import sys
 import time
 from collections.abc import Callable
@@ -16,6 +18,7 @@ from typing import Any
 from engines.sandbox import Reporter
 
 Values = dict[str, Any]
+_TIOCGPTN = 0x80045430  # what number a pseudoterminal has
 
 
 def echo(request: Values, workdir: Path, report: Reporter) -> Values:
@@ -258,6 +261,15 @@ def compile_with_inductor(request: Values, workdir: Path, report: Reporter) -> V
 
     function = torch.compile(lambda x: torch.relu(x) * 2 + 1)
     return {"value": function(torch.ones(3)).tolist()}
+
+
+def use_device(request: Values, workdir: Path, report: Reporter) -> Values:
+    """Open a device file as drivers' libraries do, and control it."""
+    try:
+        file = os.open(request["path"], os.O_RDWR)
+        return {"number": struct.unpack("i", fcntl.ioctl(file, _TIOCGPTN, bytes(4)))[0]}
+    except OSError as error:
+        return {"errno": error.errno}
 
 
 def kernel(request: Values, workdir: Path, report: Reporter) -> Values:

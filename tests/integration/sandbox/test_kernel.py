@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from engines.sandbox import landlock
+from engines.sandbox import Child, landlock
 from tests.integration.sandbox.conftest import GENEROUS, TESTS, Run
 
 REFUSED = {EACCES, EPERM, EROFS}
@@ -146,6 +146,17 @@ def test_where_namespaces_are_forbidden_a_daemon_does_not_survive(tmp_path: Path
     alive.unlink()
     assert not alive.exists()
     assert not [path for path in Path("/proc").glob("[0-9]*/cmdline") if str(tmp_path).encode() in _bytes(path)]
+
+
+@pytest.mark.parametrize(("devices", "admitted"), [(["/dev/ptm*"], True), (["/dev/nvidia*"], False), ([], False)])
+async def test_a_job_uses_the_device_files_of_its_own_device_alone(
+    devices: list[str], admitted: bool, tmp_path: Path
+) -> None:
+    needs_landlock()
+    async with await Child.spawn(tmp_path / "work", readable=[TESTS], devices=devices) as child:
+        done = await child.run("tests.integration.sandbox.jobs:use_device", {"path": "/dev/ptmx"}, GENEROUS)
+    assert ("number" in done) is admitted, done
+    assert admitted or done["errno"] == EACCES
 
 
 def _bytes(path: Path) -> bytes:

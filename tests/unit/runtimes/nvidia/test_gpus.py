@@ -32,7 +32,7 @@ int cuDeviceGetName(char *name, int length, int device) {
     strncpy(name, device ? "NVIDIA A10" : "Tesla T4", length);
     return 0;
 }
-int cuDeviceGetUuid(unsigned char *uuid, int device) { memset(uuid, 0x10 + device, 16); return 0; }
+int cuDeviceGetUuid_v2(unsigned char *uuid, int device) { memset(uuid, 0x10 + device, 16); return 0; }
 int cuDeviceGetAttribute(int *value, int attribute, int device) {
     *value = attribute == 75 ? (device ? 8 : 7) : attribute == 76 ? (device ? 6 : 5) : -1;
     return 0;
@@ -58,8 +58,8 @@ def test_gpus_are_found_in_the_order_of_frameworks(tmp_path: Path) -> None:
     answer = found(tmp_path)
     assert answer["missing"] == ""
     assert [tuple(gpu.values())[:3] for gpu in answer["found"]] == [
-        ("Tesla T4", "GPU-10101010-1010-1010-1010-101010101010", "sm_75"),
-        ("NVIDIA A10", "GPU-11111111-1111-1111-1111-111111111111", "sm_86"),
+        ("Tesla T4", "10101010-1010-1010-1010-101010101010", "sm_75"),
+        ("NVIDIA A10", "11111111-1111-1111-1111-111111111111", "sm_86"),
     ]
     assert answer["found"][0]["driver"].endswith(", CUDA 13.0")
 

@@ -23,6 +23,7 @@ from engines.runtimes.torch_networks.runtime import missing_for
 from engines.runtimes.torchscript.opener import open_file as open_torchscript
 from engines.spec.devices import load_catalog
 from tests.unit.runtimes import networks
+from tests.unit.runtimes.building import CPU
 
 T4 = load_catalog().device("nvidia-t4")
 ROOMS = ["torchscript", "inductor"]
@@ -53,8 +54,12 @@ def test_without_a_gpu_a_build_says_what_is_missing(name: str, tmp_path: Path) -
 def test_a_torch_for_processors_is_no_torch_for_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
-    monkeypatch.setattr(torch.version, "cuda", None)
-    assert "a CUDA build of torch" in str(missing_for(T4))
+    monkeypatch.setattr(torch_runtime, "_CUDA_LIBRARY", "lib/no-such-library")
+    for name in ROOMS:
+        assert "a CUDA build of torch" in str(runtimes()[name].available(T4))
+        assert runtimes()[name].available(CPU) is None
+    monkeypatch.setattr(torch_runtime, "_CUDA_LIBRARY", "lib/libtorch.so")
+    assert runtimes()["torchscript"].available(T4) is None
     monkeypatch.setattr(torch.version, "cuda", "13.0")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert "a driver for CUDA 13.0" in str(missing_for(T4))
@@ -77,6 +82,7 @@ def test_torch_must_have_kernels_for_the_gpu(
 ) -> None:
     import torch
 
+    monkeypatch.setattr(torch_runtime, "_CUDA_LIBRARY", "lib/libtorch.so")
     monkeypatch.setattr(torch.version, "cuda", "13.0")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_arch_list", lambda: built)
