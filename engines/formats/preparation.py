@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
@@ -12,11 +12,11 @@ from engines.formats.protocol import ReadJob
 from engines.formats.reading import Reader, read_source, with_inputs
 from engines.formats.source import Source
 from engines.graph.execution import make_ready
-from engines.runtimes.source import BuildSource, Network
+from engines.runtimes.source import BuildSource, Network, Unprocessed
 from engines.spec.request import ConversionRequest
 from engines.spec.source_files import file_inside
 from engines.spec.template import Component, Execution
-from engines.tensors.inputs import ComponentInput, network_dtype, package_inputs
+from engines.tensors.inputs import ComponentInput, active_steps, batched_network_inputs, network_dtype, package_inputs
 from engines.tensors.preprocessing import preprocess
 from engines.tensors.samples import SampleRange, Samples, SampleSource, generated
 from engines.tensors.signature import Signature, TensorSpec
@@ -40,6 +40,7 @@ class Prepared:
         ranges: Values that random inputs take, by input.
         samples: Feeds of the package: the user's, else random ones.
         notes: Warnings about its inputs.
+        make_unprocessed: Makes the graph without preprocessing, once; None if nobody can.
     """
 
     component: Component
@@ -49,6 +50,7 @@ class Prepared:
     ranges: dict[str, SampleRange]
     samples: Samples
     notes: tuple[str, ...] = ()
+    make_unprocessed: Callable[[], Path] | None = None
 
     @cached_property
     def ready(self) -> Path:
@@ -75,7 +77,13 @@ class Prepared:
         several = (feed for feed in feeds if all(feed[spec.name].shape[spec.batch_axis] > 1 for spec in batched))
         module, steps = self.source.module, self.source.preprocessing
         network = Network(module, steps, next(several, feeds[0])) if module is not None else None
-        return BuildSource(self.signature, lambda: self.ready, network, self.source.files)
+        return BuildSource(self.signature, lambda: self.ready, network, self.source.files, self._unprocessed())
+
+    def _unprocessed(self) -> Unprocessed | None:
+        if self.make_unprocessed is None:
+            return None
+        inputs = batched_network_inputs(self.component.inputs, self.component.largest_batch)
+        return Unprocessed(self.make_unprocessed, inputs, active_steps(self.component.inputs))
 
 
 def prepare(
@@ -116,16 +124,23 @@ def prepare(
     source = reader(ReadJob(request, component, workdir, arguments, scratch / "source.onnx"))
     log.info("%s: read", component.name)
 
-    @cache  # for copies of the component with other samples, too
-    def ready() -> Path:
-        graph, path = source.graph, scratch / "ready.onnx"
+    def write(path: Path, preprocessed: Sequence[ComponentInput]) -> Path:
+        graph = source.graph
         log.info("%s: written by %s: %d bytes of ONNX", component.name, graph.writer, graph.path.stat().st_size)
-        steps = make_ready(graph.path, path, component.inputs, execution or request.template.execution)
+        steps = make_ready(graph.path, path, preprocessed, execution or request.template.execution)
         log.info("%s: made ready: %s", component.name, " → ".join(steps))
         return path
 
+    @cache  # for copies of the component with other samples, too
+    def ready() -> Path:
+        return write(scratch / "ready.onnx", component.inputs)
+
+    @cache
+    def unprocessed() -> Path:
+        return write(scratch / "unprocessed.onnx", ())
+
     signature = Signature(inputs, source.signature.outputs)
-    return Prepared(component, source, ready, signature, ranges, samples, warnings)
+    return Prepared(component, source, ready, signature, ranges, samples, warnings, unprocessed)
 
 
 def _range(given: ComponentInput) -> SampleRange:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Self
 
 from engines.failures import EngineFailure, FailureReason
 from engines.tensors import Array
-from engines.tensors.signature import Signature
+from engines.tensors.signature import Signature, TensorSpec
 
 if TYPE_CHECKING:
     import torch
@@ -38,6 +38,21 @@ class Network:
 
 
 @dataclass(frozen=True)
+class Unprocessed:
+    """A source without the preprocessing of its package, for runtimes that carry it out in their own way.
+
+    Attributes:
+        make_graph: Returns the ONNX file.
+        inputs: The network's inputs, in the order of the package's.
+        preprocessing: What the package does before the network, by input; those with something to do alone.
+    """
+
+    make_graph: Callable[[], Path]
+    inputs: tuple[TensorSpec, ...]
+    preprocessing: Mapping[str, Preprocessing]
+
+
+@dataclass(frozen=True)
 class BuildSource:
     """The forms in which a source can be built. A runtime takes one of them; the graph is made only if it is taken.
 
@@ -46,12 +61,14 @@ class BuildSource:
         make_graph: Returns the ONNX file with preprocessing in it; None if the source cannot become a graph.
         network: The torch network; None if the source has none.
         files: Native forms by kind, each a file or a folder: `saved_model`, `xml` for OpenVINO's IR.
+        unprocessed: The source without preprocessing; None if it is known with it alone.
     """
 
     signature: Signature
     make_graph: Callable[[], Path] | None = None
     network: Network | None = None
     files: Mapping[str, Path] = field(default_factory=dict)
+    unprocessed: Unprocessed | None = None
 
     @classmethod
     def of_file(cls, path: Path, signature: Signature) -> Self:
