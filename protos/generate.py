@@ -20,7 +20,7 @@ GEN = PROTOS / "gen"
 PACKAGES = ("lathe", "internal")
 INTERNAL = "lathe/internal"
 # Messages that engines read from files of other tools; what is generated is written beside them.
-ENGINES = ("engines/formats/tensorflow/messages.proto",)
+ENGINES = ("engines/formats/caffe/messages.proto", "engines/formats/tensorflow/messages.proto")
 # What it makes runs with protobuf 3.20 and newer: tests/unit/test_stubs.py tries the range of protos/pyproject.toml.
 GENERATOR = ("grpcio-tools==1.51.3", "protobuf==4.21.12", "setuptools==80.10.2")
 GENERATOR_FOLDER = PROTOS / ".generator"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from engines.failures import EngineFailure, FailureReason
+from engines.formats.caffe import Caffe
 from engines.formats.exported_program import ExportedProgram
 from engines.formats.frozen_graph import FrozenGraph
 from engines.formats.huggingface import HuggingFace
@@ -20,6 +21,7 @@ FORMATS: dict[str, Format] = {
         TorchScript(),
         ExportedProgram(),
         FrozenGraph(),
+        Caffe(),
         Onnx(),
         SavedModel(),
         HuggingFace(),

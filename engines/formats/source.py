@@ -47,7 +47,7 @@ class Source:
         runner: The original.
         module: The torch network; None if the source has none.
         preprocessing: Preprocessing that the package will contain, by input.
-        files: Native files that runtimes can take, by kind: `saved_model`.
+        files: Native files that runtimes can take, by kind: `saved_model`, `caffe`.
         companions: Files that travel with the package, by their path in it: tokenizer, configuration.
         notes: Warnings of the reader.
     """

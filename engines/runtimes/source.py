@@ -60,7 +60,7 @@ class BuildSource:
         signature: Interface of the package.
         make_graph: Returns the ONNX file with preprocessing in it; None if the source cannot become a graph.
         network: The torch network; None if the source has none.
-        files: Native forms by kind, each a file or a folder: `saved_model`, `xml` for OpenVINO's IR.
+        files: Native forms by kind, each a file or a folder: `saved_model`, `caffe`, `xml` for OpenVINO's IR.
         unprocessed: The source without preprocessing; None if it is known with it alone.
     """
 

@@ -1,0 +1,183 @@
+"""Writes a net as an ONNX graph: one operator after the other, named after their layers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from engines.failures import invalid
+from engines.formats.caffe.blobs import Weights, blobs_of
+from engines.formats.caffe.detection import outputs_of
+from engines.formats.caffe.kinds import DETECTIONS
+from engines.formats.caffe.net import Net, Step
+from engines.formats.caffe.reference import Shapes, output_names
+from engines.tensors import Array
+
+OPSET = 18
+IR_VERSION = 8
+_LARGEST = 2**31 - 2**20
+"""Bytes of a file of protobuf; weights beyond go beside it."""
+
+
+@dataclass
+class Writer:
+    """A graph that grows.
+
+    Attributes:
+        low: The shapes of all values at the smallest batch.
+        high: The same at the largest.
+    """
+
+    low: Shapes
+    high: Shapes
+    nodes: list[Any] = field(default_factory=list)
+    constants: list[Any] = field(default_factory=list)
+    _layer: str = ""
+    _weights: int = 0
+    _number: int = 0
+
+    def begin(self, step: Step) -> None:
+        """Name what follows after a layer."""
+        self._layer, self._number = step.name, 0
+
+    def add(self, operator: str, inputs: Sequence[str], outputs: int | Sequence[str] = 1, **attributes: Any) -> str:
+        """Append a node; return the name of its first output.
+
+        Args:
+            operator: Its type.
+            inputs: Names of the values that it reads.
+            outputs: How many values it writes, or their names.
+            attributes: Its attributes.
+        """
+        import onnx
+
+        self._number += 1
+        name = self._layer if self._number == 1 else f"{self._layer}/{operator}_{self._number}"
+        named = [f"{name}:{index}" for index in range(outputs)] if isinstance(outputs, int) else list(outputs)
+        self.nodes.append(onnx.helper.make_node(operator, list(inputs), named, name=name, **attributes))
+        return named[0]
+
+    def constant(self, value: Array | Sequence[int] | float) -> str:
+        """Append a constant, float32 or (of whole numbers) int64; return its name."""
+        import onnx
+
+        array = np.asarray(value, dtype=np.float32 if isinstance(value, float) else None)
+        self._weights += 1
+        name = f"{self._layer}/weights_{self._weights}"
+        self.constants.append(onnx.numpy_helper.from_array(array, name))
+        return name
+
+    def whole(self, values: Sequence[int]) -> str:
+        """Append a list of whole numbers; return its name."""
+        return self.constant(np.array(values, dtype=np.int64))
+
+    def reshape(self, value: str, wanted: Sequence[tuple[int, int]], have: Sequence[tuple[int, int]]) -> str:
+        """Append a Reshape to extents, each at the smallest and the largest batch; `have` are those of the value.
+
+        Raises:
+            EngineFailure: INVALID_SPEC if the batch is mixed with other axes in more than one extent.
+        """
+        target = []
+        for index, (low, high) in enumerate(wanted):
+            same = index < len(have) and have[index] == (low, high)
+            target.append(low if low == high else 0 if same else -1)
+        if target.count(-1) > 1:
+            raise varies(self._layer)
+        return self.add("Reshape", [value, self.whole(target)])
+
+    def extents(self, value: str) -> list[tuple[int, int]]:
+        """Return the extents of a value at the smallest and the largest batch."""
+        return list(zip(self.low[value], self.high[value], strict=True))
+
+    def fixed(self, value: str, axis: int) -> int:
+        """Return an extent that may not vary.
+
+        Raises:
+            EngineFailure: INVALID_SPEC if it does.
+        """
+        if self.low[value][axis] != self.high[value][axis]:
+            raise varies(self._layer)
+        return self.low[value][axis]
+
+
+def varies(layer: str) -> Exception:
+    """Return the failure of a layer that only takes a fixed batch."""
+    return invalid(
+        f"The layer '{layer}' of the net mixes the batch with other axes, so that the batch cannot range.",
+        "Declare one shape of each input instead of a range, and a largest batch of 1.",
+    )
+
+
+def write_onnx(net: Net, weights: Weights, low: Shapes, high: Shapes, path: Path) -> None:
+    """Write a net.
+
+    Args:
+        net: The net.
+        weights: Its weights.
+        low: The shapes of all values at the smallest batch, from `shapes_of`.
+        high: The same at the largest batch; only axis 0 of inputs may differ.
+        path: Where the ONNX file goes.
+
+    Raises:
+        EngineFailure: INVALID_SPEC for inputs that vary in another way than the graph can.
+    """
+    import onnx
+
+    from engines.formats.caffe.operators import OPERATORS
+
+    for name in net.inputs:
+        moving = [axis for axis, (least, most) in enumerate(zip(low[name], high[name], strict=True)) if least != most]
+        if moving not in ([], [0]):
+            raise invalid(
+                f"Input '{name}' ranges on axis {moving[-1]}. The windows of Caffe's layers round by the size of the "
+                "image, so that a graph is for one size; the batch, axis 0, may range.",
+                "Convert once for each size.",
+            )
+    graph = Writer(low, high)
+    for step in net.steps:
+        graph.begin(step)
+        blobs = blobs_of(step, weights, [low[name] for name in step.bottoms])
+        values = OPERATORS[step.kind](graph, step, blobs)
+        tops = outputs_of(step.tops[0]) if step.kind == DETECTIONS else step.tops
+        for value, top in zip(values, tops, strict=False):
+            _rename(graph.nodes, value, top)
+    outputs = output_names(net)
+    for name, value in outputs.items():
+        if name != value or value in net.inputs:
+            graph.nodes.append(onnx.helper.make_node("Identity", [value], [name], name=f"output/{name}"))
+    model = onnx.helper.make_model(
+        onnx.helper.make_graph(
+            graph.nodes,
+            "caffe",
+            [_value(name, low[name], high[name]) for name in net.inputs],
+            [_value(name, low[value], high[value]) for name, value in outputs.items()],
+            graph.constants,
+        ),
+        opset_imports=[onnx.helper.make_opsetid("", OPSET)],
+        ir_version=IR_VERSION,
+        producer_name="lathe",
+    )
+    onnx.save_model(model, path, save_as_external_data=model.ByteSize() > _LARGEST, location=f"{path.name}.data")
+
+
+def _rename(nodes: Sequence[Any], old: str, new: str) -> None:
+    """Give a value that one of the last nodes writes its name in the net."""
+    for node in reversed(nodes):
+        for index, name in enumerate(node.output):
+            if name == old:
+                node.output[index] = new
+                return
+
+
+def _value(name: str, low: Sequence[int], high: Sequence[int]) -> Any:
+    import onnx
+
+    shape = [
+        least if least == most else "batch" if axis == 0 else None
+        for axis, (least, most) in enumerate(zip(low, high, strict=True))
+    ]
+    return onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape)
