@@ -213,10 +213,9 @@ def _reduction(step: Step, x: Tensors, w: Tensors) -> list[torch.Tensor]:
 
 
 def _tile(step: Step, x: Tensors, w: Tensors) -> list[torch.Tensor]:
-    import torch
-
-    said = step.layer.tile_param
-    return [torch.cat([x[0]] * said.tiles, axis_of(step, said.axis, x[0].dim()))]
+    repeats = [1] * x[0].dim()
+    repeats[axis_of(step, step.layer.tile_param.axis, x[0].dim())] = step.layer.tile_param.tiles
+    return [x[0].repeat(repeats)]
 
 
 def _normalize(step: Step, x: Tensors, w: Tensors) -> list[torch.Tensor]:

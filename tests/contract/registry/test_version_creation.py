@@ -8,7 +8,7 @@ import grpc
 import pytest
 from lathe.registry.v1.architecture_service_pb2 import CreateArchitectureRequest
 from lathe.registry.v1.model_service_pb2 import (
-    MODEL_FORMAT_CAFFE,
+    MODEL_FORMAT_DETECTRON2,
     MODEL_FORMAT_FROZEN_GRAPH,
     MODEL_FORMAT_HUGGINGFACE,
     MODEL_FORMAT_ONNX,
@@ -220,7 +220,7 @@ async def test_files_of_another_kind_are_refused(
 
 
 async def test_formats_that_cannot_be_read_yet_are_told(registry: Registry, model: str) -> None:
-    wanted = ModelVersion(format=MODEL_FORMAT_CAFFE, files=[await registry.file("net.caffemodel", b"{}")])
+    wanted = ModelVersion(format=MODEL_FORMAT_DETECTRON2, files=[await registry.file("net.pth", b"{}")])
     refused = await registry.refused(registry.version(model, wanted))
     assert (refused.code, refused.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "FORMAT_NOT_SUPPORTED_YET")
     assert "PTH" in refused.message

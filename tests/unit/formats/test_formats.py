@@ -41,6 +41,12 @@ def _huggingface(folder: Path) -> None:
     (folder / "onnx" / "model.onnx").write_bytes(_ONNX)
 
 
+def _caffe(folder: Path) -> None:
+    (folder / "net.caffemodel").write_bytes(b"\x0a\x03net\xa2\x06\x06\x0a\x04conv")
+    (folder / "deploy.prototxt").write_text('name: "net"\nlayer {\n  name: "conv"\n}\n')
+    (folder / "solver.prototxt").write_text("base_lr: 0.1\n")
+
+
 WRITERS: dict[str, Callable[[Path], object]] = {
     "PTH": lambda folder: _zip(folder / "model.pth", "data.pkl"),
     "TORCHSCRIPT": lambda folder: _zip(folder / "model.pt", "data.pkl", "constants.pkl"),
@@ -49,6 +55,7 @@ WRITERS: dict[str, Callable[[Path], object]] = {
     "HUGGINGFACE": _huggingface,
     "SAVED_MODEL": lambda folder: (folder / "saved_model.pb").write_bytes(_SAVED),
     "FROZEN_GRAPH": lambda folder: (folder / "graph.pb").write_bytes(_GRAPH),
+    "CAFFE": _caffe,
     "PACKAGE": lambda folder: _json(folder / "manifest.json", schema_version=1, components=[]),
 }
 
@@ -154,7 +161,7 @@ def _request(source_format: str = "PTH", source_file: str = "", **values: object
         (_request(inputs=[]), "has 0 files"),
         (_request(architectures={}), "has no architecture"),
         (_request("PACKAGE"), "the format PACKAGE cannot be read"),
-        (_request("CAFFE"), "these can: PTH"),
+        (_request("DETECTRON2"), "these can: PTH"),
     ],
 )
 def test_a_component_without_a_source_is_refused(request_: ConversionRequest, words: str) -> None:

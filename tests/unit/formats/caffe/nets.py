@@ -1,4 +1,4 @@
-"""Nets of Caffe for tests: random weights for a text, and the same net computed by Lathe's truth, ONNX Runtime and OpenCV."""
+"""Nets of Caffe for tests: random weights for a text; the net computed by Lathe's truth, ONNX Runtime and OpenCV."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Shape = tuple[int, ...]
 def layer(kind: str, parameters: str = "", bottom: str = "x", top: str = "y", name: str = "") -> str:
     """Return the text of a layer; several blobs are separated by blanks."""
     ends = [f'bottom: "{each}"' for each in bottom.split()] + [f'top: "{each}"' for each in top.split()]
-    return f'layer {{ name: "{name or top.split()[0]}" type: "{kind}" {" ".join(ends)} {parameters} }}\n'
+    return f'layer {{ name: "{name or top.partition(" ")[0]}" type: "{kind}" {" ".join(ends)} {parameters} }}\n'
 
 
 def source(name: str, *shape: int) -> str:

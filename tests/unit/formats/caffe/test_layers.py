@@ -1,4 +1,4 @@
-"""Each layer of Caffe: the truth and the ONNX graph against OpenCV, or against the formula in NumPy where it has none."""
+"""Each layer of Caffe: the truth and the ONNX graph against OpenCV, or a formula in NumPy where it has none."""
 
 from __future__ import annotations
 
@@ -115,7 +115,8 @@ OPENCV = {
         + source("z", 2, 3, 90, 110)
         + layer(
             "PriorBox",
-            "prior_box_param { min_size: 20 aspect_ratio: 2 flip: false clip: false step: 10 offset: 0.25 variance: 0.1 }",
+            "prior_box_param { min_size: 20 aspect_ratio: 2 flip: false clip: false step: 10 offset: 0.25 "
+            "variance: 0.1 }",
             "x z",
         )
     ),
@@ -137,7 +138,8 @@ def test_a_layer_computes_what_opencv_computes(tmp_path: Path, name: str) -> Non
 
 
 def _arg_max(x: Array) -> Array:
-    return x.reshape(2, -1).argmax(1).astype(np.float32).reshape(2, 1, 1, 1)
+    places: Array = x.reshape(2, -1).argmax(1)
+    return places.astype(np.float32).reshape(2, 1, 1, 1)
 
 
 _SIDES = ((0, 0), (1, 1), (0, 0), (0, 0))
