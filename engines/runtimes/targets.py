@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 
 from engines.failures import FailureReason, InvalidField
 from engines.runtimes import GRAPH, builds_from, graph_runtime, runtimes
-from engines.runtimes.knobs import objection
+from engines.runtimes.knobs import Knob, objection
 from engines.spec.devices import DeviceRuntime, load_catalog
 from engines.spec.targets import QUANTIZED, check_quantized, unsupported
 
@@ -30,10 +30,17 @@ def check_forms(device: str, runtime: str, source_format: str, forms: Collection
     )
 
 
-def check_options(runtime: str, options: Mapping[str, str]) -> None:
-    """Refuse options that a runtime does not have, or values that they do not take.
+def options_of(runtime: str) -> list[Knob]:
+    """Return the knobs that users can set; nothing if this release has no builder for the runtime.
 
     A knob that quantizes is no option: the precision of a task says what is computed in integers.
+    """
+    room = runtimes().get(runtime)
+    return [knob for knob in room.knobs if not knob.quantizers] if room else []
+
+
+def check_options(runtime: str, options: Mapping[str, str]) -> None:
+    """Refuse options that a runtime does not have, or values that they do not take.
 
     Args:
         runtime: A runtime that this release builds for.
@@ -42,8 +49,7 @@ def check_options(runtime: str, options: Mapping[str, str]) -> None:
     Raises:
         InvalidField: INVALID_SPEC with the field `runtime_options[name]`, and what there is.
     """
-    room = runtimes()[runtime]
-    offered = [knob for knob in room.knobs if not knob.quantizers]
+    room, offered = runtimes()[runtime], options_of(runtime)
     for name, value in options.items():
         if wrong := objection(room.title, name, value, offered):
             raise InvalidField(f"runtime_options[{name}]", *wrong)

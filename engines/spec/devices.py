@@ -19,6 +19,31 @@ class _Entry(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+class Toleration(_Entry):
+    """A taint that a pod bears, as Kubernetes writes it."""
+
+    key: str
+    operator: Literal["Exists", "Equal"] = "Exists"
+    value: str = ""
+    effect: Literal["", "NoSchedule", "PreferNoSchedule", "NoExecute"] = ""
+
+
+class WorkerPod(_Entry):
+    """What the pod of a device's worker needs.
+
+    Attributes:
+        image: Role of its image: `cpu` for `lathe-worker-cpu`.
+        node_selector: Labels of its nodes.
+        tolerations: Taints of its nodes that it bears.
+        resources: Extended resources, by name: `{"nvidia.com/gpu": "1"}`.
+    """
+
+    image: Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
+    node_selector: dict[str, str]
+    tolerations: tuple[Toleration, ...] = ()
+    resources: dict[str, str] = {}
+
+
 class DeviceRuntime(_Entry):
     """A runtime on a device.
 
@@ -30,7 +55,9 @@ class DeviceRuntime(_Entry):
             half precision and there is no arithmetic for it.
         toolchain: What must be installed to build for it: pip requirements, and the names of vendors' toolkits.
         built: The place where its forms are built; empty if this release has no builder.
+        emulator: What runs its forms where there is no such device, for parity alone; empty if nothing does.
         precision_flags: Processor flags of which one must be present for a precision.
+        sources: Names of the catalog's sources, each with the claims that stand on it: precisions, and `toolchain`.
     """
 
     name: str
@@ -38,8 +65,10 @@ class DeviceRuntime(_Entry):
     toolchain: tuple[str, ...]
     quantized: tuple[Precision, ...] = ()
     computes: dict[Precision, Precision] = {}
-    built: Literal["", "here", "on the device"] = ""
+    built: Literal["", "here", "anywhere", "on the device"] = ""
+    emulator: str = ""
     precision_flags: dict[Precision, tuple[str, ...]] = {}
+    sources: dict[str, tuple[str, ...]] = {}
 
     @model_validator(mode="after")
     def _check_precisions(self) -> Self:
@@ -70,22 +99,26 @@ class Device(_Entry):
         vendor: Who makes it; `generic` for any CPU.
         description: One line for people.
         architecture: Its name for builders: `x86_64`, `sm_75`, `Ascend310P3`.
+        product: Word in the driver's name for it that tells it from other chips of its architecture; empty for a CPU.
         runtimes: Runtimes by name.
         device_files: Patterns of the files by which a program uses it: `/dev/nvidia*`; the sandbox admits no other's.
-        node_selector: Kubernetes labels of the nodes that workers for it run on.
+        pod: What a worker's pod needs.
         memory_limit_bytes: Memory that a task may take unless it states another limit.
         timeout_seconds: Time that one attempt may take unless the task states another limit.
+        sources: Names of the catalog's sources, each with the claims that stand on it: `architecture`, `pod`, `limits`.
     """
 
     id: Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=63)]
     vendor: str
     description: str
     architecture: str
+    product: str = ""
     runtimes: dict[str, DeviceRuntime]
-    node_selector: dict[str, str]
+    pod: WorkerPod
     memory_limit_bytes: Annotated[int, Field(gt=0)]
     timeout_seconds: Annotated[int, Field(gt=0)]
     device_files: tuple[str, ...] = ()
+    sources: dict[str, tuple[str, ...]] = {}
 
     @field_validator("runtimes", mode="before")
     @classmethod
@@ -125,19 +158,29 @@ class Device(_Entry):
 
 
 class Catalog(_Entry):
-    """Every device, by id."""
+    """Every device, by id, and what the claims of the entries stand on, by name."""
 
     devices: dict[str, Device]
+    sources: dict[str, str] = {}
 
     @model_validator(mode="before")
     @classmethod
     def _name_devices(cls, values: dict[str, Any]) -> dict[str, Any]:
-        return {"devices": {name: {"id": name, **entry} for name, entry in values["devices"].items()}}
+        return {**values, "devices": {name: {"id": name, **entry} for name, entry in values["devices"].items()}}
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Return the catalog of a YAML text."""
-        return cls.model_validate({"devices": yaml.safe_load(text)})
+        """Return the catalog of a YAML text: its devices by id, and `sources`."""
+        entries = yaml.safe_load(text)
+        return cls.model_validate({"sources": entries.pop("sources", {}), "devices": entries})
+
+    def evidence(self, entry: Device | DeviceRuntime) -> dict[str, str]:
+        """Return what each claim of an entry stands on, in words, by claim."""
+        words: dict[str, list[str]] = {}
+        for source, claims in entry.sources.items():
+            for claim in claims:
+                words.setdefault(claim, []).append(self.sources[source])
+        return {claim: "; ".join(found) for claim, found in words.items()}
 
     def device(self, name: str) -> Device:
         """Return a device.

@@ -22,6 +22,22 @@ def _oldest(queues: Any) -> str:
     return str(max(waits)).partition(".")[0] if waits else "–"
 
 
+def _pod(pod: Any) -> str:
+    """Return what a worker's pod needs: `lathe-worker-nvidia on nvidia.com/gpu.product=NVIDIA-L4, 1 nvidia.com/gpu`."""
+    nodes = ", ".join(f"{key}={value}" for key, value in sorted(pod.node_selector.items()))
+    asked = "".join(f", {count} {name}" for name, count in sorted(pod.resources.items()))
+    return f"lathe-worker-{pod.image} on {nodes or 'any node'}{asked}"
+
+
+_BUILT = ("no builder", "here", "on the device", "anywhere")
+
+
+def _verified(runtime: Any) -> str:
+    if not runtime.built:
+        return "–"
+    return f"on the device, or by {runtime.emulator}" if runtime.emulator else "on the device"
+
+
 COLUMNS: list[Column[Any]] = [
     Column("device", lambda device: plain(device.name.removeprefix("devices/")), whole=True),
     Column("runtimes", _runtimes),
@@ -30,6 +46,7 @@ COLUMNS: list[Column[Any]] = [
     Column("waiting", lambda device: str(sum(queue.waiting for queue in device.queues)), numeric=True),
     Column("oldest waits", lambda device: _oldest(device.queues), whole=True),
     Column("missing", lambda device: plain(device.missing), detail=True),
+    Column("pod", lambda device: plain(_pod(device.pod)), detail=True),
 ]
 
 
@@ -43,8 +60,21 @@ RUNTIMES: list[Column[Any]] = [
     Column("runtime", lambda runtime: plain(runtime.runtime), whole=True),
     Column("precisions", lambda runtime: _precisions(runtime.precisions)),
     Column("quantized", lambda runtime: _precisions(runtime.quantized)),
-    Column("built", lambda runtime: ("no builder", "here", "on the device")[runtime.built]),
+    Column("built", lambda runtime: _BUILT[runtime.built]),
+    Column("verified", lambda runtime: plain(_verified(runtime))),
     Column("toolchain", lambda runtime: plain(", ".join(runtime.toolchain))),
+]
+# Rows of runtime and option; of runtime, claim and its evidence.
+OPTIONS: list[Column[Any]] = [
+    Column("runtime", lambda row: plain(row[0]), whole=True),
+    Column("option", lambda row: plain(row[1].name), whole=True),
+    Column("values", lambda row: plain(", ".join(row[1].values)) or "number or text"),
+    Column("for", lambda row: plain(row[1].purpose)),
+]
+EVIDENCE: list[Column[Any]] = [
+    Column("runtime", lambda row: plain(row[0]), whole=True),
+    Column("claims", lambda row: plain(", ".join(row[1]))),
+    Column("stand on", lambda row: plain(row[2])),
 ]
 QUEUES: list[Column[Any]] = [
     Column("tasks", lambda queue: plain(queue.kind), whole=True),
@@ -79,3 +109,16 @@ def get(
     if output is not OutputFormat.JSON:
         print_rows(found.runtimes, RUNTIMES)
         print_rows(found.queues, QUEUES)
+        if options := [(each.runtime, option) for each in found.runtimes for option in each.options]:
+            print_rows(options, OPTIONS, title="Options of the runtimes (runtime_options)")
+        if evidence := _evidence(found):
+            print_rows(evidence, EVIDENCE, title="What this stands on")
+
+
+def _evidence(device: Any) -> list[tuple[str, list[str], str]]:
+    """Return what the claims of a device and its runtimes stand on, claims of equal evidence together."""
+    rows: dict[tuple[str, str], list[str]] = {}
+    for name, entry in [("", device), *((each.runtime, each) for each in device.runtimes)]:
+        for claim, words in sorted(entry.evidence.items()):
+            rows.setdefault((name, words), []).append(claim)
+    return [(name, claims, words) for (name, words), claims in rows.items()]

@@ -11,6 +11,7 @@ import nats.errors
 from google.protobuf.message import DecodeError
 from lathe.internal.v1.queue_pb2 import QueueOfDevice, QueueReport
 from lathe.registry.v1.device_service_pb2 import (
+    BUILD_PLACE_ANYWHERE,
     BUILD_PLACE_HERE,
     BUILD_PLACE_ON_DEVICE,
     BUILD_PLACE_UNSPECIFIED,
@@ -18,9 +19,13 @@ from lathe.registry.v1.device_service_pb2 import (
     DeviceQueue,
     DeviceRuntime,
     ListDevicesRequest,
+    RuntimeOption,
+    Toleration,
+    WorkerPod,
 )
 from lathe.type.v1.precision_pb2 import Precision
 
+from engines.runtimes.targets import options_of
 from engines.spec.devices import Device as Entry
 from engines.spec.devices import DeviceRuntime as Runtime
 from engines.spec.devices import load_catalog
@@ -42,7 +47,12 @@ FIELDS: Fields = {
     "runtimes": TEXTS,
     "served": FLAG,
 }
-_PLACES = {"": BUILD_PLACE_UNSPECIFIED, "here": BUILD_PLACE_HERE, "on the device": BUILD_PLACE_ON_DEVICE}
+_PLACES = {
+    "": BUILD_PLACE_UNSPECIFIED,
+    "here": BUILD_PLACE_HERE,
+    "anywhere": BUILD_PLACE_ANYWHERE,
+    "on the device": BUILD_PLACE_ON_DEVICE,
+}
 # A kind of task, and what its service has told: the queue by device; None if it did not answer.
 Reports = Mapping[str, Mapping[str, QueueOfDevice] | None]
 
@@ -102,6 +112,14 @@ def described(entry: Entry, reports: Reports, now: datetime) -> Device:
         runtimes=[_runtime(runtime) for runtime in entry.runtimes.values()],
         memory_limit_bytes=entry.memory_limit_bytes,
         queues=[_queue(kind, report, entry.id, now) for kind, report in reports.items()],
+        product=entry.product,
+        pod=WorkerPod(
+            image=entry.pod.image,
+            node_selector=entry.pod.node_selector,
+            tolerations=[Toleration(**taint.model_dump()) for taint in entry.pod.tolerations],
+            resources=entry.pod.resources,
+        ),
+        evidence=load_catalog().evidence(entry),
     )
     device.timeout.FromSeconds(entry.timeout_seconds)
     device.served = any(queue.workers for queue in device.queues)
@@ -116,6 +134,12 @@ def _runtime(runtime: Runtime) -> DeviceRuntime:
         quantized=[number(Precision, word) for word in runtime.quantized],
         built=_PLACES[runtime.built],
         toolchain=runtime.toolchain,
+        emulator=runtime.emulator,
+        options=[
+            RuntimeOption(name=knob.name, purpose=knob.good_for, values=list(knob.values))
+            for knob in options_of(runtime.name)
+        ],
+        evidence=load_catalog().evidence(runtime),
     )
 
 

@@ -163,8 +163,14 @@ def test_a_pool_agrees_with_its_device(pool: dict[str, Any]) -> None:
     device = BUILDABLE[environment_of(pool)["LATHE_DEVICE"]]
     (worker,) = (each for each in WORKERS if each.module == container_of(pool)["args"][0])
     assert pool["metadata"]["name"] == f"worker-{worker.kind}-{device.id}"
-    assert pod_of(pool)["nodeSelector"] == device.node_selector
+    assert pod_of(pool)["nodeSelector"] == device.pod.node_selector
+    assert container_of(pool)["image"] == f"lathe-worker-{device.pod.image}"
+    taints = [taint.model_dump(exclude_defaults=True) for taint in device.pod.tolerations]
+    assert [{"operator": "Exists", **taint} for taint in pod_of(pool).get("tolerations", [])] == [
+        {"operator": "Exists", **taint} for taint in taints
+    ]
     resources = container_of(pool)["resources"]
+    assert device.pod.resources.items() <= resources["limits"].items()
     assert bytes_of(resources["limits"]["memory"]) == device.memory_limit_bytes + HEADROOM
     assert resources["requests"]["memory"] == resources["limits"]["memory"]
 

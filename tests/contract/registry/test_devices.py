@@ -47,6 +47,9 @@ async def test_a_device_shows_runtimes_and_queues(registry: Registry, report: Qu
     assert PRECISION_INT8 in runtimes["openvino"].quantized
     assert runtimes["openvino"].built == BUILD_PLACE_HERE
     assert device.timeout.seconds == 3600
+    assert {"streams", "threads"} <= {option.name for option in runtimes["openvino"].options}
+    assert set(runtimes["inductor"].evidence) == {"FP32", "BF16", "toolchain"}
+    assert (device.pod.image, dict(device.pod.node_selector)) == ("cpu", {"kubernetes.io/arch": "amd64"})
     queue = next(queue for queue in device.queues if queue.kind == "polishing")
     assert (queue.known, queue.workers, queue.slots, queue.waiting, queue.running) == (True, 2, 4, 3, 4)
     assert 90 <= queue.oldest_wait.seconds < 120
@@ -67,6 +70,9 @@ async def test_a_device_says_what_is_missing(
     none = await registry.devices.GetDevice(GetDeviceRequest(name="devices/nvidia-p4"))
     assert "no builder" in none.missing
     assert not none.served
+    assert (none.product, dict(none.pod.resources)) == ("P4", {"nvidia.com/gpu": "1"})
+    assert none.pod.tolerations[0].effect == "NoSchedule"
+    assert "not checked" in none.evidence["limits"]
 
 
 async def test_devices_are_paged_and_filtered(registry: Registry, report: QueueReport) -> None:

@@ -20,7 +20,15 @@ def device() -> Device:
         "runtimes": [
             {"runtime": "openvino", "precisions": ["FP32", "BF16"], "quantized": ["INT8"], "built": "HERE"},
             {"runtime": "litert", "precisions": ["FP32"]},
+            {
+                "runtime": "tensorrt-rtx",
+                "built": "ANYWHERE",
+                "emulator": "qemu",
+                "options": [{"name": "workspace", "purpose": "large models"}],
+                "evidence": {"FP32": "a matrix", "toolchain": "a matrix"},
+            },
         ],
+        "pod": {"image": "nvidia", "node_selector": {"chip": "t4"}, "resources": {"nvidia.com/gpu": "1"}},
         "queues": [
             {"kind": "conversion", "workers": 2, "running": 2, "waiting": 7, "oldest_wait": "75s", "known": True},
             {"kind": "profile"},
@@ -45,6 +53,10 @@ def test_a_device_shows_its_runtimes_and_queues(suite: Suite, lathe: Lathe) -> N
     result = lathe("devices", "get", "cpu-x86-64")
     assert result.code == 0
     for text in ("FP32, BF16", "INT8", "no builder", "conversion", "?", "do not answer"):
+        assert text in result.out
+    for text in ("anywhere", "on the device, or by qemu", "lathe-worker-nvidia on chip=t4, 1 nvidia.com/gpu"):
+        assert text in result.out
+    for text in ("workspace", "number or text", "large models", "FP32, toolchain", "a matrix"):
         assert text in result.out
     assert suite.asked["GetDevice"][0].name == "devices/cpu-x86-64"
 

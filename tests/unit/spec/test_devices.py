@@ -4,15 +4,14 @@ import pytest
 
 from engines.failures import EngineFailure, FailureReason
 from engines.runtimes import builds_from, runtimes
-from engines.spec.devices import Catalog, load_catalog
+from engines.spec.devices import Catalog, Device, load_catalog
 from services.platform.words import word, words
 
 DESIGNED = {
     "cpu-x86-64",
     "cpu-arm64",
-    *(f"nvidia-{chip}" for chip in ("t4", "v100", "a10", "a100", "h100", "p4")),
-    "ascend-310",
-    "ascend-310p",
+    *(f"nvidia-{chip}" for chip in ("p4", "v100", "t4", "a10", "a100", "l4", "l20", "l40s", "h100", "h200", "b200")),
+    *(f"ascend-{chip}" for chip in ("310", "310p", "310b", "910b")),
 }
 
 
@@ -25,7 +24,7 @@ def test_names_fit_the_api() -> None:
 
     for device in load_catalog().devices.values():
         assert re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", device.id)
-        assert all(key and value for key, value in device.node_selector.items())
+        assert all(key and value for key, value in device.pod.node_selector.items())
         for name, runtime in device.runtimes.items():
             assert name == runtime.name
             assert len(name) <= 63
@@ -33,6 +32,35 @@ def test_names_fit_the_api() -> None:
             assert set(runtime.quantized) <= {"INT8", "INT4"}
             assert set(runtime.precisions) <= {"FP32", "FP16", "BF16"}
             assert runtime.toolchain
+
+
+def test_every_claim_says_what_it_stands_on() -> None:
+    catalog = load_catalog()
+    for device in catalog.devices.values():
+        assert set(catalog.evidence(device)) == {"architecture", "pod", "limits"}, device.id
+        for runtime in device.runtimes.values():
+            claims = {*runtime.precisions, *runtime.quantized, "toolchain"}
+            assert set(catalog.evidence(runtime)) == claims, (device.id, runtime.name)
+    named = {name for device in catalog.devices.values() for name in _sources(device)}
+    assert named == set(catalog.sources)
+    documents = {
+        name: words for name, words in catalog.sources.items() if name not in {"tests", "emulated", "unchecked"}
+    }
+    assert all(re.search(r"\((developer|docs|nvidia|github|www)\.[^)]*\)", words) for words in documents.values())
+
+
+def _sources(device: Device) -> set[str]:
+    return {*device.sources, *(name for runtime in device.runtimes.values() for name in runtime.sources)}
+
+
+def test_an_accelerators_pod_asks_for_one_and_chips_of_one_architecture_are_told_apart() -> None:
+    chips = [device for device in load_catalog().devices.values() if device.is_accelerator]
+    assert all(list(device.pod.resources.values()) == ["1"] for device in chips)
+    assert {device.pod.image for device in load_catalog().devices.values()} == {"cpu", "nvidia", "ascend"}
+    gpus = [device for device in chips if device.vendor == "nvidia"]
+    assert len({device.product for device in gpus}) == len(gpus)
+    assert len({str(device.pod.node_selector) for device in gpus}) == len(gpus)
+    assert all(device.pod.tolerations[0].key == "nvidia.com/gpu" for device in gpus)
 
 
 def test_every_builder_is_there() -> None:
@@ -91,7 +119,7 @@ def test_runtimes_without_a_builder_are_refused(device: str, runtime: str, reaso
 )
 def test_mistakes_in_the_catalog_are_found(change: str) -> None:
     head = "cpu:\n  vendor: x\n  description: x\n  architecture: x\n"
-    limits = "  node_selector: {}\n  memory_limit_bytes: 1\n  timeout_seconds: 1\n"
+    limits = "  pod: {image: cpu, node_selector: {}}\n  memory_limit_bytes: 1\n  timeout_seconds: 1\n"
     text = f"{head}{limits}  runtimes:\n    r:\n      toolchain: [x]\n      precisions: [FP32]\n"
     assert Catalog.parse(text).device("cpu").runtimes["r"].precisions == ("FP32",)
     with pytest.raises(ValueError, match="runtimes"):

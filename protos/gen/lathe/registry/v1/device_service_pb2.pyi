@@ -30,9 +30,11 @@ class _BuildPlaceEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_BuildPlace
     BUILD_PLACE_UNSPECIFIED: _BuildPlace.ValueType  # 0
     """Nowhere: the runtime is known, and this release has no builder for it."""
     BUILD_PLACE_HERE: _BuildPlace.ValueType  # 1
-    """On any worker for the device that has the toolchain."""
+    """On any worker for the device that has the toolchain, which is a machine of this kind."""
     BUILD_PLACE_ON_DEVICE: _BuildPlace.ValueType  # 2
-    """On the device itself."""
+    """On the device itself: the builder runs on the chip."""
+    BUILD_PLACE_ANYWHERE: _BuildPlace.ValueType  # 3
+    """On any machine with the toolchain, without the device. What is made there is UNVERIFIED, unless an emulator runs it."""
 
 class BuildPlace(_BuildPlace, metaclass=_BuildPlaceEnumTypeWrapper):
     """Where the forms of a runtime are built."""
@@ -40,9 +42,11 @@ class BuildPlace(_BuildPlace, metaclass=_BuildPlaceEnumTypeWrapper):
 BUILD_PLACE_UNSPECIFIED: BuildPlace.ValueType  # 0
 """Nowhere: the runtime is known, and this release has no builder for it."""
 BUILD_PLACE_HERE: BuildPlace.ValueType  # 1
-"""On any worker for the device that has the toolchain."""
+"""On any worker for the device that has the toolchain, which is a machine of this kind."""
 BUILD_PLACE_ON_DEVICE: BuildPlace.ValueType  # 2
-"""On the device itself."""
+"""On the device itself: the builder runs on the chip."""
+BUILD_PLACE_ANYWHERE: BuildPlace.ValueType  # 3
+"""On any machine with the toolchain, without the device. What is made there is UNVERIFIED, unless an emulator runs it."""
 Global___BuildPlace: _TypeAlias = BuildPlace  # noqa: Y015
 
 @_typing.final
@@ -50,6 +54,26 @@ class Device(_message.Message):
     """A kind of hardware. Templates and tasks name it by the last part of its name: `cpu-x86-64`."""
 
     DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class EvidenceEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
 
     NAME_FIELD_NUMBER: _builtins.int
     DESCRIPTION_FIELD_NUMBER: _builtins.int
@@ -61,6 +85,9 @@ class Device(_message.Message):
     QUEUES_FIELD_NUMBER: _builtins.int
     SERVED_FIELD_NUMBER: _builtins.int
     MISSING_FIELD_NUMBER: _builtins.int
+    PRODUCT_FIELD_NUMBER: _builtins.int
+    POD_FIELD_NUMBER: _builtins.int
+    EVIDENCE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`devices/{device}`."""
     description: _builtins.str
@@ -75,6 +102,8 @@ class Device(_message.Message):
     """Whether live workers take tasks of any kind for it."""
     missing: _builtins.str
     """What is missing, in sentences; empty if live workers take tasks of every kind for it."""
+    product: _builtins.str
+    """The word in the driver's name for the chip that tells it from others of its architecture: `L40S`. Empty for a CPU."""
     @_builtins.property
     def runtimes(self) -> _containers.RepeatedCompositeFieldContainer[Global___DeviceRuntime]:
         """What it can run."""
@@ -86,6 +115,14 @@ class Device(_message.Message):
     @_builtins.property
     def queues(self) -> _containers.RepeatedCompositeFieldContainer[Global___DeviceQueue]:
         """The queue of each kind of task, as it is now."""
+
+    @_builtins.property
+    def pod(self) -> Global___WorkerPod:
+        """What a worker's pod in Kubernetes needs."""
+
+    @_builtins.property
+    def evidence(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """What `architecture`, `pod` and `limits` stand on, in words, by these names: a document, or that it was not checked."""
 
     def __init__(
         self,
@@ -100,14 +137,131 @@ class Device(_message.Message):
         queues: _abc.Iterable[Global___DeviceQueue] | None = ...,
         served: _builtins.bool = ...,
         missing: _builtins.str = ...,
+        product: _builtins.str = ...,
+        pod: Global___WorkerPod | None = ...,
+        evidence: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["timeout", b"timeout"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["pod", b"pod", "timeout", b"timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["architecture", b"architecture", "description", b"description", "memory_limit_bytes", b"memory_limit_bytes", "missing", b"missing", "name", b"name", "queues", b"queues", "runtimes", b"runtimes", "served", b"served", "timeout", b"timeout", "vendor", b"vendor"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["architecture", b"architecture", "description", b"description", "evidence", b"evidence", "memory_limit_bytes", b"memory_limit_bytes", "missing", b"missing", "name", b"name", "pod", b"pod", "product", b"product", "queues", b"queues", "runtimes", b"runtimes", "served", b"served", "timeout", b"timeout", "vendor", b"vendor"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Device: _TypeAlias = Device  # noqa: Y015
+
+@_typing.final
+class WorkerPod(_message.Message):
+    """What the pod of a worker for a device needs."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class NodeSelectorEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class ResourcesEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    IMAGE_FIELD_NUMBER: _builtins.int
+    NODE_SELECTOR_FIELD_NUMBER: _builtins.int
+    TOLERATIONS_FIELD_NUMBER: _builtins.int
+    RESOURCES_FIELD_NUMBER: _builtins.int
+    image: _builtins.str
+    """Role of its image: `cpu` for `lathe-worker-cpu`."""
+    @_builtins.property
+    def node_selector(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Labels of its nodes."""
+
+    @_builtins.property
+    def tolerations(self) -> _containers.RepeatedCompositeFieldContainer[Global___Toleration]:
+        """Taints of its nodes that it bears."""
+
+    @_builtins.property
+    def resources(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Extended resources that it asks for, by name: `{"nvidia.com/gpu": "1"}`."""
+
+    def __init__(
+        self,
+        *,
+        image: _builtins.str = ...,
+        node_selector: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        tolerations: _abc.Iterable[Global___Toleration] | None = ...,
+        resources: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["image", b"image", "node_selector", b"node_selector", "resources", b"resources", "tolerations", b"tolerations"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WorkerPod: _TypeAlias = WorkerPod  # noqa: Y015
+
+@_typing.final
+class Toleration(_message.Message):
+    """A taint that a pod bears, in Kubernetes' words."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: _builtins.int
+    OPERATOR_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    EFFECT_FIELD_NUMBER: _builtins.int
+    key: _builtins.str
+    """Key of the taint."""
+    operator: _builtins.str
+    """`Exists` or `Equal`."""
+    value: _builtins.str
+    """Value of the taint, for `Equal`."""
+    effect: _builtins.str
+    """`NoSchedule`, `PreferNoSchedule`, `NoExecute`; all of them if empty."""
+    def __init__(
+        self,
+        *,
+        key: _builtins.str = ...,
+        operator: _builtins.str = ...,
+        value: _builtins.str = ...,
+        effect: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["effect", b"effect", "key", b"key", "operator", b"operator", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Toleration: _TypeAlias = Toleration  # noqa: Y015
 
 @_typing.final
 class DeviceRuntime(_message.Message):
@@ -115,15 +269,40 @@ class DeviceRuntime(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class EvidenceEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     RUNTIME_FIELD_NUMBER: _builtins.int
     PRECISIONS_FIELD_NUMBER: _builtins.int
     QUANTIZED_FIELD_NUMBER: _builtins.int
     BUILT_FIELD_NUMBER: _builtins.int
     TOOLCHAIN_FIELD_NUMBER: _builtins.int
+    EMULATOR_FIELD_NUMBER: _builtins.int
+    OPTIONS_FIELD_NUMBER: _builtins.int
+    EVIDENCE_FIELD_NUMBER: _builtins.int
     runtime: _builtins.str
     """Its name: `openvino`."""
     built: Global___BuildPlace.ValueType
     """Where its forms are built."""
+    emulator: _builtins.str
+    """What runs its forms where there is no such device, for parity alone: `qemu-aarch64`. Empty if only the device does."""
     @_builtins.property
     def precisions(self) -> _containers.RepeatedScalarFieldContainer[_precision_pb2.Precision.ValueType]:
         """Precisions of conversions, on the best processor of this kind."""
@@ -136,6 +315,14 @@ class DeviceRuntime(_message.Message):
     def toolchain(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """What must be installed on a worker that builds for it, as pip requirements; `cann` is no pip package."""
 
+    @_builtins.property
+    def options(self) -> _containers.RepeatedCompositeFieldContainer[Global___RuntimeOption]:
+        """Options that a template can set (`runtime_options`)."""
+
+    @_builtins.property
+    def evidence(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """What each precision and `toolchain` stand on, in words, by these names: a document, or that it was not checked."""
+
     def __init__(
         self,
         *,
@@ -144,14 +331,49 @@ class DeviceRuntime(_message.Message):
         quantized: _abc.Iterable[_precision_pb2.Precision.ValueType] | None = ...,
         built: Global___BuildPlace.ValueType = ...,
         toolchain: _abc.Iterable[_builtins.str] | None = ...,
+        emulator: _builtins.str = ...,
+        options: _abc.Iterable[Global___RuntimeOption] | None = ...,
+        evidence: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["built", b"built", "precisions", b"precisions", "quantized", b"quantized", "runtime", b"runtime", "toolchain", b"toolchain"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["built", b"built", "emulator", b"emulator", "evidence", b"evidence", "options", b"options", "precisions", b"precisions", "quantized", b"quantized", "runtime", b"runtime", "toolchain", b"toolchain"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DeviceRuntime: _TypeAlias = DeviceRuntime  # noqa: Y015
+
+@_typing.final
+class RuntimeOption(_message.Message):
+    """An option of a runtime."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    PURPOSE_FIELD_NUMBER: _builtins.int
+    VALUES_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Its name."""
+    purpose: _builtins.str
+    """What it is good for."""
+    @_builtins.property
+    def values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The values that it takes; empty if it takes a number, or a text that is checked when it is set."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        purpose: _builtins.str = ...,
+        values: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "purpose", b"purpose", "values", b"values"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RuntimeOption: _TypeAlias = RuntimeOption  # noqa: Y015
 
 @_typing.final
 class DeviceQueue(_message.Message):
