@@ -28,6 +28,8 @@ __all__ = ["ListQuery", "Listing", "list_page"]
 M = TypeVar("M", bound=Message)
 # The rows of a page are in memory at once, and hold more than a page shows.
 MAX_STORED_BYTES = 16_000_000
+# A message is never larger than this many times what is stored of it.
+_GROWTH = 4
 # Rows that a search looks through in order before it asks the index.
 SEARCH_WALK = 10_000
 _log: Any = structlog.get_logger("lathe.lists")
@@ -139,7 +141,7 @@ async def list_page(
         page = replace(page, position=Position((), fuzzy=True))
         rows, more = await page.fetch(reader)
     # Nearly always: then nobody has to ask each message for its size.
-    small = not rows or rows[-1]["read"] * 4 < MAX_PAGE_BYTES
+    small = not rows or rows[-1]["read"] * _GROWTH < MAX_PAGE_BYTES
     entries = [
         (number, message if small else reduced(message, listing.details))
         for number, row in enumerate(rows[:size])
@@ -153,7 +155,7 @@ async def list_page(
     end = entries[count][0] if count < len(entries) else len(rows[:size])
     if end == len(rows) and not more:
         return messages, ""
-    position = Position(tuple(rows[end - 1][name] for name in order.names), page.position.fuzzy)
+    position = Position(tuple(rows[end - 1][f"after_{name}"] for name in order.names), page.position.fuzzy)
     return messages[:count], encode_token(position, query.described(order))
 
 
@@ -225,9 +227,16 @@ class _Page:
         found = f"SELECT * FROM {source}{conditions.where} ORDER BY {order} LIMIT {self.limit}"  # noqa: S608
         # PostgreSQL knows the sizes without reading what is large.
         bytes_ = " + ".join(f"octet_length({column})" for column in self.listing.stored)
-        summed = f"SELECT *, sum({bytes_}) OVER (ORDER BY {order} ROWS UNBOUNDED PRECEDING) AS read FROM ({found}) f"  # noqa: S608
-        columns = ", ".join([self.listing.columns, *self.order.names, "read"])
-        text = f"SELECT {columns} FROM ({summed}) s WHERE read - ({bytes_}) < {MAX_STORED_BYTES} ORDER BY {order}"  # noqa: S608
+        measured = (
+            f"SELECT *, sum({bytes_}) OVER (ORDER BY {order} ROWS UNBOUNDED PRECEDING) AS read, "  # noqa: S608
+            f"row_number() OVER (ORDER BY {order}) AS place, sum({bytes_}) OVER () AS total FROM ({found}) f"
+        )
+        # Where the next page begins is read of the rows at which this one may end: to decode a time takes longer than
+        # a small message.
+        ends = f"place >= {self.limit - 1} OR total * {_GROWTH} >= {min(MAX_PAGE_BYTES, MAX_STORED_BYTES)}"
+        places = (f"CASE WHEN {ends} THEN {name} END AS after_{name}" for name in self.order.names)
+        columns = ", ".join([self.listing.columns, "uid", *places, "read"])
+        text = f"SELECT {columns} FROM ({measured}) s WHERE read - ({bytes_}) < {MAX_STORED_BYTES} ORDER BY {order}"  # noqa: S608
         rows: list[Record] = await reader.fetch(text, *conditions.args)
         return rows, bool(rows) and rows[-1]["read"] >= MAX_STORED_BYTES
 

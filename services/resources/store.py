@@ -19,7 +19,8 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.message import Message
 from uuid_utils.compat import uuid7
 
-from services.database.pool import Connection, Database
+from services.database.gathering import GatheredRows
+from services.database.pool import Connection, Database, Record
 from services.platform import errors
 from services.platform.changes import apply_mask, check_etag
 from services.platform.identity import current_user
@@ -48,6 +49,7 @@ class ResourceStore(Generic[M]):
         )
         columns = ", ".join(["body || detail AS body", *kind.live])
         self._full_listing = replace(self._listing, columns=columns, stored=("body", "detail"))
+        self._named = GatheredRows(self._by_name)
 
     async def create(
         self,
@@ -113,7 +115,11 @@ class ResourceStore(Generic[M]):
 
         With `for_update`, nobody else changes it until the transaction of `connection` ends.
         """
-        found = await self.find("name", name, for_update=for_update, connection=connection)
+        if for_update or connection is not None:
+            found = await self.find("name", name, for_update=for_update, connection=connection)
+        else:
+            row = None if "\0" in name else await self._named.get(name)
+            found = None if row is None else self._kind.read(row)
         if found is None:
             raise errors.not_found(self._kind.noun, name)
         return found
@@ -129,6 +135,10 @@ class ResourceStore(Generic[M]):
         query = f"SELECT {columns} FROM {self._kind.table} s WHERE {column} = $1 ORDER BY uid LIMIT 1{lock}"  # noqa: S608
         row = await (connection or self._database).fetchrow(query, value)
         return None if row is None else self._kind.read(row)
+
+    async def _by_name(self, names: Collection[str]) -> Mapping[str, Record]:
+        query = f"SELECT name, {self._full_listing.columns} FROM {self._kind.table} s WHERE name = ANY ($1)"  # noqa: S608
+        return {row["name"]: row for row in await self._database.fetch(query, list(names))}
 
     async def get_many(self, names: Iterable[str], *, full: bool = False) -> dict[str, M]:
         """Return those of the named resources that exist, by name; their detail fields only if `full`."""
