@@ -12,7 +12,7 @@ from engines.formats.protocol import ReadJob
 from engines.formats.reading import Reader, read_source, with_inputs
 from engines.formats.source import Source
 from engines.graph.execution import make_ready
-from engines.runtimes.source import BuildSource, Network, Unprocessed
+from engines.runtimes.source import BuildSource, Function, Network, Unprocessed
 from engines.spec.request import ConversionRequest
 from engines.spec.source_files import file_inside
 from engines.spec.template import Component, Execution
@@ -67,7 +67,7 @@ class Prepared:
         return (*self.notes, *self.source.warnings)
 
     def build_source(self) -> BuildSource:
-        """Return what runtimes build from: the ready graph, and the torch network if the source has one.
+        """Return what runtimes build from: the ready graph, and the network in its own framework if there is one.
 
         The network is traced with the smallest feed of more than one sample if the batch is dynamic: an exporter takes
         an axis of one for a fixed one.
@@ -75,9 +75,12 @@ class Prepared:
         feeds = self.samples.feeds
         batched = [spec for spec in self.signature.inputs if spec.batch_axis in spec.dynamic_axes]
         several = (feed for feed in feeds if all(feed[spec.name].shape[spec.batch_axis] > 1 for spec in batched))
-        module, steps = self.source.module, self.source.preprocessing
+        module, steps, called = self.source.module, self.source.preprocessing, self.source.tensorflow
         network = Network(module, steps, next(several, feeds[0])) if module is not None else None
-        return BuildSource(self.signature, lambda: self.ready, network, self.source.files, self._unprocessed())
+        dtypes = [spec.dtype for spec in self.source.signature.inputs]
+        function = Function(called.call, called.owner, dtypes, steps) if called is not None else None
+        own = self.source.files
+        return BuildSource(self.signature, lambda: self.ready, network, own, self._unprocessed(), function)
 
     def _unprocessed(self) -> Unprocessed | None:
         if self.make_unprocessed is None:

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from engines.tensors import Array
     from engines.tensors.signature import TensorSpec
 
-SourceForm = Literal["graph", "network", "saved_model", "caffe"]
-"""A form that a source offers to runtimes: an ONNX graph, a torch network, or native files."""
+SourceForm = Literal["graph", "network", "function", "caffe"]
+"""A form that a source offers to runtimes: an ONNX graph, a torch network, a TensorFlow function, native files."""
 
 
 @dataclass(frozen=True)

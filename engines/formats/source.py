@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from engines.tensors import Array, Arrays
 from engines.tensors.preprocessing import Preprocessing, preprocess
@@ -38,6 +38,19 @@ class SourceGraph:
 
 
 @dataclass(frozen=True)
+class TensorFlowCall:
+    """The network of a source as TensorFlow traces it.
+
+    Attributes:
+        call: Takes tensors in the order of the inputs, returns those of the outputs in order.
+        owner: The object that holds its variables.
+    """
+
+    call: Callable[[Sequence[Any]], Sequence[Any]]
+    owner: Any
+
+
+@dataclass(frozen=True)
 class Source:
     """A model that was read, and how to compute what it computed before.
 
@@ -47,6 +60,7 @@ class Source:
         runner: The original.
         module: The torch network; None if the source has none.
         preprocessing: Preprocessing that the package will contain, by input.
+        tensorflow: The function of TensorFlow; None if the source has none.
         files: Native files that runtimes can take, by kind: `saved_model`, `caffe`.
         companions: Files that travel with the package, by their path in it: tokenizer, configuration.
         notes: Warnings of the reader.
@@ -57,6 +71,7 @@ class Source:
     runner: Runner
     module: torch.nn.Module | None
     preprocessing: Mapping[str, Preprocessing]
+    tensorflow: TensorFlowCall | None = None
     files: Mapping[str, Path] = field(default_factory=dict)
     companions: Mapping[str, Path] = field(default_factory=dict)
     notes: tuple[str, ...] = ()

@@ -169,6 +169,7 @@ def _situation(job: OptimizationJob, data: ComponentData, *, is_transformer: boo
         "INT8" if data.quantized else spec.goal,
         spec.aim,
         has_module=prepared.source.module is not None,
+        has_function=prepared.source.tensorflow is not None,
         has_calibration=bool(data.quantized) or data.data.calibration is not None,
         is_transformer=is_transformer,
         has_images=any(len(tensor.opt) == IMAGE_RANK for tensor in prepared.signature.inputs),

@@ -94,8 +94,8 @@ def _who(manifest: Manifest, computes_in: ServedForm | RuntimeEntry | str) -> st
 
 def _judge_device(manifest: Manifest, device: Device, catalog: Catalog, found: Judgement) -> None:
     built_for = catalog.devices.get(manifest.device)
-    vendor_of = built_for.vendor if built_for else ""
-    needed = built_for.architecture if built_for and vendor_of != "generic" else manifest.requirements.architecture
+    accelerator = built_for if built_for and built_for.is_accelerator else None
+    needed = accelerator.architecture if accelerator else manifest.requirements.architecture
     if not needed:
         found.checks.append("The package does not say which architecture it needs.")
     elif device.architecture != needed:

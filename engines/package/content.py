@@ -98,6 +98,7 @@ def make_manifest(content: PackageContent) -> Manifest:
     """Return the manifest of a package."""
     request, components = content.request, content.components
     template, first = request.template, components[0].form
+    device = load_catalog().device(template.device)
     needed = dict.fromkeys(name for entry in components for name in serving(entry.form.runtime).packages)
     versions = {name: version_of(name) for name in ("numpy", *needed)}
     flags = dict.fromkeys(flag for entry in components for flag in _flags(template.device, entry.form))
@@ -119,7 +120,7 @@ def make_manifest(content: PackageContent) -> Manifest:
             architectures={name: entry.digest for name, entry in sorted(request.architectures.items())},
         ),
         requirements=Requirements(
-            architecture=platform.machine(),
+            architecture=platform.machine() if device.is_accelerator else device.architecture,
             packages=versions,
             cpu_flags_any=tuple(flags),
         ),

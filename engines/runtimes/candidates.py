@@ -22,6 +22,7 @@ class Situation:
         goal: Lowest precision that is allowed: FP32, FP16, BF16 or INT8.
         objective: LATENCY, THROUGHPUT or SIZE.
         has_module: Whether the source has a torch network.
+        has_function: Whether the source is a function of TensorFlow.
         has_calibration: Whether there is data to calibrate on.
         is_transformer: Whether the graph has attention.
         has_images: Whether some input has the rank of images.
@@ -35,6 +36,7 @@ class Situation:
     goal: str = "FP32"
     objective: str = "LATENCY"
     has_module: bool = False
+    has_function: bool = False
     has_calibration: bool = False
     is_transformer: bool = False
     has_images: bool = False

@@ -9,6 +9,7 @@ from dataclasses import replace
 from statistics import median
 
 from engines.runtimes.candidates import Candidate, Situation
+from engines.runtimes.emulator import Emulator, emulator_of
 from engines.runtimes.protocol import BuiltForm, Integers, Layer, Where
 from engines.spec.devices import Device
 from engines.spec.toolchain import cpu, versions
@@ -38,6 +39,8 @@ class HostRuntime:
     integers: Integers | None = None
     tools: tuple[str, ...] = ()
     """More packages that take part in building, for some forms."""
+    emulated = False
+    """Whether its forms run in an emulator of the device's processor, if one is set up."""
 
     def available(self, device: Device | None = None) -> str | None:
         """Return None if the runtime is installed, else what is missing. Imports no framework."""
@@ -46,11 +49,20 @@ class HostRuntime:
 
     def where(self, device: Device) -> Where:
         """Return HERE on a machine with the device's kind of processor."""
-        return Where.HERE if platform.machine() == device.architecture else Where.DEVICE
+        if platform.machine() == device.architecture:
+            return Where.HERE
+        return Where.EMULATOR if self.emulator(device) else Where.DEVICE
 
     def runs_on(self, device: Device) -> str:
-        """Return the model of this machine's processor if forms run on it."""
-        return cpu()[0] if self.where(device) is Where.HERE else ""
+        """Return the model of this machine's processor if forms run on it, else the emulator."""
+        emulator = self.emulator(device)
+        return emulator.version if emulator else cpu()[0] if self.where(device) is Where.HERE else ""
+
+    def emulator(self, device: Device) -> Emulator | None:
+        """Return the emulator that forms for a device run in; None if they do not need one, or there is none."""
+        if not self.emulated or platform.machine() == device.architecture:
+            return None
+        return emulator_of(device.architecture)
 
     def layers(self, form: BuiltForm, feed: Arrays, threads: int) -> list[Layer]:
         """Return nothing: a runtime has no profiler unless it says so."""
@@ -61,5 +73,7 @@ class HostRuntime:
         return ()
 
     def environment(self, target: Device) -> dict[str, str]:
-        """Return the versions of what builds and runs."""
-        return versions((*self.packages, *self.tools))
+        """Return the versions of what builds and runs; an emulator is part of it, as its kernels are the device's."""
+        emulator = self.emulator(target)
+        own = {"emulator": emulator.version} if emulator else {}
+        return versions((*self.packages, *self.tools)) | own

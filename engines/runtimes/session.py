@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from engines.failures import EngineFailure, FailureReason
+from engines.runtimes.emulator import Emulator
 from engines.runtimes.opened import CallTimes, OpenedForm, UnfitMachineError, set_up_process
 from engines.runtimes.protocol import BuiltForm, Session
 from engines.runtimes.refusals import crashed
@@ -68,6 +69,8 @@ def open_session(
     form: BuiltForm,
     threads: int,
     translate: Callable[[Exception], Exception] | None = None,
+    *,
+    emulator: Emulator | None = None,
 ) -> OpenedSession:
     """Set the process up as a form says, and open the form.
 
@@ -77,12 +80,17 @@ def open_session(
         form: The form.
         threads: Most threads; the form may take fewer.
         translate: Makes a failure of an exception that the runtime raised; a crash of the runtime if not given.
+        emulator: Where the opener runs if not in this process.
 
     Raises:
         EngineFailure: UNSUPPORTED_PRECISION if this machine cannot run the form, and what `translate` makes.
     """
     try:
-        opened = open_file(str(form.entry), form.options, set_up_process(form.options, threads))
+        if emulator is not None:
+            module = open_file.__module__.removeprefix(f"{__package__}.")
+            opened = emulator.open(module, str(form.entry), form.options, threads)
+        else:
+            opened = open_file(str(form.entry), form.options, set_up_process(form.options, threads))
     except UnfitMachineError as error:
         raise EngineFailure(
             FailureReason.UNSUPPORTED_PRECISION,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from engines.failures import EngineFailure, FailureReason
 from engines.tensors import Array
@@ -20,6 +20,8 @@ GRAPH = "graph"
 """The form of a source that is an ONNX file, its preprocessing in the graph."""
 NETWORK = "network"
 """The form of a source that is a torch network."""
+FUNCTION = "function"
+"""The form of a source that is a function of TensorFlow."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,24 @@ class Unprocessed:
 
 
 @dataclass(frozen=True)
+class Function:
+    """A function of TensorFlow, and what it takes to run it as the package does.
+
+    Attributes:
+        call: Takes tensors in the order of the network's inputs, returns those of its outputs in order; it can be
+            traced.
+        owner: The object that holds its variables.
+        dtypes: Element type of each argument.
+        preprocessing: The preprocessing of the package before the network, by input.
+    """
+
+    call: Callable[[Sequence[Any]], Sequence[Any]]
+    owner: Any
+    dtypes: Sequence[str]
+    preprocessing: Mapping[str, Preprocessing] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class BuildSource:
     """The forms in which a source can be built. A runtime takes one of them; the graph is made only if it is taken.
 
@@ -62,6 +82,7 @@ class BuildSource:
         network: The torch network; None if the source has none.
         files: Native forms by kind, each a file or a folder: `saved_model`, `caffe`, `xml` for OpenVINO's IR.
         unprocessed: The source without preprocessing; None if it is known with it alone.
+        function: The function of TensorFlow; None if the source has none.
     """
 
     signature: Signature
@@ -69,6 +90,7 @@ class BuildSource:
     network: Network | None = None
     files: Mapping[str, Path] = field(default_factory=dict)
     unprocessed: Unprocessed | None = None
+    function: Function | None = None
 
     @classmethod
     def of_file(cls, path: Path, signature: Signature) -> Self:
@@ -80,7 +102,7 @@ class BuildSource:
     @property
     def offers(self) -> tuple[str, ...]:
         """Names of the forms in which it can be built."""
-        own = {GRAPH: self.make_graph, NETWORK: self.network}
+        own = {GRAPH: self.make_graph, NETWORK: self.network, FUNCTION: self.function}
         return (*(name for name, form in own.items() if form is not None), *self.files)
 
     def graph(self) -> Path:

@@ -9,6 +9,11 @@ from pathlib import Path
 PRIVATE = ".sandbox"
 """Folder in the work directory that holds the child's home and temporary files."""
 
+ARM_EMULATOR = "LATHE_ARM_EMULATOR"
+LITERT_TORCH = "LATHE_LITERT_TORCH"
+TOOLS = (ARM_EMULATOR, LITERT_TORCH)
+"""Variables that name folders of tools outside Lathe's own environment; a child may read and run what is in them."""
+
 _KEPT = frozenset(
     [
         "PATH",
@@ -40,6 +45,7 @@ _KEPT = frozenset(
         "ASCEND_AICPU_PATH",
         "ASCEND_VISIBLE_DEVICES",
         "TOOLCHAIN_HOME",
+        *TOOLS,
     ]
 )
 _FIXED = {

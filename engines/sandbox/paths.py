@@ -9,6 +9,8 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from engines.sandbox.environment import TOOLS
+
 _SYSTEM = [
     "/usr",
     "/bin",
@@ -89,13 +91,14 @@ def engines_root() -> Path:
 
 
 def code_roots(readable: Iterable[Path] = ()) -> list[Path]:
-    """Return the directories whose code is trusted: Python, its packages, the engines, and `readable`."""
+    """Return the directories whose code is trusted: Python, its packages, the engines, tools, and `readable`."""
     root = engines_root()
     prefixes = {sys.prefix, sys.base_prefix, sys.exec_prefix, sys.base_exec_prefix}
     # Another entry of sys.path (an editable install, a folder of packages) counts, unless it holds the engines' whole
     # repository or is wide enough to hold someone's home.
     listed = {entry for entry in sys.path if os.path.isdir(entry) and not _too_wide(Path(entry), root)}
-    return [*sorted(Path(entry) for entry in prefixes | listed), root / "engines", *readable]
+    tools = [Path(folder) for name in TOOLS if (folder := os.environ.get(name))]
+    return [*sorted(Path(entry) for entry in prefixes | listed), root / "engines", *tools, *readable]
 
 
 def readable_system_paths() -> list[str]:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import io
 import logging
+import os
 import sys
+import tempfile
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from unittest.mock import patch
@@ -57,3 +60,17 @@ def quiet(log: logging.Logger) -> Iterator[None]:
                 handler.setStream(stream)
         if text := written.getvalue().strip():
             log.info("%s", text)
+
+
+@contextmanager
+def without_stderr() -> Iterator[None]:
+    """Suppress warnings, and what C++ prints to standard error, as TensorFlow does before its log level can be set."""
+    with tempfile.TemporaryFile() as sink, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        kept = os.dup(2)
+        os.dup2(sink.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)

@@ -24,6 +24,7 @@ CPU_FLAGS = (
     "amx_bf16",
     "amx_int8",
     "asimd",
+    "asimdhp",
     "asimddp",
     "bf16",
     "i8mm",

@@ -16,7 +16,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 
 def test_every_extra_that_the_images_install_exists() -> None:
     roles = re.findall(r"'\.\[([^]]+)]'", DOCKERFILE.read_text(encoding="utf-8"))
-    assert sorted(roles) == ["api", "evaluator", "registry", "worker-cpu,diffusers,tensorflow"]
+    assert sorted(roles) == ["api", "evaluator", "registry", "worker-arm,diffusers,tensorflow"]
     assert {extra for role in roles for extra in role.split(",")} <= set(PROJECT["optional-dependencies"])
 
 
@@ -24,7 +24,7 @@ def test_what_reads_the_source_formats_is_pinned_for_all_of_them_together() -> N
     """A worker takes any task of its kind and device, so one environment reads every format."""
     lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
     pinned = {line.partition("==")[0].replace("_", "-") for line in lines}
-    wanted = [each for role in ("worker-cpu", "diffusers", "tensorflow") for each in extra(role)]
+    wanted = [each for role in ("worker-cpu", "worker-arm", "diffusers", "tensorflow") for each in extra(role)]
     assert {re.split(r"[=><\[]", each)[0] for each in wanted} - {"lathe"} <= pinned
 
 

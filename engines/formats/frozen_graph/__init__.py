@@ -25,6 +25,7 @@ class FrozenGraph(Format):
     words = "a TensorFlow frozen graph"
     advice = "Upload the .pb file of a GraphDef whose variables were made constants."
     template_note = "Any graph, from its placeholders to the nodes that nobody consumes."
+    forms = frozenset({"graph", "function"})
     packages = PACKAGES
     open_axes = True
 

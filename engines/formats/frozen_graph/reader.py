@@ -14,12 +14,13 @@ from engines.failures import EngineFailure, FailureReason, first_line
 from engines.formats.frozen_graph.description import inspect_graph, placeholders
 from engines.formats.protobuf_marks import is_text
 from engines.formats.protocol import ReadJob
-from engines.formats.source import Runner, Source, SourceGraph
+from engines.formats.source import Runner, Source, SourceGraph, TensorFlowCall
 from engines.formats.tensorflow.graph import Graph
 from engines.formats.tensorflow.graph_ends import Ends, find_ends, node_of
 from engines.formats.tensorflow.onnx import Frozen, apart, interface, write_onnx
 from engines.formats.tensorflow.sources import network_inputs
-from engines.formats.tensorflow.tools import crashed, import_tensorflow, not_run, quiet, unknown_operator
+from engines.formats.tensorflow.tools import crashed, import_tensorflow, not_run, unknown_operator
+from engines.sandbox.tasklog import without_stderr
 from engines.tensors import Array
 from engines.tensors.inputs import active_steps
 from engines.tensors.signature import Signature, TensorSpec
@@ -34,16 +35,16 @@ def read_frozen_graph(path: Path, job: ReadJob) -> Source:
         EngineFailure: as `convert_graph`.
     """
     inputs = network_inputs(job.component, {spec.name: spec for spec in placeholders(path, job.component)})
-    signature, runner = convert_graph(path, inputs, job.component.output_names, job.onnx_path)
+    signature, runner, called = convert_graph(path, inputs, job.component.output_names, job.onnx_path)
     runner(job.arguments)
     baked = active_steps(job.component.inputs)
-    return Source(signature, lambda: SourceGraph(job.onnx_path, "tf2onnx"), runner, None, baked)
+    return Source(signature, lambda: SourceGraph(job.onnx_path, "tf2onnx"), runner, None, baked, called)
 
 
 def convert_graph(
     path: Path, inputs: Sequence[TensorSpec], outputs: Sequence[str], onnx_path: Path
-) -> tuple[Signature, Runner]:
-    """Write a frozen graph as ONNX; return its interface, and what computes it in TensorFlow.
+) -> tuple[Signature, Runner, TensorFlowCall]:
+    """Write a frozen graph as ONNX; return its interface, and what computes it in TensorFlow: arrays, and tensors.
 
     Args:
         path: The file, binary or text.
@@ -73,13 +74,14 @@ def convert_graph(
         except Exception as error:
             raise not_run("the graph", error, values) from error
 
-    return interface(onnx_path, inputs, list(wanted.values())), run
+    called = TensorFlowCall(lambda tensors: list(function(*tensors)), function)
+    return interface(onnx_path, inputs, list(wanted.values())), run, called
 
 
 def _import(tf: Any, path: Path, graph: Graph) -> Any:
     """Return the graph as a function of TensorFlow."""
     try:
-        with quiet():
+        with without_stderr():
             definition = _definition(tf, path)
             return tf.compat.v1.wrap_function(lambda: tf.graph_util.import_graph_def(definition, name=""), [])
     except Exception as error:
@@ -141,7 +143,7 @@ def _optimised(tf: Any, graph: Any, inputs: dict[str, str], outputs: dict[str, s
     from tf2onnx import tf_loader
 
     try:
-        with quiet(), tf.Graph().as_default():  # tf2onnx looks for the interface in the default graph
+        with without_stderr(), tf.Graph().as_default():  # tf2onnx looks for the interface in the default graph
             definition = graph.as_graph_def(add_shapes=True)
             tf.graph_util.import_graph_def(definition, name="")
             return tf_loader.tf_optimize(list(inputs), list(outputs), definition)

@@ -26,6 +26,7 @@ class SavedModel(Format):
     advice = "Upload the folder that tf.saved_model.save wrote: saved_model.pb and variables/."
     template_note = "The signature 'serving_default', or the only one, with the inputs that it has."
     main_files = ("saved_model.pb",)
+    forms = frozenset({"graph", "function"})
     packages = PACKAGES
     open_axes = True
 

@@ -15,11 +15,12 @@ import numpy as np
 from engines.failures import EngineFailure, FailureReason
 from engines.formats.protocol import ReadJob
 from engines.formats.saved_model.description import choose_signature, inspect_saved_model, model_file
-from engines.formats.source import Runner, Source, SourceGraph
+from engines.formats.source import Runner, Source, SourceGraph, TensorFlowCall
 from engines.formats.tensorflow.graph import Graph, SavedModelContent
 from engines.formats.tensorflow.onnx import Frozen, apart, interface, write_onnx
 from engines.formats.tensorflow.sources import network_inputs
-from engines.formats.tensorflow.tools import crashed, import_tensorflow, not_run, quiet, unknown_operator
+from engines.formats.tensorflow.tools import crashed, import_tensorflow, not_run, unknown_operator
+from engines.sandbox.tasklog import without_stderr
 from engines.tensors import Array
 from engines.tensors.inputs import active_steps
 from engines.tensors.signature import Signature, TensorSpec
@@ -39,7 +40,9 @@ def read_saved_model(folder: Path, job: ReadJob) -> Source:
     names = [given.name for given in job.component.inputs]
     key = choose_signature(model, job.component.state_dict_key, names)
     inputs = network_inputs(job.component, {spec.name: spec for spec in model.signatures[key][0]})
-    signature, runner = read_signature(folder, model, key, inputs, job.component.output_names, onnx_path=job.onnx_path)
+    signature, runner, called = read_signature(
+        folder, model, key, inputs, job.component.output_names, onnx_path=job.onnx_path
+    )
     runner(job.arguments)
     keys = job.component.output_names or tuple(spec.name for spec in model.signatures[key][1])
     return Source(
@@ -48,6 +51,7 @@ def read_saved_model(folder: Path, job: ReadJob) -> Source:
         runner,
         None,
         active_steps(job.component.inputs),
+        called,
         files={"saved_model": folder},
         notes=tuple(
             f"The output '{output}' has the name of an input; in the package it is '{name}'."
@@ -65,8 +69,8 @@ def read_signature(
     outputs: Sequence[str],
     *,
     onnx_path: Path,
-) -> tuple[Signature, Runner]:
-    """Write a signature as ONNX; return its interface, and what computes it in TensorFlow.
+) -> tuple[Signature, Runner, TensorFlowCall]:
+    """Write a signature as ONNX; return its interface, and what computes it in TensorFlow: arrays, and tensors.
 
     An output that has the key of an input gets a name of its own.
 
@@ -93,22 +97,27 @@ def read_signature(
     operators = {node.op: node.name for _, node in model.graph.all_nodes()}
     write_onnx(frozen, {spec.name: spec for spec in inputs}, onnx_path, operators)
 
-    def run(values: Sequence[Array], _alive: Any = loaded) -> list[Array]:  # a function does not keep its variables
-        given = {spec.name: tf.constant(value) for spec, value in zip(inputs, values, strict=True)}
+    def call(tensors: Sequence[Any]) -> list[Any]:
+        found = function(**{spec.name: tensor for spec, tensor in zip(inputs, tensors, strict=True)})
+        return [found[name] for name in order]
+
+    called = TensorFlowCall(call, loaded)
+
+    def run(values: Sequence[Array]) -> list[Array]:
         try:
-            found = function(**given)
+            found = called.call([tf.constant(value) for value in values])
         except Exception as error:
             raise not_run(f"the signature '{key}'", error, values) from error
-        return [np.asarray(found[name]) for name in order]
+        return [np.asarray(value) for value in found]
 
-    return interface(onnx_path, inputs, [names[key] for key in order]), run
+    return interface(onnx_path, inputs, [names[key] for key in order]), run, called
 
 
 def _freeze(tf: Any, folder: Path, key: str, graph: Graph) -> tuple[Frozen, Any, Any]:
     from tf2onnx import tf_loader
 
     try:
-        with quiet(), _without_slots(folder) as loadable:
+        with without_stderr(), _without_slots(folder) as loadable:
             graph_def, inputs, outputs, _, loaded, tables, names = tf_loader.from_saved_model(
                 str(loadable),
                 None,

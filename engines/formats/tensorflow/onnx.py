@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from engines.failures import EngineFailure, FailureReason
-from engines.formats.tensorflow.tools import crashed, of_node, quiet
+from engines.formats.tensorflow.tools import crashed, of_node
 from engines.graph.interface import signature_of
 from engines.graph.naming import free_name
 from engines.runtimes.onnxruntime.runtime import OnnxRuntimeSession
+from engines.sandbox.tasklog import without_stderr
 from engines.tensors.signature import Signature, TensorSpec
 
 log = logging.getLogger(__name__)
@@ -89,7 +90,7 @@ def _converted(frozen: Frozen, override: Mapping[str, Sequence[int | None]], ope
     from tf2onnx.convert import _convert_common
 
     try:
-        with quiet():
+        with without_stderr():
             model, _ = _convert_common(
                 frozen.graph_def,
                 name="a TensorFlow graph",

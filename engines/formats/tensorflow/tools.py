@@ -8,14 +8,13 @@ from __future__ import annotations
 import logging
 import os
 import re
-import tempfile
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from engines.failures import EngineFailure, FailureReason, first_line
 from engines.formats.protocol import not_installed
+from engines.sandbox.tasklog import without_stderr
 from engines.tensors import Array
 
 log = logging.getLogger(__name__)
@@ -36,7 +35,7 @@ def import_tensorflow() -> Any:
     for name in _LOGGERS:
         logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
-        with quiet():
+        with without_stderr():
             import tensorflow as tf
             import tf2onnx.convert  # noqa: F401 - it looks for TensorFlow as it is imported
     except ImportError as error:
@@ -48,20 +47,6 @@ def import_tensorflow() -> Any:
         tf.config.threading.set_intra_op_parallelism_threads(threads)
         tf.config.threading.set_inter_op_parallelism_threads(1)
     return tf
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Suppress warnings, and what C++ prints to standard error before its log level can be set."""
-    with tempfile.TemporaryFile() as sink, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        kept = os.dup(2)
-        os.dup2(sink.fileno(), 2)
-        try:
-            yield
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)
 
 
 def crashed(what: str, error: Exception) -> EngineFailure:

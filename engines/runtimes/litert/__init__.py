@@ -1,1 +1,1 @@
-"""LiteRT: known to the catalog of devices; this release builds nothing for it."""
+"""LiteRT, which was called TensorFlow Lite."""

@@ -13,7 +13,7 @@ from engines.failures import EngineFailure, FailureReason
 from engines.runtimes import BuildSource, BuiltForm, Where, builds_from, graph_runtime, installed, open_form, runtimes
 from engines.runtimes.candidates import Situation
 from engines.runtimes.knobs import check_knobs
-from engines.spec.devices import load_catalog
+from engines.spec.devices import Device, load_catalog
 from tests.unit.runtimes import graphs, networks
 from tests.unit.runtimes.building import CPU, build
 
@@ -22,6 +22,7 @@ SITUATIONS = st.builds(
     goal=st.sampled_from(["FP32", "FP16", "BF16", "INT8"]),
     objective=st.sampled_from(["LATENCY", "THROUGHPUT", "SIZE"]),
     has_module=st.booleans(),
+    has_function=st.booleans(),
     has_calibration=st.booleans(),
     is_transformer=st.booleans(),
     has_images=st.booleans(),
@@ -41,11 +42,11 @@ def test_a_room_is_the_runtime_of_its_name(name: str) -> None:
     assert set(room.environment(CPU)) >= set(room.packages)
 
 
-@given(SITUATIONS)
-def test_candidates_use_declared_knobs_and_have_promises_of_their_own(situation: Situation) -> None:
+@given(SITUATIONS, st.sampled_from([device for device in load_catalog().devices.values() if device.buildable_runtimes]))
+def test_candidates_use_declared_knobs_and_have_promises_of_their_own(situation: Situation, device: Device) -> None:
     promises = []
-    for room in runtimes().values():
-        offered = CPU.runtimes[room.name]
+    for name, offered in device.buildable_runtimes.items():
+        room = runtimes()[name]
         for candidate in room.candidates(situation):
             spec = candidate.spec
             assert spec.runtime == room.name
