@@ -30,6 +30,28 @@ CNN = """
         return Net(num_classes)
 """
 
+COLOURS = """
+    import torch
+    from torch import nn
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body = nn.Sequential(
+                nn.Conv2d(3, 16, 3, stride=2, padding=1), nn.BatchNorm2d(16), nn.ReLU(),
+                nn.Conv2d(16, 32, 3, stride=2, padding=1), nn.BatchNorm2d(32), nn.ReLU(),
+            )
+            self.head = nn.Linear(32 * 16, 10)
+
+        def forward(self, x):
+            return self.head(self.body(x).flatten(1))
+
+    @architecture("Net")
+    def build():
+        torch.manual_seed(0)
+        return Net()
+"""
+
 HEAD = """
     import torch
     from torch import nn
