@@ -34,12 +34,14 @@ class WorkerPod(_Entry):
     Attributes:
         image: Role of its image: `cpu` for `lathe-worker-cpu`.
         node_selector: Labels of its nodes.
+        builders: Labels of other nodes, for kinds of tasks that need not run what they build; the same nodes if empty.
         tolerations: Taints of its nodes that it bears.
         resources: Extended resources, by name: `{"nvidia.com/gpu": "1"}`.
     """
 
     image: Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
     node_selector: dict[str, str]
+    builders: dict[str, str] = {}
     tolerations: tuple[Toleration, ...] = ()
     resources: dict[str, str] = {}
 

@@ -24,9 +24,14 @@ def _oldest(queues: Any) -> str:
 
 def _pod(pod: Any) -> str:
     """Return what a worker's pod needs: `lathe-worker-nvidia on nvidia.com/gpu.product=NVIDIA-L4, 1 nvidia.com/gpu`."""
-    nodes = ", ".join(f"{key}={value}" for key, value in sorted(pod.node_selector.items()))
+    nodes = _labels(pod.node_selector)
+    building = f"; to build, on {_labels(pod.builders)}" if pod.builders else ""
     asked = "".join(f", {count} {name}" for name, count in sorted(pod.resources.items()))
-    return f"lathe-worker-{pod.image} on {nodes or 'any node'}{asked}"
+    return f"lathe-worker-{pod.image} on {nodes or 'any node'}{asked}{building}"
+
+
+def _labels(values: Any) -> str:
+    return ", ".join(f"{key}={value}" for key, value in sorted(values.items()))
 
 
 _BUILT = ("no builder", "here", "on the device", "anywhere")

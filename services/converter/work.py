@@ -20,6 +20,7 @@ class ConversionWorkKind(EngineWork):
     work_type = ConversionWork
     outcome_type = ConversionOutcome
     outputs_dir = "package"
+    runs_forms = False  # without the device, its forms are UNVERIFIED
     # The latency that it measures is a note that names its processor; the package is the same on the next one.
     timed = False
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 
 from services.local.errors import LocalError
 from services.local.process import ChildProcess
+from services.local.roster import WorkerEntry
 
 _POLL_SECONDS = 0.05
 
@@ -44,22 +45,22 @@ def await_ready(
         waited += _POLL_SECONDS
 
 
-def newest_announcement(nats_url: str, kind: str) -> int:
-    """Return the sequence number of the newest announcement by a worker of this kind; 0 if there is none.
+def newest_announcement(nats_url: str, worker: WorkerEntry) -> int:
+    """Return the sequence number of the newest announcement by such a worker; 0 if there is none.
 
     Raises:
         OSError: NATS does not answer.
     """
-    return asyncio.run(_newest(nats_url, kind))
+    return asyncio.run(_newest(nats_url, f"{worker.kind}.{worker.device}.>" if worker.device else f"{worker.kind}.>"))
 
 
-async def _newest(nats_url: str, kind: str) -> int:
+async def _newest(nats_url: str, keys: str) -> int:
     import nats
     from nats.js.errors import NotFoundError
 
     connection = await nats.connect(nats_url, connect_timeout=2, allow_reconnect=False)
     try:
-        message = await connection.jetstream().get_last_msg("KV_WORKERS", f"$KV.WORKERS.{kind}.>")
+        message = await connection.jetstream().get_last_msg("KV_WORKERS", f"$KV.WORKERS.{keys}")
         return message.seq or 0
     except NotFoundError:
         return 0

@@ -33,11 +33,15 @@ class WorkerEntry:
         name: Its name.
         module: Module that `python -m` runs.
         kind: Kind of task under which it announces itself.
+        runs_forms: Whether its tasks run forms, so that it has to be on the device.
+        device: Device that it serves; that of the environment if empty.
     """
 
     name: str
     module: str
     kind: str
+    runs_forms: bool = True
+    device: str = ""
 
 
 SERVICES = (
@@ -49,8 +53,8 @@ SERVICES = (
     ServiceEntry("evaluator", "services.evaluator.main", 50056),
 )
 WORKERS = (
-    WorkerEntry("worker-conversion", "services.converter.worker", "conversion"),
-    WorkerEntry("worker-quantization", "services.quantizer.worker", "quantization"),
+    WorkerEntry("worker-conversion", "services.converter.worker", "conversion", runs_forms=False),
+    WorkerEntry("worker-quantization", "services.quantizer.worker", "quantization", runs_forms=False),
     WorkerEntry("worker-optimization", "services.optimizer.worker", "optimization"),
     WorkerEntry("worker-profile", "services.optimizer.profiles.worker", "profile"),
     WorkerEntry("worker-evaluation", "services.evaluator.worker", "evaluation"),

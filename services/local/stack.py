@@ -91,9 +91,7 @@ class Stack:
                 self._ports[name] = free_port(entry.port, avoid=self._ports.values())
             self.servers.start(self._started)
             self._check_stop()
-            self._announced = {
-                name: newest_announcement(self.nats_url, entry.kind) for name, entry in self._workers.items()
-            }
+            self._announced = {name: newest_announcement(self.nats_url, entry) for name, entry in self._workers.items()}
             self._start_services()
             self._start_workers()
         except BaseException:
@@ -136,6 +134,8 @@ class Stack:
         values |= self.servers.settings()
         values |= {self._services[service].address_variable: self.address(service) for service in self._services}
         values |= {"LATHE_DATA_DIR": str(self.data_dir)}
+        if name in self._workers and self._workers[name].device:
+            values["LATHE_DEVICE"] = self._workers[name].device
         if name in self._services:
             values |= {"LATHE_PORT": str(self._ports[name]), "LATHE_BIND_HOST": "127.0.0.1"}
             # There is no load balancer in front of it.
@@ -215,7 +215,7 @@ class Stack:
         return service_health(self.address(name), timeout=1) == "healthy"
 
     def _worker_ready(self, entry: WorkerEntry) -> bool:
-        return newest_announcement(self.nats_url, entry.kind) > self._announced[entry.name]
+        return newest_announcement(self.nats_url, entry) > self._announced[entry.name]
 
     def _check_stop(self) -> None:
         if self._stop.is_set():

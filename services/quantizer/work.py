@@ -23,6 +23,7 @@ class QuantizationWorkKind(EngineWork):
     work_type = QuantizationWork
     outcome_type = QuantizationOutcome
     outputs_dir = "package"
+    runs_forms = False  # without the device, its forms are UNVERIFIED
 
     def __init__(self, device: str) -> None:
         super().__init__(device, QUANTIZING_PACKAGES)

@@ -116,6 +116,7 @@ def described(entry: Entry, reports: Reports, now: datetime) -> Device:
         pod=WorkerPod(
             image=entry.pod.image,
             node_selector=entry.pod.node_selector,
+            builders=entry.pod.builders,
             tolerations=[Toleration(**taint.model_dump()) for taint in entry.pod.tolerations],
             resources=entry.pod.resources,
         ),
@@ -165,7 +166,7 @@ def _missing(entry: Entry, queues: Sequence[DeviceQueue]) -> str:
     if unserved := [queue.kind for queue in queues if queue.known and not queue.workers]:
         told.append(
             f"No worker takes {_listed(unserved)} tasks for it: start one with LATHE_DEVICE={entry.id}. Tasks that are "
-            "created meanwhile wait."
+            "created meanwhile wait. What runs forms needs a machine that is the device."
         )
     if not queues:
         told.append("No task service has told of its queues: the message bus does not answer, or none has run yet.")

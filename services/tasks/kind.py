@@ -180,6 +180,10 @@ class WorkKind(Protocol):
         """The outcome message."""
 
     @property
+    def runs_forms(self) -> bool:
+        """Whether its tasks run forms, so that only a machine that is the device can do them."""
+
+    @property
     def outputs_dir(self) -> str:
         """Folder in the work directory whose files are the outputs; empty if the kind has none."""
 

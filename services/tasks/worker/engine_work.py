@@ -34,6 +34,9 @@ class EngineWork:
     """Whether a choice or a figure of the outcome depends on how fast the processor is: then its model is part of the
     environment, else only what it can execute."""
 
+    runs_forms: bool = True
+    """Whether its tasks run forms, so that only a machine that is the device can do them."""
+
     def __init__(self, device: str, packages: Collection[str]) -> None:
         """Serve a device of the catalog; `packages` beside its toolchains have versions that may change a result."""
         self._device = load_catalog().devices[device]

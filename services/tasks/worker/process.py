@@ -12,7 +12,8 @@ from typing import Any
 
 import structlog
 
-from engines.runtimes import installed, runtimes
+from engines.failures import EngineFailure
+from engines.runtimes import installed, measurable, runtimes
 from engines.runtimes.accelerators import accelerator
 from engines.spec.devices import Device, load_catalog
 from services.bus.connection import Bus
@@ -43,7 +44,10 @@ def run_worker(name: str, kind_for: Callable[[str], WorkKind]) -> None:
         settings = load_settings()
         telemetry.configure(settings, name)
         device = served_device(settings.device)
-        uvloop.run(_serve(name, kind_for(device.id), device, settings))
+        kind = kind_for(device.id)
+        if kind.runs_forms and (missing := why_not_run(device)):
+            raise ConfigurationError(f"A worker for {kind.name} tasks runs forms. {missing}")
+        uvloop.run(_serve(name, kind, device, settings))
     except ConfigurationError as error:
         refuse(name, error, status=2)
     except StartupError as error:
@@ -52,8 +56,8 @@ def run_worker(name: str, kind_for: Callable[[str], WorkKind]) -> None:
         sys.exit(0)
 
 
-def served_device(name: str) -> Device:
-    """Return the device that this process can serve.
+def served_device(name: str, setting: str = "LATHE_DEVICE") -> Device:
+    """Return the device that this process can serve; `setting` is where its name was given.
 
     Raises:
         ConfigurationError: The catalog has no such device, this release builds nothing for it, or no toolchain of its
@@ -62,14 +66,23 @@ def served_device(name: str) -> Device:
     devices = load_catalog().devices
     device = devices.get(name)
     if device is None:
-        raise ConfigurationError(f"LATHE_DEVICE is '{name}', but the catalog has: {', '.join(devices)}.")
+        raise ConfigurationError(f"{setting} is '{name}', but the catalog has: {', '.join(devices)}.")
     if not device.buildable_runtimes:
-        raise ConfigurationError(f"LATHE_DEVICE is '{name}', for which this release has no builder.")
+        raise ConfigurationError(f"{setting} is '{name}', for which this release has no builder.")
     if not installed(device):
         rooms = [runtimes()[runtime] for runtime in device.buildable_runtimes]
         told = "; ".join(f"{room.name} needs {room.available(device)}" for room in rooms)
-        raise ConfigurationError(f"No toolchain for LATHE_DEVICE '{name}' is installed here: {told}.")
+        raise ConfigurationError(f"No toolchain for {setting} '{name}' is installed here: {told}.")
     return device
+
+
+def why_not_run(device: Device) -> str:
+    """Return why forms for a device that is served do not run on this machine as on the device; empty if they do."""
+    try:
+        measurable(device)
+    except EngineFailure as failure:
+        return failure.message
+    return ""
 
 
 def turns_on(device: Device, folder: Path) -> Path | None:

@@ -140,6 +140,7 @@ class EchoWork:
     """The worker side."""
 
     name = "conversion"
+    runs_forms = False
     entry = "tests.integration.tasks.kit:unused"
     preload: tuple[str, ...] = ()
     work_type = ConversionWork

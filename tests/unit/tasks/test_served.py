@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from engines.runtimes import runtimes
+from engines.runtimes import Where, runtimes
+from services.converter.work import ConversionWorkKind
+from services.evaluator.work import EvaluationWorkKind
+from services.local.more_devices import workers_for
+from services.local.roster import WORKERS
+from services.optimizer.profiles.work import ProfileWorkKind
+from services.optimizer.work import OptimizationWorkKind
 from services.platform.settings import ConfigurationError
-from services.tasks.worker.process import served_device
+from services.quantizer.work import QuantizationWorkKind
+from services.tasks.worker.process import served_device, why_not_run
 
 
 def test_a_worker_serves_a_device_if_some_runtime_says_that_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -17,6 +24,28 @@ def test_a_worker_serves_a_device_if_some_runtime_says_that_it_is_installed(monk
         monkeypatch.setattr(room, "available", lambda self, device=None: f"{self.name}-toolkit for {device.id}")
     with pytest.raises(ConfigurationError, match="openvino needs openvino-toolkit for cpu-x86-64"):
         served_device("cpu-x86-64")
+
+
+def test_what_runs_forms_is_served_by_a_machine_that_is_the_device_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert why_not_run(served_device("cpu-x86-64")) == ""
+    assert [entry.name for entry in workers_for(["cpu-x86-64"])] == [f"{entry.name}-cpu-x86-64" for entry in WORKERS]
+    for room in runtimes().values():
+        monkeypatch.setattr(type(room), "where", lambda *_: Where.DEVICE)
+    assert "There is nothing to measure" in why_not_run(served_device("cpu-x86-64"))
+    found = workers_for(["cpu-x86-64", "cpu-x86-64"])
+    assert [(entry.name, entry.device) for entry in found] == [
+        ("worker-conversion-cpu-x86-64", "cpu-x86-64"),
+        ("worker-quantization-cpu-x86-64", "cpu-x86-64"),
+    ]
+    with pytest.raises(ConfigurationError, match="--device is 'cpu-x87', but the catalog has: cpu-x86-64"):
+        workers_for(["cpu-x87"])
+    with pytest.raises(ConfigurationError, match="--device is 'nvidia-p4'"):
+        workers_for(["nvidia-p4"])
+
+
+def test_the_roster_knows_which_kinds_run_forms() -> None:
+    kinds = (ConversionWorkKind, QuantizationWorkKind, OptimizationWorkKind, ProfileWorkKind, EvaluationWorkKind)
+    assert {kind.name: kind.runs_forms for kind in kinds} == {entry.kind: entry.runs_forms for entry in WORKERS}
 
 
 def test_a_device_that_is_not_in_the_catalog_is_refused() -> None:

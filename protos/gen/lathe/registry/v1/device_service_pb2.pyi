@@ -195,10 +195,31 @@ class WorkerPod(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+    @_typing.final
+    class BuildersEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     IMAGE_FIELD_NUMBER: _builtins.int
     NODE_SELECTOR_FIELD_NUMBER: _builtins.int
     TOLERATIONS_FIELD_NUMBER: _builtins.int
     RESOURCES_FIELD_NUMBER: _builtins.int
+    BUILDERS_FIELD_NUMBER: _builtins.int
     image: _builtins.str
     """Role of its image: `cpu` for `lathe-worker-cpu`."""
     @_builtins.property
@@ -213,6 +234,10 @@ class WorkerPod(_message.Message):
     def resources(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Extended resources that it asks for, by name: `{"nvidia.com/gpu": "1"}`."""
 
+    @_builtins.property
+    def builders(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Labels of other nodes, for conversions and quantizations, which need not run what they build; the same nodes if empty."""
+
     def __init__(
         self,
         *,
@@ -220,10 +245,11 @@ class WorkerPod(_message.Message):
         node_selector: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         tolerations: _abc.Iterable[Global___Toleration] | None = ...,
         resources: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        builders: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["image", b"image", "node_selector", b"node_selector", "resources", b"resources", "tolerations", b"tolerations"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["builders", b"builders", "image", b"image", "node_selector", b"node_selector", "resources", b"resources", "tolerations", b"tolerations"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
