@@ -12,6 +12,7 @@ from services.cli.arguments import duration
 from services.cli.client import connect
 from services.cli.exit_codes import ExitCode
 from services.cli.failures import CliError
+from services.cli.groups import create_group, finish_group
 from services.cli.names import dataset_name, parse_labels, version_name
 from services.cli.options import NewLabels
 from services.cli.output import TABLE, Output, OutputFormat, print_json
@@ -26,8 +27,9 @@ SHOWN_DELTAS = 30
 
 
 def evaluate(
-    version: Annotated[
-        str, typer.Argument(metavar="MODEL/NUMBER", help="The package, such as 'digits/2' or 'digits@best'.")
+    versions: Annotated[
+        list[str],
+        typer.Argument(metavar="MODEL/NUMBER...", help="The packages, such as 'digits/2' or 'digits@best'."),
     ],
     dataset: Annotated[str, typer.Option("--dataset", "-d", help="Evaluate on this dataset.")] = "",
     images: Annotated[
@@ -46,7 +48,7 @@ def evaluate(
     ] = None,
     step: Step = None,
     samples: Annotated[int, typer.Option(min=0, help="Number of samples; all if 0.")] = 0,
-    name: Annotated[str, typer.Option(help="Name of the task.")] = "",
+    name: Annotated[str, typer.Option(help="Name of the task, or of the group.")] = "",
     label: NewLabels = None,
     timeout: Timeout = 0,
     report: Report = None,
@@ -56,6 +58,8 @@ def evaluate(
     output: Output = TABLE,
 ) -> None:
     """Evaluate a package on a dataset: metrics by slice with confidence intervals, times and a report.
+
+    Several packages make a group of tasks.
 
     The exit code is 0 if it succeeded, 5 if it failed, 6 if it was cancelled.
     """
@@ -69,8 +73,10 @@ def evaluate(
     from services.cli.arguments import parse_args, parse_steps
 
     refuse_early_report(report, wait_for_it=wait_for_it)
+    if report is not None and len(versions) > 1:
+        raise CliError("--report takes a single version.", ExitCode.USAGE)
+    names = [version_name(version) for version in versions]
     spec = EvaluationSpec(
-        model_version=version_name(version),
         batch_size=batch,
         loops=loops,
         iou_thresholds=iou or [],
@@ -86,7 +92,13 @@ def evaluate(
         spec.precision = choice("--precision", precision.upper(), Precision)
     with connect() as connection:
         _set_data(connection, spec, dataset, images)
-        task = EvaluationTask(display_name=name, labels=parse_labels(label or []), spec=spec, priority=priority)
+        labels = parse_labels(label or [])
+        if len(names) > 1:
+            made = {"display_name": name or "evaluate", "labels": labels, "priority": priority}
+            group = create_group(connection, "evaluation", names, spec, skip_cache=skip_cache, **made)
+            finish_group(connection, group, output, wait_for_it=wait_for_it)
+        spec.model_version = names[0]
+        task = EvaluationTask(display_name=name, labels=labels, spec=spec, priority=priority)
         created = connection.evaluations.CreateEvaluationTask(
             CreateEvaluationTaskRequest(task=task, skip_cache=skip_cache)
         )

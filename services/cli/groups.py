@@ -28,7 +28,7 @@ from services.cli.views import colored, enum_name, labels, short, when
 if TYPE_CHECKING:
     from lathe_client.connection import Connection
 
-groups = typer.Typer(help="Groups of tasks: list, get, watch, delete.", no_args_is_help=True)
+groups = typer.Typer(help="Groups of tasks: list, get, watch, cancel, delete.", no_args_is_help=True)
 
 GroupArgument = Annotated[
     str,
@@ -92,6 +92,38 @@ def delete(group: GroupArgument) -> None:
         kind, name = find_group(connection, group)
         kind.call(connection, "DeleteGroup", name=name)
     note(f"deleted {name}")
+
+
+@groups.command("cancel")
+def cancel(group: GroupArgument, output: Output = TABLE) -> None:
+    """Cancel every task of a group that has not ended."""
+    with connect() as connection:
+        kind, name = find_group(connection, group)
+        show_group(kind.call(connection, "CancelGroup", name=name), output)
+
+
+def create_group(
+    connection: Connection, kind: str, versions: list[str], spec: Any, *, skip_cache: bool, **fields: Any
+) -> Any:
+    """Create a task for each version, and return their group.
+
+    Args:
+        connection: To the services.
+        kind: The kind of task, such as `evaluation`.
+        versions: Names of the versions.
+        spec: What to do with each.
+        skip_cache: Whether equal work is done again.
+        fields: More fields of the group: `display_name`, `labels`, `priority`.
+    """
+    from uuid import uuid4
+
+    from lathe_client.calls import repeated
+    from lathe_client.tasks import KINDS
+
+    of_kind = KINDS[kind]
+    request = of_kind.request("CreateGroup", skip_cache=skip_cache, request_id=str(uuid4()))
+    request.group.MergeFrom(type(request.group)(spec=spec, model_versions=versions, **fields))
+    return repeated(of_kind.method(connection, "CreateGroup"), request)
 
 
 def finish_group(

@@ -12,7 +12,7 @@ from services.cli.arguments import TensorInformation, TensorInformationFile, dur
 from services.cli.client import connect
 from services.cli.exit_codes import ExitCode
 from services.cli.failures import CliError
-from services.cli.groups import finish_group
+from services.cli.groups import create_group, finish_group
 from services.cli.names import dataset_name, model_name, parse_labels, template_name, version_name
 from services.cli.options import NewLabels
 from services.cli.output import TABLE, Output, OutputFormat, message_json, note, print_json
@@ -102,7 +102,7 @@ def optimize(
     from services.cli.arguments import parse_steps
     from services.cli.verdicts import has_no_gain
 
-    _check_combination(versions, report, priority, save_it=save_it, wait_for_it=wait_for_it)
+    _check_combination(versions, report, save_it=save_it, wait_for_it=wait_for_it)
     refuse_early_gain(require_gain=require_gain, wait_for_it=wait_for_it)
     spec = OptimizationSpec(
         device=device,
@@ -131,7 +131,8 @@ def optimize(
             if file is not None:
                 getattr(spec, field).CopyFrom(_uploaded(connection, file))
         if len(names) > 1:
-            group = _create_group(connection, names, spec, name, labels, skip_cache=skip_cache)
+            made = {"display_name": name or "optimize", "labels": labels, "priority": priority}
+            group = create_group(connection, "optimization", names, spec, skip_cache=skip_cache, **made)
             finish_group(connection, group, output, wait_for_it=wait_for_it, require_gain=require_gain)
         spec.model_version = names[0]
         task = _create_task(connection, spec, name, labels, priority=priority, skip_cache=skip_cache)
@@ -198,32 +199,10 @@ def _create_task(
     return repeated(connection.optimizations.CreateOptimizationTask, request)
 
 
-def _create_group(
-    connection: Connection,
-    versions: list[str],
-    spec: OptimizationSpec,
-    name: str,
-    labels: dict[str, str],
-    *,
-    skip_cache: bool,
-) -> Any:
-    from lathe.optimizer.v1.optimization_service_pb2 import CreateOptimizationTaskGroupRequest, OptimizationTaskGroup
-
-    group = OptimizationTaskGroup(display_name=name or "optimize", labels=labels, spec=spec, model_versions=versions)
-    request = CreateOptimizationTaskGroupRequest(group=group, skip_cache=skip_cache, request_id=str(uuid4()))
-    from lathe_client.calls import repeated
-
-    return repeated(connection.optimizations.CreateOptimizationTaskGroup, request)
-
-
-def _check_combination(
-    versions: list[str], report: Path | None, priority: int, *, save_it: bool, wait_for_it: bool
-) -> None:
+def _check_combination(versions: list[str], report: Path | None, *, save_it: bool, wait_for_it: bool) -> None:
     refuse_early_report(report, wait_for_it=wait_for_it)
     if save_it and not wait_for_it:
         raise CliError("--save needs the task to end, so it cannot be combined with --no-wait.", ExitCode.USAGE)
-    if len(versions) > 1 and priority:
-        raise CliError("--priority is for one task, not for the tasks of a group.", ExitCode.USAGE)
     if len(versions) > 1 and (save_it or report is not None):
         raise CliError(
             "--save and --report take a single version. For several, use `lathe save` afterwards.",

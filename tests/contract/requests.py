@@ -342,6 +342,7 @@ def _of_groups(kind: str, spec: Mapping[str, Any], group: str) -> dict[str, dict
         f"Get{noun}": {"name": group},
         f"List{noun}s": LIST,
         f"Watch{noun}": {"name": group},
+        f"Cancel{noun}": {"name": group},
         f"Delete{noun}": {"name": group, "etag": '"x"'},
     }
 

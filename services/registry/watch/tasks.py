@@ -143,4 +143,5 @@ def _entry(task: TaskSummary) -> dict[str, Any]:
         "priority": task.priority,
         "state": task.status.state,
         "uses": list(task.uses),
+        "group": list(task.uses),
     }

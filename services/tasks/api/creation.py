@@ -27,7 +27,7 @@ from services.tasks.api.workers import WorkersView
 from services.tasks.kind import PreparedTask
 from services.tasks.state.machine import TaskSnapshot, pending
 from services.tasks.state.queue import Dispatch
-from services.tasks.state.rows import Created, NewTask, TaskRow, searchable, timestamp
+from services.tasks.state.rows import Created, NewTask, TaskRow, related, searchable, timestamp
 from services.tasks.state.store import RequestRepeatedError
 
 _LOOKS = 10
@@ -136,7 +136,10 @@ class Creator:
         assignment = self._assignment(uid, prepared, bare if wanted.skip_cache else prepared.work)
         key = work_key(self._kind.name, prepared.device, bare)
         origin = task_pb2.TaskOrigin(
-            retry_of=wanted.retry_of, resubmission_of=wanted.resubmission_of, work_key=key.hex()
+            retry_of=wanted.retry_of,
+            resubmission_of=wanted.resubmission_of,
+            work_key=key.hex(),
+            group=wanted.group,
         )
         task: Any = self._kind.task_type(
             name=name,
@@ -181,7 +184,7 @@ class Creator:
             action_keys=keys,
             shares=not wanted.skip_cache,
             msg_id=f"{uid}:1",
-            uses=self._kind.uses(wanted.spec),
+            uses=related(self._kind, wanted.spec, wanted.group),
             priority=wanted.priority,
         )
 

@@ -10,24 +10,26 @@ from typing import Any
 import grpc
 from google.protobuf import descriptor_pool, message_factory
 from lathe.type.v1.task_group_pb2 import TASK_GROUP_STATE_IN_PROGRESS, TaskGroupMember
-from uuid_utils.compat import uuid7
 
 from services.bus.connection import Bus
 from services.bus.listening import listening, wait_for_any
 from services.bus.topology import changed_subject
 from services.database.leases import Leases
 from services.database.pool import Database
-from services.platform.errors import LatheError, from_rpc_error, invalid_argument, is_transient
+from services.platform.errors import LatheError, aborted, from_rpc_error, invalid_argument, is_transient
+from services.platform.identity import current_user
 from services.platform.interceptors.validation import check
+from services.resources.batches import in_batch
 from services.resources.idempotency import made_once
 from services.resources.kind import ResourceKind
 from services.resources.listing import ListQuery
 from services.resources.store import ResourceStore
-from services.tasks.api.handlers import TaskHandlers
+from services.tasks.api.handlers import TaskHandlers, check_priority
 from services.tasks.api.members import Members
 from services.tasks.kind import TaskKind
+from services.tasks.state.machine import OPEN
 
-_CREATIONS_AT_ONCE = 8
+_AT_ONCE = 8
 # Members may change many times a second.
 _SHORTEST_SECONDS = 0.2
 
@@ -49,12 +51,13 @@ class Groups:
         self._group_type: Any = message_factory.GetMessageClass(service.methods_by_name[f"Get{noun}Group"].output_type)
         create = service.methods_by_name[f"Create{noun}"].input_type
         self._create_type: Any = message_factory.GetMessageClass(create)
+        self._collection = f"{kind.collection.removesuffix('s')}Groups"
         self._store: ResourceStore[Any] = ResourceStore(
             database,
             ResourceKind(
                 self._group_type,
                 table="task_groups",
-                collection=f"{kind.collection.removesuffix('s')}Groups",
+                collection=self._collection,
                 noun=f"group of {kind.name} tasks",
             ),
         )
@@ -76,11 +79,15 @@ class Groups:
 
     async def _make(self, request: Any) -> Any:
         self._check_spec(request.group)
+        check_priority(request.group.priority)
+        # Its name is never that of a deleted one, as one made from the display name could be. Of a request that is
+        # repeated it is the same again, as its tasks carry it.
+        token = uuid.UUID(request.request_id) if request.request_id else uuid.uuid4()
+        name = str(uuid.uuid5(token, f"group of {current_user()}"))
         group = self._group_type()
         group.CopyFrom(request.group)
-        group.members.extend(await self._create_tasks(request))
-        # Its name is never that of a deleted one, as one made from the display name could be.
-        return await self._store.create(group, resource_id=str(uuid7()), request_id=request.request_id, request=request)
+        group.members.extend(await self._create_tasks(request, token, f"{self._collection}/{name}"))
+        return await self._store.create(group, resource_id=name, request_id=request.request_id, request=request)
 
     async def get(self, name: str) -> Any:
         """Return a group; LatheError NOT_FOUND if there is none."""
@@ -105,6 +112,16 @@ class Groups:
                     sent = group
                     yield sent
 
+    async def cancel(self, name: str) -> Any:
+        """Ask for the end of every task that has not ended; return the group. Raises LatheError NOT_FOUND."""
+        group = await self.get(name)
+        open_ = [each.task for each in group.members if each.task and each.state in OPEN]
+        _, refused = await in_batch(open_, self._tasks.cancel, at_once=_AT_ONCE)
+        # A task that has just ended, or was deleted, needs no end.
+        if others := [each for each in refused if each.code not in {"FAILED_PRECONDITION", "NOT_FOUND"}]:
+            raise aborted("CONFLICT", f"{len(others)} tasks of '{name}' still run: {others[0].message} Try again.")
+        return await self.get(name)
+
     async def delete(self, name: str, etag: str) -> None:
         """Delete a group; its tasks stay. Raises LatheError NOT_FOUND, or ABORTED for a stale etag."""
         await self._store.delete(name, etag)
@@ -113,25 +130,25 @@ class Groups:
         await self._members.fill([group])
         return group
 
-    async def _create_tasks(self, request: Any) -> Sequence[TaskGroupMember]:
-        token = uuid.UUID(request.request_id) if request.request_id else uuid.uuid4()
-        slots = asyncio.Semaphore(_CREATIONS_AT_ONCE)
+    async def _create_tasks(self, request: Any, token: uuid.UUID, group: str) -> Sequence[TaskGroupMember]:
+        slots = asyncio.Semaphore(_AT_ONCE)
 
         async def create(index: int) -> TaskGroupMember:
             async with slots:
-                return await self._create_task(request, index, str(uuid.uuid5(token, str(index))))
+                return await self._create_task(request, index, str(uuid.uuid5(token, str(index))), group)
 
         return await asyncio.gather(*(create(index) for index in range(len(request.group.model_versions))))
 
-    async def _create_task(self, request: Any, index: int, request_id: str) -> TaskGroupMember:
+    async def _create_task(self, request: Any, index: int, request_id: str, name: str) -> TaskGroupMember:
         group, version = request.group, request.group.model_versions[index]
         wanted = self._create_type(request_id=request_id, skip_cache=request.skip_cache)
         wanted.task.display_name = _task_name(group.display_name, version, index + 1)
         wanted.task.labels.update(group.labels)
+        wanted.task.priority = group.priority
         wanted.task.spec.CopyFrom(_spec_for(group, version))
         member = TaskGroupMember(model_version=version)
         try:
-            member.task = (await self._tasks.create(wanted)).name
+            member.task = (await self._tasks.create(wanted, name)).name
         except (LatheError, grpc.aio.AioRpcError) as error:
             told = from_rpc_error(error) if isinstance(error, grpc.aio.AioRpcError) else error
             if is_transient(told.code):  # it says nothing of the version: a repeat of the request goes on from here

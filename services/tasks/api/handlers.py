@@ -49,10 +49,10 @@ class TaskHandlers:
         self._workers = workers
         self._queues = queues
 
-    async def create(self, request: Any) -> Any:
-        """Create a task."""
+    async def create(self, request: Any, group: str = "") -> Any:
+        """Create a task, of a group if one is named."""
         task = request.task
-        _check_priority(task.priority)
+        check_priority(task.priority)
         wanted = TaskRequest(
             spec=task.spec,
             display_name=task.display_name,
@@ -61,6 +61,7 @@ class TaskHandlers:
             request_id=request.request_id,
             fingerprint=fingerprint_of(request),
             priority=task.priority,
+            group=group,
         )
         return await self._created(wanted, validate_only=request.validate_only)
 
@@ -215,7 +216,8 @@ class TaskHandlers:
         return task
 
 
-def _check_priority(priority: int) -> None:
+def check_priority(priority: int) -> None:
+    """Refuse a priority that is not for everybody; LatheError PERMISSION_DENIED."""
     if priority > MOST_PRIORITY_OF_USERS and not may_administer():
         raise permission_denied(
             f"Priorities above {MOST_PRIORITY_OF_USERS} are reserved for administrators and services. Take 0 to "

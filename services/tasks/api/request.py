@@ -29,4 +29,5 @@ class TaskRequest:
     retried: TaskRow | None = None
     resubmission_of: str = ""
     priority: int = 0
+    group: str = ""
     done: Callable[[], Awaitable[tuple[PreparedTask, Message]]] | None = None

@@ -61,6 +61,7 @@ class TaskServicer:
             f"Get{noun}Group": self._get_group,
             f"List{noun}Groups": self._list_groups,
             f"Watch{noun}Group": self._watch_group,
+            f"Cancel{noun}Group": self._cancel_group,
             f"Delete{noun}Group": self._delete_group,
             **(more or {}),
         }
@@ -155,6 +156,9 @@ class TaskServicer:
     async def _watch_group(self, request: Any, _context: Any) -> AsyncIterator[Any]:
         async for group in self._groups.watch(request.name):
             yield group
+
+    async def _cancel_group(self, request: Any, _context: Any) -> Any:
+        return await self._groups.cancel(request.name)
 
     async def _delete_group(self, request: Any, _context: Any) -> Any:
         return await deleted(self._groups.delete(request.name, request.etag), allow_missing=request.allow_missing)

@@ -9,7 +9,7 @@ from google.protobuf.message import Message
 from lathe.watch.v1.change_pb2 import Change, ChangeType, TaskSummary
 
 from services.changes.outbox import payload_of
-from services.tasks.state.rows import TaskCodec, TaskRow, timestamp
+from services.tasks.state.rows import TaskCodec, TaskRow, related, timestamp
 
 _SHARED = ("name", "uid", "display_name", "owner", "device", "priority")
 
@@ -27,7 +27,7 @@ def news_of(codec: TaskCodec, row: TaskRow, change: ChangeType.ValueType, revisi
     task = codec.message(row._replace(revision=revision, update_time=time))
     news = Change(name=task.name, uid=task.uid, type=change, revision=revision, time=timestamp(time))
     news.task.CopyFrom(summary_of(codec.kind.name, task))
-    news.task.uses.extend(codec.kind.uses(task.spec))
+    news.task.uses.extend(related(codec.kind, task.spec, task.origin.group))
     return payload_of(news)
 
 

@@ -189,6 +189,11 @@ class TaskCodec:
         return row._replace(dispatches=row.dispatches + 1), assignment.SerializeToString()
 
 
+def related(kind: TaskKind, spec: Message, group: str) -> list[str]:
+    """Return the names by which lists find a task: what its specification uses, and the group that it belongs to."""
+    return [*kind.uses(spec), *([group] if group else [])]
+
+
 def share_origin(origin: task_pb2.TaskOrigin, original: Any) -> None:
     """Write into a task's origin whose work it shares, and the environment of that work."""
     origin.cache_hit = original.origin.cache_hit or original.name

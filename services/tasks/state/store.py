@@ -15,7 +15,7 @@ from lathe.watch.v1.change_pb2 import CHANGE_TYPE_CREATED, CHANGE_TYPE_DELETED, 
 from services.bus.topology import change_subject
 from services.changes.publisher import Publisher
 from services.database.pool import Database
-from services.resources.filters.fields import COMMON_FIELDS, NUMBER, TEXT, TEXTS, word_field
+from services.resources.filters.fields import COMMON_FIELDS, NUMBER, TEXT, TEXTS, FilterField, Kind, word_field
 from services.resources.listing import Listing, ListQuery, list_page
 from services.tasks.kind import DETAILS
 from services.tasks.state.news import news_of
@@ -28,7 +28,14 @@ LISTING = Listing(
     columns=COLUMNS,
     stored=("assignment", "body", "live", "coalesce(outcome, '')"),
     details=DETAILS,
-    fields={**COMMON_FIELDS, "device": TEXT, "state": word_field(TaskState), "uses": TEXTS, "priority": NUMBER},
+    fields={
+        **COMMON_FIELDS,
+        "device": TEXT,
+        "state": word_field(TaskState),
+        "priority": NUMBER,
+        "uses": TEXTS,
+        "group": FilterField(Kind.TEXTS, column="uses"),
+    },
 )
 
 

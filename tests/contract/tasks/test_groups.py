@@ -12,7 +12,12 @@ from lathe.type.v1.task_group_pb2 import (
     TASK_GROUP_STATE_IN_PROGRESS,
     TASK_GROUP_STATE_PARTLY_SUCCEEDED,
 )
-from lathe.type.v1.task_pb2 import TASK_STATE_FAILED, TASK_STATE_SUCCEEDED
+from lathe.type.v1.task_pb2 import (
+    TASK_STATE_CANCELLED,
+    TASK_STATE_CANCELLING,
+    TASK_STATE_FAILED,
+    TASK_STATE_SUCCEEDED,
+)
 
 from tests.contract.requests import SPECS, request_of
 from tests.contract.suite import Suite
@@ -67,6 +72,43 @@ async def test_a_cancelled_member_ends_too(served: Served) -> None:
     assert TASK_STATE_FAILED not in {each.state for each in last.members}
     tasks = await stub.ListConversionTasks(pb.ListConversionTasksRequest(filter="labels.team = a"))
     assert {each.name for each in tasks.tasks} == {each.task for each in made.members}
+
+
+async def test_the_tasks_of_a_group_carry_it_and_its_priority(served: Served) -> None:
+    _, stub = served
+    request = group_of("ok")
+    request.group.priority = 3
+    made = await stub.CreateConversionTaskGroup(request)
+    await stub.CreateConversionTaskGroup(group_of("ok"))
+    listed = await stub.ListConversionTasks(
+        pb.ListConversionTasksRequest(filter=f'group:"{made.name}" AND priority = 3')
+    )
+    assert {each.name for each in listed.tasks} == {each.task for each in made.members}
+    assert {each.origin.group for each in listed.tasks} == {made.name}
+
+
+async def test_a_group_of_a_repeated_request_is_the_one_that_its_tasks_carry(served: Served) -> None:
+    _, stub = served
+    request = group_of("ok")
+    request.request_id = "7c0e2f2a-3c0e-4d5c-9d51-3b8f2f5f3b11"
+    made = await stub.CreateConversionTaskGroup(request)
+    again = await stub.CreateConversionTaskGroup(request)
+    assert (again.name, again.members) == (made.name, made.members)
+
+
+async def test_a_cancelled_group_cancels_what_has_not_ended(served: Served) -> None:
+    site, stub = served
+    made = await stub.CreateConversionTaskGroup(group_of("ok"))
+    await stub.CancelConversionTask(pb.CancelConversionTaskRequest(name=made.members[0].task))
+    cancelled = await stub.CancelConversionTaskGroup(pb.CancelConversionTaskGroupRequest(name=made.name))
+    assert {each.state for each in cancelled.members} <= {TASK_STATE_CANCELLING, TASK_STATE_CANCELLED}
+    await site.start_worker()
+    last = (await watched(stub, made.name))[-1]
+    assert {each.state for each in last.members} == {TASK_STATE_CANCELLED}
+    # Again, when there is nothing left to cancel.
+    assert await stub.CancelConversionTaskGroup(pb.CancelConversionTaskGroupRequest(name=made.name)) == last
+    missing = pb.CancelConversionTaskGroupRequest(name="conversionTaskGroups/none")
+    assert (await refused(stub.CancelConversionTaskGroup(missing))).code is grpc.StatusCode.NOT_FOUND
 
 
 async def test_a_watch_of_nothing_is_not_found(served: Served) -> None:

@@ -10,6 +10,7 @@ from lathe.evaluator.v1.evaluation_service_pb2 import (
     EvaluationComparison,
     EvaluationResult,
     EvaluationTask,
+    EvaluationTaskGroup,
     Metric,
     MetricDelta,
 )
@@ -79,6 +80,18 @@ def test_all_options_are_passed_on(created: Suite, lathe: Lathe, tmp_path: Path)
     )
     assert (said.precision, said.method, said.args["score_threshold"].sf) == (PRECISION_INT8, "yolo", 0.3)
     assert said.preprocessing[0].resize.width == 9
+
+
+def test_several_packages_are_a_group(created: Suite, lathe: Lathe, tmp_path: Path) -> None:
+    created.answers["CreateEvaluationTaskGroup"] = EvaluationTaskGroup(name="evaluationTaskGroups/g1")
+    words = ("--dataset", "digits", "--priority", "2", "--label", "team=a")
+    assert lathe("evaluate", "digits/1", "net/2", *words, "--no-wait").code == 0
+    (asked,) = created.asked["CreateEvaluationTaskGroup"]
+    assert list(asked.group.model_versions) == ["models/digits/versions/1", "models/net/versions/2"]
+    assert (asked.group.spec.dataset, asked.group.spec.model_version) == ("datasets/digits", "")
+    assert (asked.group.priority, dict(asked.group.labels)) == (2, {"team": "a"})
+    report = str(tmp_path / "report.html")
+    assert lathe("evaluate", "digits/1", "net/2", *words, "--report", report).code == 2
 
 
 def test_a_folder_of_images_is_packed(created: Suite, lathe: Lathe, tmp_path: Path) -> None:

@@ -249,8 +249,11 @@ def test_groups_are_listed_shown_and_deleted(suite: Suite, lathe: Lathe) -> None
     suite.answers |= {
         "ListOptimizationTaskGroups": pb.ListOptimizationTaskGroupsResponse(groups=[one]),
         "GetOptimizationTaskGroup": one,
+        "CancelOptimizationTaskGroup": one,
         "DeleteOptimizationTaskGroup": Empty(),
     }
+    assert "There is no such version." in lathe("groups", "cancel", "optimizationTaskGroups/nightly").out
+    assert suite.asked["CancelOptimizationTaskGroup"][0].name == "optimizationTaskGroups/nightly"
     out = lathe("groups", "list", "--label", "team=x", "--mine").out
     assert [line.split("│")[1].strip() for line in out.splitlines()[2:]] == ["conversion", "optimization"]
     assert "NONE_SUCCEEDED" in out

@@ -102,6 +102,11 @@ class ConversionServiceStub(object):
                 request_serializer=lathe_dot_converter_dot_v1_dot_conversion__service__pb2.WatchConversionTaskGroupRequest.SerializeToString,
                 response_deserializer=lathe_dot_converter_dot_v1_dot_conversion__service__pb2.ConversionTaskGroup.FromString,
                 )
+        self.CancelConversionTaskGroup = channel.unary_unary(
+                '/lathe.converter.v1.ConversionService/CancelConversionTaskGroup',
+                request_serializer=lathe_dot_converter_dot_v1_dot_conversion__service__pb2.CancelConversionTaskGroupRequest.SerializeToString,
+                response_deserializer=lathe_dot_converter_dot_v1_dot_conversion__service__pb2.ConversionTaskGroup.FromString,
+                )
         self.DeleteConversionTaskGroup = channel.unary_unary(
                 '/lathe.converter.v1.ConversionService/DeleteConversionTaskGroup',
                 request_serializer=lathe_dot_converter_dot_v1_dot_conversion__service__pb2.DeleteConversionTaskGroupRequest.SerializeToString,
@@ -236,6 +241,13 @@ class ConversionServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CancelConversionTaskGroup(self, request, context):
+        """Asks for the end of every task of a group that has not ended; returns the group as it is then.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def DeleteConversionTaskGroup(self, request, context):
         """Deletes a group; its tasks stay.
         """
@@ -329,6 +341,11 @@ def add_ConversionServiceServicer_to_server(servicer, server):
             'WatchConversionTaskGroup': grpc.unary_stream_rpc_method_handler(
                     servicer.WatchConversionTaskGroup,
                     request_deserializer=lathe_dot_converter_dot_v1_dot_conversion__service__pb2.WatchConversionTaskGroupRequest.FromString,
+                    response_serializer=lathe_dot_converter_dot_v1_dot_conversion__service__pb2.ConversionTaskGroup.SerializeToString,
+            ),
+            'CancelConversionTaskGroup': grpc.unary_unary_rpc_method_handler(
+                    servicer.CancelConversionTaskGroup,
+                    request_deserializer=lathe_dot_converter_dot_v1_dot_conversion__service__pb2.CancelConversionTaskGroupRequest.FromString,
                     response_serializer=lathe_dot_converter_dot_v1_dot_conversion__service__pb2.ConversionTaskGroup.SerializeToString,
             ),
             'DeleteConversionTaskGroup': grpc.unary_unary_rpc_method_handler(
@@ -632,6 +649,23 @@ class ConversionService(object):
             metadata=None):
         return grpc.experimental.unary_stream(request, target, '/lathe.converter.v1.ConversionService/WatchConversionTaskGroup',
             lathe_dot_converter_dot_v1_dot_conversion__service__pb2.WatchConversionTaskGroupRequest.SerializeToString,
+            lathe_dot_converter_dot_v1_dot_conversion__service__pb2.ConversionTaskGroup.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def CancelConversionTaskGroup(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/lathe.converter.v1.ConversionService/CancelConversionTaskGroup',
+            lathe_dot_converter_dot_v1_dot_conversion__service__pb2.CancelConversionTaskGroupRequest.SerializeToString,
             lathe_dot_converter_dot_v1_dot_conversion__service__pb2.ConversionTaskGroup.FromString,
             options, channel_credentials,
             insecure, call_credentials, compression, wait_for_ready, timeout, metadata)

@@ -77,6 +77,8 @@ class ConversionServiceStub:
     """Sends the group now and after changes of its tasks, and ends when all of them have ended. A stream that breaks can be opened
     again.
     """
+    CancelConversionTaskGroup: _grpc.UnaryUnaryMultiCallable[_conversion_service_pb2.CancelConversionTaskGroupRequest, _conversion_service_pb2.ConversionTaskGroup]
+    """Asks for the end of every task of a group that has not ended; returns the group as it is then."""
     DeleteConversionTaskGroup: _grpc.UnaryUnaryMultiCallable[_conversion_service_pb2.DeleteConversionTaskGroupRequest, _empty_pb2.Empty]
     """Deletes a group; its tasks stay."""
 
@@ -127,6 +129,8 @@ class ConversionServiceAsyncStub(ConversionServiceStub):
     """Sends the group now and after changes of its tasks, and ends when all of them have ended. A stream that breaks can be opened
     again.
     """
+    CancelConversionTaskGroup: _aio.UnaryUnaryMultiCallable[_conversion_service_pb2.CancelConversionTaskGroupRequest, _conversion_service_pb2.ConversionTaskGroup]  # type: ignore[assignment]
+    """Asks for the end of every task of a group that has not ended; returns the group as it is then."""
     DeleteConversionTaskGroup: _aio.UnaryUnaryMultiCallable[_conversion_service_pb2.DeleteConversionTaskGroupRequest, _empty_pb2.Empty]  # type: ignore[assignment]
     """Deletes a group; its tasks stay."""
 
@@ -276,6 +280,14 @@ class ConversionServiceServicer(metaclass=_abc_1.ABCMeta):
         """Sends the group now and after changes of its tasks, and ends when all of them have ended. A stream that breaks can be opened
         again.
         """
+
+    @_abc_1.abstractmethod
+    def CancelConversionTaskGroup(
+        self,
+        request: _conversion_service_pb2.CancelConversionTaskGroupRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_conversion_service_pb2.ConversionTaskGroup, _abc.Awaitable[_conversion_service_pb2.ConversionTaskGroup]]:
+        """Asks for the end of every task of a group that has not ended; returns the group as it is then."""
 
     @_abc_1.abstractmethod
     def DeleteConversionTaskGroup(

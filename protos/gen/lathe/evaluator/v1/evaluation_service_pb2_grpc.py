@@ -137,6 +137,11 @@ class EvaluationServiceStub(object):
                 request_serializer=lathe_dot_evaluator_dot_v1_dot_evaluation__service__pb2.WatchEvaluationTaskGroupRequest.SerializeToString,
                 response_deserializer=lathe_dot_evaluator_dot_v1_dot_evaluation__service__pb2.EvaluationTaskGroup.FromString,
                 )
+        self.CancelEvaluationTaskGroup = channel.unary_unary(
+                '/lathe.evaluator.v1.EvaluationService/CancelEvaluationTaskGroup',
+                request_serializer=lathe_dot_evaluator_dot_v1_dot_evaluation__service__pb2.CancelEvaluationTaskGroupRequest.SerializeToString,
+                response_deserializer=lathe_dot_evaluator_dot_v1_dot_evaluation__service__pb2.EvaluationTaskGroup.FromString,
+                )
         self.DeleteEvaluationTaskGroup = channel.unary_unary(
                 '/lathe.evaluator.v1.EvaluationService/DeleteEvaluationTaskGroup',
                 request_serializer=lathe_dot_evaluator_dot_v1_dot_evaluation__service__pb2.DeleteEvaluationTaskGroupRequest.SerializeToString,
@@ -323,6 +328,13 @@ class EvaluationServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CancelEvaluationTaskGroup(self, request, context):
+        """Asks for the end of every task of a group that has not ended; returns the group as it is then.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def DeleteEvaluationTaskGroup(self, request, context):
         """Deletes a group; its tasks stay.
         """
@@ -451,6 +463,11 @@ def add_EvaluationServiceServicer_to_server(servicer, server):
             'WatchEvaluationTaskGroup': grpc.unary_stream_rpc_method_handler(
                     servicer.WatchEvaluationTaskGroup,
                     request_deserializer=lathe_dot_evaluator_dot_v1_dot_evaluation__service__pb2.WatchEvaluationTaskGroupRequest.FromString,
+                    response_serializer=lathe_dot_evaluator_dot_v1_dot_evaluation__service__pb2.EvaluationTaskGroup.SerializeToString,
+            ),
+            'CancelEvaluationTaskGroup': grpc.unary_unary_rpc_method_handler(
+                    servicer.CancelEvaluationTaskGroup,
+                    request_deserializer=lathe_dot_evaluator_dot_v1_dot_evaluation__service__pb2.CancelEvaluationTaskGroupRequest.FromString,
                     response_serializer=lathe_dot_evaluator_dot_v1_dot_evaluation__service__pb2.EvaluationTaskGroup.SerializeToString,
             ),
             'DeleteEvaluationTaskGroup': grpc.unary_unary_rpc_method_handler(
@@ -873,6 +890,23 @@ class EvaluationService(object):
             metadata=None):
         return grpc.experimental.unary_stream(request, target, '/lathe.evaluator.v1.EvaluationService/WatchEvaluationTaskGroup',
             lathe_dot_evaluator_dot_v1_dot_evaluation__service__pb2.WatchEvaluationTaskGroupRequest.SerializeToString,
+            lathe_dot_evaluator_dot_v1_dot_evaluation__service__pb2.EvaluationTaskGroup.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def CancelEvaluationTaskGroup(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/lathe.evaluator.v1.EvaluationService/CancelEvaluationTaskGroup',
+            lathe_dot_evaluator_dot_v1_dot_evaluation__service__pb2.CancelEvaluationTaskGroupRequest.SerializeToString,
             lathe_dot_evaluator_dot_v1_dot_evaluation__service__pb2.EvaluationTaskGroup.FromString,
             options, channel_credentials,
             insecure, call_credentials, compression, wait_for_ready, timeout, metadata)

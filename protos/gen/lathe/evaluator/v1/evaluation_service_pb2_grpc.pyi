@@ -97,6 +97,8 @@ class EvaluationServiceStub:
     """Sends the group now and after changes of its tasks, and ends when all of them have ended. A stream that breaks can be opened
     again.
     """
+    CancelEvaluationTaskGroup: _grpc.UnaryUnaryMultiCallable[_evaluation_service_pb2.CancelEvaluationTaskGroupRequest, _evaluation_service_pb2.EvaluationTaskGroup]
+    """Asks for the end of every task of a group that has not ended; returns the group as it is then."""
     DeleteEvaluationTaskGroup: _grpc.UnaryUnaryMultiCallable[_evaluation_service_pb2.DeleteEvaluationTaskGroupRequest, _empty_pb2.Empty]
     """Deletes a group; its tasks stay."""
 
@@ -167,6 +169,8 @@ class EvaluationServiceAsyncStub(EvaluationServiceStub):
     """Sends the group now and after changes of its tasks, and ends when all of them have ended. A stream that breaks can be opened
     again.
     """
+    CancelEvaluationTaskGroup: _aio.UnaryUnaryMultiCallable[_evaluation_service_pb2.CancelEvaluationTaskGroupRequest, _evaluation_service_pb2.EvaluationTaskGroup]  # type: ignore[assignment]
+    """Asks for the end of every task of a group that has not ended; returns the group as it is then."""
     DeleteEvaluationTaskGroup: _aio.UnaryUnaryMultiCallable[_evaluation_service_pb2.DeleteEvaluationTaskGroupRequest, _empty_pb2.Empty]  # type: ignore[assignment]
     """Deletes a group; its tasks stay."""
 
@@ -378,6 +382,14 @@ class EvaluationServiceServicer(metaclass=_abc_1.ABCMeta):
         """Sends the group now and after changes of its tasks, and ends when all of them have ended. A stream that breaks can be opened
         again.
         """
+
+    @_abc_1.abstractmethod
+    def CancelEvaluationTaskGroup(
+        self,
+        request: _evaluation_service_pb2.CancelEvaluationTaskGroupRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_evaluation_service_pb2.EvaluationTaskGroup, _abc.Awaitable[_evaluation_service_pb2.EvaluationTaskGroup]]:
+        """Asks for the end of every task of a group that has not ended; returns the group as it is then."""
 
     @_abc_1.abstractmethod
     def DeleteEvaluationTaskGroup(

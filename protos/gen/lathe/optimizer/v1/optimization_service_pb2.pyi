@@ -751,8 +751,8 @@ class ListOptimizationTasksRequest(_message.Message):
     filter: _builtins.str
     """Which entries, in the language of https://google.aip.dev/160:
     `state = RUNNING AND labels.team = vision AND create_time > 2026-05-31`.
-    Fields: `name`, `display_name`, `owner`, `labels`, `create_time`, `update_time`, `device`, `state`, `priority`, `uses`:
-    the resources that the specification names, as in `uses:models/digits/versions/1`.
+    Fields: `name`, `display_name`, `owner`, `labels`, `create_time`, `update_time`, `device`, `state`, `priority`, `group`,
+    `uses`: the resources that the specification names, as in `uses:models/digits/versions/1`.
     """
     view: _view_pb2.View.ValueType
     """How much of each entry to show; VIEW_BASIC by default, without `spec`, `resolved` and `result`."""
@@ -1473,6 +1473,7 @@ class OptimizationTaskGroup(_message.Message):
     MODEL_VERSIONS_FIELD_NUMBER: _builtins.int
     MEMBERS_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`optimizationTaskGroups/{group}`."""
     uid: _builtins.str
@@ -1485,6 +1486,8 @@ class OptimizationTaskGroup(_message.Message):
     """Changes with every change of the resource."""
     state: _task_group_pb2.TaskGroupState.ValueType
     """Their combined state."""
+    priority: _builtins.int
+    """Priority of each task, 0 to 9, as of a task that is created alone."""
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Labels, of the group and of each task."""
@@ -1524,10 +1527,11 @@ class OptimizationTaskGroup(_message.Message):
         model_versions: _abc.Iterable[_builtins.str] | None = ...,
         members: _abc.Iterable[_task_group_pb2.TaskGroupMember] | None = ...,
         state: _task_group_pb2.TaskGroupState.ValueType = ...,
+        priority: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "spec", b"spec", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "display_name", b"display_name", "etag", b"etag", "labels", b"labels", "members", b"members", "model_versions", b"model_versions", "name", b"name", "owner", b"owner", "spec", b"spec", "state", b"state", "uid", b"uid", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "display_name", b"display_name", "etag", b"etag", "labels", b"labels", "members", b"members", "model_versions", b"model_versions", "name", b"name", "owner", b"owner", "priority", b"priority", "spec", b"spec", "state", b"state", "uid", b"uid", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1681,6 +1685,28 @@ class WatchOptimizationTaskGroupRequest(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___WatchOptimizationTaskGroupRequest: _TypeAlias = WatchOptimizationTaskGroupRequest  # noqa: Y015
+
+@_typing.final
+class CancelOptimizationTaskGroupRequest(_message.Message):
+    """Request of CancelOptimizationTaskGroup."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """`optimizationTaskGroups/{group}`."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CancelOptimizationTaskGroupRequest: _TypeAlias = CancelOptimizationTaskGroupRequest  # noqa: Y015
 
 @_typing.final
 class DeleteOptimizationTaskGroupRequest(_message.Message):

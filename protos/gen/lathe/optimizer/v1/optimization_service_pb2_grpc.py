@@ -132,6 +132,11 @@ class OptimizationServiceStub(object):
                 request_serializer=lathe_dot_optimizer_dot_v1_dot_optimization__service__pb2.WatchOptimizationTaskGroupRequest.SerializeToString,
                 response_deserializer=lathe_dot_optimizer_dot_v1_dot_optimization__service__pb2.OptimizationTaskGroup.FromString,
                 )
+        self.CancelOptimizationTaskGroup = channel.unary_unary(
+                '/lathe.optimizer.v1.OptimizationService/CancelOptimizationTaskGroup',
+                request_serializer=lathe_dot_optimizer_dot_v1_dot_optimization__service__pb2.CancelOptimizationTaskGroupRequest.SerializeToString,
+                response_deserializer=lathe_dot_optimizer_dot_v1_dot_optimization__service__pb2.OptimizationTaskGroup.FromString,
+                )
         self.DeleteOptimizationTaskGroup = channel.unary_unary(
                 '/lathe.optimizer.v1.OptimizationService/DeleteOptimizationTaskGroup',
                 request_serializer=lathe_dot_optimizer_dot_v1_dot_optimization__service__pb2.DeleteOptimizationTaskGroupRequest.SerializeToString,
@@ -310,6 +315,13 @@ class OptimizationServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CancelOptimizationTaskGroup(self, request, context):
+        """Asks for the end of every task of a group that has not ended; returns the group as it is then.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def DeleteOptimizationTaskGroup(self, request, context):
         """Deletes a group; its tasks stay.
         """
@@ -433,6 +445,11 @@ def add_OptimizationServiceServicer_to_server(servicer, server):
             'WatchOptimizationTaskGroup': grpc.unary_stream_rpc_method_handler(
                     servicer.WatchOptimizationTaskGroup,
                     request_deserializer=lathe_dot_optimizer_dot_v1_dot_optimization__service__pb2.WatchOptimizationTaskGroupRequest.FromString,
+                    response_serializer=lathe_dot_optimizer_dot_v1_dot_optimization__service__pb2.OptimizationTaskGroup.SerializeToString,
+            ),
+            'CancelOptimizationTaskGroup': grpc.unary_unary_rpc_method_handler(
+                    servicer.CancelOptimizationTaskGroup,
+                    request_deserializer=lathe_dot_optimizer_dot_v1_dot_optimization__service__pb2.CancelOptimizationTaskGroupRequest.FromString,
                     response_serializer=lathe_dot_optimizer_dot_v1_dot_optimization__service__pb2.OptimizationTaskGroup.SerializeToString,
             ),
             'DeleteOptimizationTaskGroup': grpc.unary_unary_rpc_method_handler(
@@ -838,6 +855,23 @@ class OptimizationService(object):
             metadata=None):
         return grpc.experimental.unary_stream(request, target, '/lathe.optimizer.v1.OptimizationService/WatchOptimizationTaskGroup',
             lathe_dot_optimizer_dot_v1_dot_optimization__service__pb2.WatchOptimizationTaskGroupRequest.SerializeToString,
+            lathe_dot_optimizer_dot_v1_dot_optimization__service__pb2.OptimizationTaskGroup.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def CancelOptimizationTaskGroup(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/lathe.optimizer.v1.OptimizationService/CancelOptimizationTaskGroup',
+            lathe_dot_optimizer_dot_v1_dot_optimization__service__pb2.CancelOptimizationTaskGroupRequest.SerializeToString,
             lathe_dot_optimizer_dot_v1_dot_optimization__service__pb2.OptimizationTaskGroup.FromString,
             options, channel_credentials,
             insecure, call_credentials, compression, wait_for_ready, timeout, metadata)

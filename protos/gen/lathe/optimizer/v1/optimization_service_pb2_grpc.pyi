@@ -92,6 +92,8 @@ class OptimizationServiceStub:
     """Sends the group now and after changes of its tasks, and ends when all of them have ended. A stream that breaks can be opened
     again.
     """
+    CancelOptimizationTaskGroup: _grpc.UnaryUnaryMultiCallable[_optimization_service_pb2.CancelOptimizationTaskGroupRequest, _optimization_service_pb2.OptimizationTaskGroup]
+    """Asks for the end of every task of a group that has not ended; returns the group as it is then."""
     DeleteOptimizationTaskGroup: _grpc.UnaryUnaryMultiCallable[_optimization_service_pb2.DeleteOptimizationTaskGroupRequest, _empty_pb2.Empty]
     """Deletes a group; its tasks stay."""
 
@@ -157,6 +159,8 @@ class OptimizationServiceAsyncStub(OptimizationServiceStub):
     """Sends the group now and after changes of its tasks, and ends when all of them have ended. A stream that breaks can be opened
     again.
     """
+    CancelOptimizationTaskGroup: _aio.UnaryUnaryMultiCallable[_optimization_service_pb2.CancelOptimizationTaskGroupRequest, _optimization_service_pb2.OptimizationTaskGroup]  # type: ignore[assignment]
+    """Asks for the end of every task of a group that has not ended; returns the group as it is then."""
     DeleteOptimizationTaskGroup: _aio.UnaryUnaryMultiCallable[_optimization_service_pb2.DeleteOptimizationTaskGroupRequest, _empty_pb2.Empty]  # type: ignore[assignment]
     """Deletes a group; its tasks stay."""
 
@@ -357,6 +361,14 @@ class OptimizationServiceServicer(metaclass=_abc_1.ABCMeta):
         """Sends the group now and after changes of its tasks, and ends when all of them have ended. A stream that breaks can be opened
         again.
         """
+
+    @_abc_1.abstractmethod
+    def CancelOptimizationTaskGroup(
+        self,
+        request: _optimization_service_pb2.CancelOptimizationTaskGroupRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_optimization_service_pb2.OptimizationTaskGroup, _abc.Awaitable[_optimization_service_pb2.OptimizationTaskGroup]]:
+        """Asks for the end of every task of a group that has not ended; returns the group as it is then."""
 
     @_abc_1.abstractmethod
     def DeleteOptimizationTaskGroup(

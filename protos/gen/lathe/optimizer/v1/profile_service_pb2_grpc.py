@@ -102,6 +102,11 @@ class ProfileServiceStub(object):
                 request_serializer=lathe_dot_optimizer_dot_v1_dot_profile__service__pb2.WatchProfileTaskGroupRequest.SerializeToString,
                 response_deserializer=lathe_dot_optimizer_dot_v1_dot_profile__service__pb2.ProfileTaskGroup.FromString,
                 )
+        self.CancelProfileTaskGroup = channel.unary_unary(
+                '/lathe.optimizer.v1.ProfileService/CancelProfileTaskGroup',
+                request_serializer=lathe_dot_optimizer_dot_v1_dot_profile__service__pb2.CancelProfileTaskGroupRequest.SerializeToString,
+                response_deserializer=lathe_dot_optimizer_dot_v1_dot_profile__service__pb2.ProfileTaskGroup.FromString,
+                )
         self.DeleteProfileTaskGroup = channel.unary_unary(
                 '/lathe.optimizer.v1.ProfileService/DeleteProfileTaskGroup',
                 request_serializer=lathe_dot_optimizer_dot_v1_dot_profile__service__pb2.DeleteProfileTaskGroupRequest.SerializeToString,
@@ -236,6 +241,13 @@ class ProfileServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CancelProfileTaskGroup(self, request, context):
+        """Asks for the end of every task of a group that has not ended; returns the group as it is then.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def DeleteProfileTaskGroup(self, request, context):
         """Deletes a group; its tasks stay.
         """
@@ -329,6 +341,11 @@ def add_ProfileServiceServicer_to_server(servicer, server):
             'WatchProfileTaskGroup': grpc.unary_stream_rpc_method_handler(
                     servicer.WatchProfileTaskGroup,
                     request_deserializer=lathe_dot_optimizer_dot_v1_dot_profile__service__pb2.WatchProfileTaskGroupRequest.FromString,
+                    response_serializer=lathe_dot_optimizer_dot_v1_dot_profile__service__pb2.ProfileTaskGroup.SerializeToString,
+            ),
+            'CancelProfileTaskGroup': grpc.unary_unary_rpc_method_handler(
+                    servicer.CancelProfileTaskGroup,
+                    request_deserializer=lathe_dot_optimizer_dot_v1_dot_profile__service__pb2.CancelProfileTaskGroupRequest.FromString,
                     response_serializer=lathe_dot_optimizer_dot_v1_dot_profile__service__pb2.ProfileTaskGroup.SerializeToString,
             ),
             'DeleteProfileTaskGroup': grpc.unary_unary_rpc_method_handler(
@@ -632,6 +649,23 @@ class ProfileService(object):
             metadata=None):
         return grpc.experimental.unary_stream(request, target, '/lathe.optimizer.v1.ProfileService/WatchProfileTaskGroup',
             lathe_dot_optimizer_dot_v1_dot_profile__service__pb2.WatchProfileTaskGroupRequest.SerializeToString,
+            lathe_dot_optimizer_dot_v1_dot_profile__service__pb2.ProfileTaskGroup.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def CancelProfileTaskGroup(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/lathe.optimizer.v1.ProfileService/CancelProfileTaskGroup',
+            lathe_dot_optimizer_dot_v1_dot_profile__service__pb2.CancelProfileTaskGroupRequest.SerializeToString,
             lathe_dot_optimizer_dot_v1_dot_profile__service__pb2.ProfileTaskGroup.FromString,
             options, channel_credentials,
             insecure, call_credentials, compression, wait_for_ready, timeout, metadata)

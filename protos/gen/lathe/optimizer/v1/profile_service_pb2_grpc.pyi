@@ -77,6 +77,8 @@ class ProfileServiceStub:
     """Sends the group now and after changes of its tasks, and ends when all of them have ended. A stream that breaks can be opened
     again.
     """
+    CancelProfileTaskGroup: _grpc.UnaryUnaryMultiCallable[_profile_service_pb2.CancelProfileTaskGroupRequest, _profile_service_pb2.ProfileTaskGroup]
+    """Asks for the end of every task of a group that has not ended; returns the group as it is then."""
     DeleteProfileTaskGroup: _grpc.UnaryUnaryMultiCallable[_profile_service_pb2.DeleteProfileTaskGroupRequest, _empty_pb2.Empty]
     """Deletes a group; its tasks stay."""
 
@@ -127,6 +129,8 @@ class ProfileServiceAsyncStub(ProfileServiceStub):
     """Sends the group now and after changes of its tasks, and ends when all of them have ended. A stream that breaks can be opened
     again.
     """
+    CancelProfileTaskGroup: _aio.UnaryUnaryMultiCallable[_profile_service_pb2.CancelProfileTaskGroupRequest, _profile_service_pb2.ProfileTaskGroup]  # type: ignore[assignment]
+    """Asks for the end of every task of a group that has not ended; returns the group as it is then."""
     DeleteProfileTaskGroup: _aio.UnaryUnaryMultiCallable[_profile_service_pb2.DeleteProfileTaskGroupRequest, _empty_pb2.Empty]  # type: ignore[assignment]
     """Deletes a group; its tasks stay."""
 
@@ -276,6 +280,14 @@ class ProfileServiceServicer(metaclass=_abc_1.ABCMeta):
         """Sends the group now and after changes of its tasks, and ends when all of them have ended. A stream that breaks can be opened
         again.
         """
+
+    @_abc_1.abstractmethod
+    def CancelProfileTaskGroup(
+        self,
+        request: _profile_service_pb2.CancelProfileTaskGroupRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_profile_service_pb2.ProfileTaskGroup, _abc.Awaitable[_profile_service_pb2.ProfileTaskGroup]]:
+        """Asks for the end of every task of a group that has not ended; returns the group as it is then."""
 
     @_abc_1.abstractmethod
     def DeleteProfileTaskGroup(

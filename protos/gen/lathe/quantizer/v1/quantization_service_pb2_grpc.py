@@ -102,6 +102,11 @@ class QuantizationServiceStub(object):
                 request_serializer=lathe_dot_quantizer_dot_v1_dot_quantization__service__pb2.WatchQuantizationTaskGroupRequest.SerializeToString,
                 response_deserializer=lathe_dot_quantizer_dot_v1_dot_quantization__service__pb2.QuantizationTaskGroup.FromString,
                 )
+        self.CancelQuantizationTaskGroup = channel.unary_unary(
+                '/lathe.quantizer.v1.QuantizationService/CancelQuantizationTaskGroup',
+                request_serializer=lathe_dot_quantizer_dot_v1_dot_quantization__service__pb2.CancelQuantizationTaskGroupRequest.SerializeToString,
+                response_deserializer=lathe_dot_quantizer_dot_v1_dot_quantization__service__pb2.QuantizationTaskGroup.FromString,
+                )
         self.DeleteQuantizationTaskGroup = channel.unary_unary(
                 '/lathe.quantizer.v1.QuantizationService/DeleteQuantizationTaskGroup',
                 request_serializer=lathe_dot_quantizer_dot_v1_dot_quantization__service__pb2.DeleteQuantizationTaskGroupRequest.SerializeToString,
@@ -236,6 +241,13 @@ class QuantizationServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CancelQuantizationTaskGroup(self, request, context):
+        """Asks for the end of every task of a group that has not ended; returns the group as it is then.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def DeleteQuantizationTaskGroup(self, request, context):
         """Deletes a group; its tasks stay.
         """
@@ -329,6 +341,11 @@ def add_QuantizationServiceServicer_to_server(servicer, server):
             'WatchQuantizationTaskGroup': grpc.unary_stream_rpc_method_handler(
                     servicer.WatchQuantizationTaskGroup,
                     request_deserializer=lathe_dot_quantizer_dot_v1_dot_quantization__service__pb2.WatchQuantizationTaskGroupRequest.FromString,
+                    response_serializer=lathe_dot_quantizer_dot_v1_dot_quantization__service__pb2.QuantizationTaskGroup.SerializeToString,
+            ),
+            'CancelQuantizationTaskGroup': grpc.unary_unary_rpc_method_handler(
+                    servicer.CancelQuantizationTaskGroup,
+                    request_deserializer=lathe_dot_quantizer_dot_v1_dot_quantization__service__pb2.CancelQuantizationTaskGroupRequest.FromString,
                     response_serializer=lathe_dot_quantizer_dot_v1_dot_quantization__service__pb2.QuantizationTaskGroup.SerializeToString,
             ),
             'DeleteQuantizationTaskGroup': grpc.unary_unary_rpc_method_handler(
@@ -632,6 +649,23 @@ class QuantizationService(object):
             metadata=None):
         return grpc.experimental.unary_stream(request, target, '/lathe.quantizer.v1.QuantizationService/WatchQuantizationTaskGroup',
             lathe_dot_quantizer_dot_v1_dot_quantization__service__pb2.WatchQuantizationTaskGroupRequest.SerializeToString,
+            lathe_dot_quantizer_dot_v1_dot_quantization__service__pb2.QuantizationTaskGroup.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def CancelQuantizationTaskGroup(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/lathe.quantizer.v1.QuantizationService/CancelQuantizationTaskGroup',
+            lathe_dot_quantizer_dot_v1_dot_quantization__service__pb2.CancelQuantizationTaskGroupRequest.SerializeToString,
             lathe_dot_quantizer_dot_v1_dot_quantization__service__pb2.QuantizationTaskGroup.FromString,
             options, channel_credentials,
             insecure, call_credentials, compression, wait_for_ready, timeout, metadata)

@@ -77,6 +77,8 @@ class QuantizationServiceStub:
     """Sends the group now and after changes of its tasks, and ends when all of them have ended. A stream that breaks can be opened
     again.
     """
+    CancelQuantizationTaskGroup: _grpc.UnaryUnaryMultiCallable[_quantization_service_pb2.CancelQuantizationTaskGroupRequest, _quantization_service_pb2.QuantizationTaskGroup]
+    """Asks for the end of every task of a group that has not ended; returns the group as it is then."""
     DeleteQuantizationTaskGroup: _grpc.UnaryUnaryMultiCallable[_quantization_service_pb2.DeleteQuantizationTaskGroupRequest, _empty_pb2.Empty]
     """Deletes a group; its tasks stay."""
 
@@ -127,6 +129,8 @@ class QuantizationServiceAsyncStub(QuantizationServiceStub):
     """Sends the group now and after changes of its tasks, and ends when all of them have ended. A stream that breaks can be opened
     again.
     """
+    CancelQuantizationTaskGroup: _aio.UnaryUnaryMultiCallable[_quantization_service_pb2.CancelQuantizationTaskGroupRequest, _quantization_service_pb2.QuantizationTaskGroup]  # type: ignore[assignment]
+    """Asks for the end of every task of a group that has not ended; returns the group as it is then."""
     DeleteQuantizationTaskGroup: _aio.UnaryUnaryMultiCallable[_quantization_service_pb2.DeleteQuantizationTaskGroupRequest, _empty_pb2.Empty]  # type: ignore[assignment]
     """Deletes a group; its tasks stay."""
 
@@ -276,6 +280,14 @@ class QuantizationServiceServicer(metaclass=_abc_1.ABCMeta):
         """Sends the group now and after changes of its tasks, and ends when all of them have ended. A stream that breaks can be opened
         again.
         """
+
+    @_abc_1.abstractmethod
+    def CancelQuantizationTaskGroup(
+        self,
+        request: _quantization_service_pb2.CancelQuantizationTaskGroupRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_quantization_service_pb2.QuantizationTaskGroup, _abc.Awaitable[_quantization_service_pb2.QuantizationTaskGroup]]:
+        """Asks for the end of every task of a group that has not ended; returns the group as it is then."""
 
     @_abc_1.abstractmethod
     def DeleteQuantizationTaskGroup(

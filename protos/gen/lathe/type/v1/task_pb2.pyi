@@ -292,6 +292,7 @@ class TaskOrigin(_message.Message):
     CACHE_HIT_FIELD_NUMBER: _builtins.int
     WORK_KEY_FIELD_NUMBER: _builtins.int
     ENVIRONMENT_FIELD_NUMBER: _builtins.int
+    GROUP_FIELD_NUMBER: _builtins.int
     retry_of: _builtins.str
     """The task of which this is a retry with the same specification."""
     resubmission_of: _builtins.str
@@ -302,6 +303,8 @@ class TaskOrigin(_message.Message):
     """Sha256 over the input digests, the normalized specification, and the device: equal for equal work."""
     environment: _builtins.str
     """With `cache_hit`: what the work was done with, as `environment` of the attempt that did it."""
+    group: _builtins.str
+    """The group that it was created in; empty if it was created alone. The group may have been deleted since."""
     def __init__(
         self,
         *,
@@ -310,10 +313,11 @@ class TaskOrigin(_message.Message):
         cache_hit: _builtins.str = ...,
         work_key: _builtins.str = ...,
         environment: _builtins.str = ...,
+        group: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache_hit", b"cache_hit", "environment", b"environment", "resubmission_of", b"resubmission_of", "retry_of", b"retry_of", "work_key", b"work_key"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache_hit", b"cache_hit", "environment", b"environment", "group", b"group", "resubmission_of", b"resubmission_of", "retry_of", b"retry_of", "work_key", b"work_key"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
