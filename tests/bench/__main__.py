@@ -13,6 +13,7 @@ BENCHES = {
     "datasets": "pages and selections of a dataset of a million items",
     "imports": "the import of a COCO file of 100,000 images, through the engine and the registry",
     "quantization": "int8 against FP32 on digits, ResNet-50 and MiniLM, and what making it costs",
+    "zoo": "trained models from pip packages through every job, beside what computes them without Lathe",
     "optimizer": "what the optimizer chooses against every runtime as it comes, on fourteen configurations of models",
 }
 
