@@ -16,7 +16,13 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 
 def test_every_extra_that_the_images_install_exists() -> None:
     roles = re.findall(r"'\.\[([^]]+)]'", DOCKERFILE.read_text(encoding="utf-8"))
-    assert sorted(roles) == ["api", "evaluator", "registry", "worker-arm,diffusers,tensorflow"]
+    assert sorted(roles) == [
+        "api",
+        "evaluator",
+        "registry",
+        "worker-arm,diffusers,tensorflow",
+        "worker-cpu,diffusers,tensorflow",
+    ]
     assert {extra for role in roles for extra in role.split(",")} <= set(PROJECT["optional-dependencies"])
 
 
