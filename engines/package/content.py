@@ -21,7 +21,7 @@ from engines.package.manifest import (
     Tensor,
 )
 from engines.parity.report import ParityReport
-from engines.runtimes import BuiltForm, Where, runtime
+from engines.runtimes import BuiltForm, Where, runtime, runtimes
 from engines.runtimes.serving import serving
 from engines.spec.devices import load_catalog
 from engines.spec.request import ConversionRequest
@@ -130,7 +130,7 @@ def make_manifest(content: PackageContent) -> Manifest:
 
 
 def _runtime(name: str) -> RuntimeEntry:
-    return RuntimeEntry(name=name, version=version_of(serving(name).packages[0]))
+    return RuntimeEntry(name=name, version=runtimes()[name].version())
 
 
 def _flags(device: str, form: BuiltForm) -> tuple[str, ...]:

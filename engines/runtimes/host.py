@@ -12,7 +12,7 @@ from engines.runtimes.candidates import Candidate, Situation
 from engines.runtimes.emulator import Emulator, emulator_of
 from engines.runtimes.protocol import BuiltForm, Integers, Layer, Where
 from engines.spec.devices import Device
-from engines.spec.toolchain import cpu, versions
+from engines.spec.toolchain import cpu, version_of, versions
 from engines.tensors import Arrays
 
 PROFILED_RUNS = 9
@@ -46,6 +46,10 @@ class HostRuntime:
         """Return None if the runtime is installed, else what is missing. Imports no framework."""
         missing = [name for name in self.packages if not importlib.util.find_spec(name)]
         return f"the package `{missing[0]}`" if missing else None
+
+    def version(self) -> str:
+        """Return the version of the first package."""
+        return version_of(self.packages[0])
 
     def where(self, device: Device) -> Where:
         """Return HERE on a machine with the device's kind of processor."""

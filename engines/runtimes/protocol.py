@@ -175,6 +175,10 @@ class Runtime(Protocol):
         """
         ...
 
+    def version(self) -> str:
+        """Return the version of the runtime that is installed here; empty if it is not known. Imports no framework."""
+        ...
+
     def where(self, device: Device) -> Where:
         """Return where forms for a device can run, as seen from this machine."""
         ...

@@ -65,7 +65,7 @@ def test_what_cannot_be_is_refused_with_a_sentence(values: dict[str, Any], reaso
 
 def test_a_device_that_nothing_is_built_for_is_refused() -> None:
     values = work()
-    values["conversion"]["template"]["device"] = "ascend-310"
+    values["conversion"]["template"]["device"] = "nvidia-p4"
     failure = refused(values)
     assert failure.reason is FailureReason.TOOLCHAIN_UNAVAILABLE
     assert "cpu-x86-64" in failure.suggested_fix
