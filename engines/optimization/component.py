@@ -152,14 +152,15 @@ def _plan(job: OptimizationJob, data: ComponentData) -> tuple[Plan, QuantizedGra
     specs, sources = candidates(device, situation), baselines(device, situation)
     if data.quantized:
         specs = [spec for spec in specs if spec.quantizer]
-    recipes = offered_recipes(model, specs, is_quantized=bool(data.quantized))
+    recipes = offered_recipes(model, specs, is_quantized=bool(data.quantized), function=situation.has_function)
     if not recipes.all:
         return Plan(sources, specs), None
     lasting, ready = job.workdir / LASTING / job.component.name, prepared.ready
     if not data.quantized:
         ready = fused(prepared, job.request.conversion.template.execution, lasting / "fused.onnx").ready
     say = lambda words: log.info("%s: %s", job.component.name, words)  # noqa: E731 - as short as it can be
-    graphs = QuantizedGraphs(Material(ready, data.data.calibration, lasting, say), recipes.all, prepared.samples)
+    material = Material(ready, data.data.calibration, lasting, say, prepared.build_source())
+    graphs = QuantizedGraphs(material, recipes.all, prepared.samples)
     return Plan(recipes.put_into(sources), recipes.put_into(specs), recipes.otherwise, graphs), graphs
 
 

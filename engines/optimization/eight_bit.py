@@ -68,16 +68,17 @@ class Recipes:
             yield from (spec for spec in turn if spec is not None)
 
 
-def offered_recipes(model: Any, specs: Sequence[FormSpec], *, is_quantized: bool) -> Recipes:
+def offered_recipes(model: Any, specs: Sequence[FormSpec], *, is_quantized: bool, function: bool = False) -> Recipes:
     """Return the recipes of a component's INT8 candidates.
 
     Args:
         model: Its graph.
         specs: The candidates.
         is_quantized: Whether the graph carries quantization, which is kept.
+        function: Whether the source is a function of TensorFlow.
     """
     runtimes = dict.fromkeys(spec.runtime for spec in specs if spec.quantizer)
-    settings = {runtime: open_settings(model, runtime) for runtime in runtimes}
+    settings = {runtime: open_settings(model, runtime, function=function) for runtime in runtimes}
     if is_quantized:
         return Recipes([kept_recipe(each) for each in settings.values()], ())
     return Recipes(

@@ -17,6 +17,7 @@ from engines.package.content import PackagedComponent
 from engines.parity.divergence import Suspect
 from engines.parity.report import Verdict
 from engines.parity.verification import describe, judged, verify
+from engines.quantization.choosing import Choice, Found
 from engines.quantization.data import Data, find_data, open_judge
 from engines.quantization.graphs import QuantizedGraphs, fused, weights_size
 from engines.quantization.no_gain import no_gain_reason
@@ -25,21 +26,17 @@ from engines.quantization.recipes import Recipe, first_recipes, kept_recipe, sec
 from engines.quantization.request import CalibrationData, QuantizationRequest
 from engines.quantization.result import ComponentQuantization, all_failed, described, none_holds
 from engines.quantization.sensitivity import NodeSensitivity
-from engines.runtimes import Runtime, check_timed
+from engines.runtimes import GRAPH, Runtime, Where, builds_from, check_timed
 from engines.runtimes.form import FormSpec, Made
 from engines.search.entry import Entry
 from engines.search.journal import LASTING, Journal
 from engines.search.making import Maker
 from engines.search.packaging import package_form
-from engines.search.request import Plan, SearchSettings
-from engines.search.search import SearchResult, search
+from engines.search.request import Plan
 from engines.search.truth import Thresholds, Truth
 from engines.spec.template import CLASSIFIERS, Component
 
 log = logging.getLogger(__name__)
-
-FINAL_SECONDS = 3.0
-"""Time for the paired measurement that chooses."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +75,9 @@ def quantize(job: QuantizationJob) -> ComponentQuantization:
             the source computes and no accuracy bound says that it need not.
     """
     name, spec = job.component.name, job.request.spec
-    check_timed(job.runtime, job.request.conversion.target)
+    where = job.runtime.where(job.request.conversion.target)
+    if where is Where.DEVICE:
+        check_timed(job.runtime, job.request.conversion.target)
     prepared = _prepared(job)
     model = load_model(prepared.ready)
     check_excluded(spec.excluded_nodes, [node.name for node in model.graph.node])
@@ -87,9 +86,12 @@ def quantize(job: QuantizationJob) -> ComponentQuantization:
     evaluated = steps if job.request.evaluation is not None else None
     data = find_data(calibration_data, evaluated, prepared, job.calibration, job.workdir)
     truth = _truth(job, prepared, data)
-    first, second, warnings = _plan(job, model, (*prepared.warnings, *data.warnings))
+    first, second, warnings = _plan(job, prepared, model, (*prepared.warnings, *data.warnings))
     scratch = job.workdir / LASTING / name
-    material = Material(prepared.ready, data.calibration, scratch, lambda words: log.info("%s: %s", name, words))
+    material = Material(
+        *(prepared.ready, data.calibration, scratch, lambda words: log.info("%s: %s", name, words)),
+        prepared.build_source(),
+    )
     graphs = QuantizedGraphs(material, [*first, *second], data.judged, frozenset(spec.excluded_nodes))
     seed, target = job.request.conversion.seed, job.request.conversion.target
     options = job.request.conversion.template.runtime_options
@@ -97,26 +99,15 @@ def quantize(job: QuantizationJob) -> ComponentQuantization:
     baseline = FormSpec(job.runtime.name, "FP32")
     job.progress(0.2, f"{name}: building in floating point")
     _verify_baseline(job, prepared, data, maker.make_baseline(baseline))
-    found = search(
-        Plan([baseline], [recipe.spec for recipe in first], [recipe.spec for recipe in second], graphs),
-        maker,
-        prepared,
-        truth,
-        SearchSettings(
-            job.workdir / "scratch" / "processes",
-            job.threads,
-            budget_seconds=float("inf"),
-            final_seconds=FINAL_SECONDS,
-            must_choose=True,
-            seed=seed,
-        ),
-        progress=lambda fraction, words: job.progress(0.25 + 0.6 * fraction, f"{name}: {words}"),
-        journal=job.journal,
+    choice = Choice(
+        *(maker, prepared, truth, job.threads, job.workdir / "scratch" / "processes", seed),
+        lambda fraction, words: job.progress(0.25 + 0.6 * fraction, f"{name}: {words}"),
+        job.journal,
     )
+    plan = Plan([baseline], [recipe.spec for recipe in first], [recipe.spec for recipe in second], graphs)
+    found = choice.by_parity(plan) if where is Where.EMULATOR else choice.by_time(plan)
     for entry in found.entries:
         log.info("%s: %s", entry.spec.name, described(entry, truth))
-    for line in found.profile.lines():
-        log.info("%s", line)
     chosen = found.best
     if chosen is None:
         raise all_failed(found.entries)
@@ -185,10 +176,14 @@ def _truth(job: QuantizationJob, prepared: Prepared, data: Data) -> Truth:
     )
 
 
-def _plan(job: QuantizationJob, model: Any, warnings: Sequence[str]) -> tuple[list[Recipe], list[Recipe], list[str]]:
+def _plan(
+    job: QuantizationJob, prepared: Prepared, model: Any, warnings: Sequence[str]
+) -> tuple[list[Recipe], list[Recipe], list[str]]:
     spec, own = job.request.spec, list(warnings)
-    settings = settings_of(spec, model, job.runtime.name)
-    present = quantized_nodes(model) if spec.kind != "HALF" else []
+    function = prepared.source.tensorflow is not None
+    settings = settings_of(spec, model, job.runtime.name, function=function)
+    kept = spec.kind != "HALF" and builds_from(job.runtime.name, {GRAPH})
+    present = quantized_nodes(model) if kept else []
     if present:
         words = f"The source is already quantized, in {len(present)} nodes; it is kept as it is."
         log.info("%s: %s", job.component.name, words)
@@ -217,9 +212,7 @@ def _verify_baseline(job: QuantizationJob, prepared: Prepared, data: Data, made:
     judged(name, report, request.parity_waivers.get(name, ""))
 
 
-def _packaged(
-    job: QuantizationJob, prepared: Prepared, truth: Truth, found: SearchResult, chosen: Entry
-) -> PackagedComponent:
+def _packaged(job: QuantizationJob, prepared: Prepared, truth: Truth, found: Found, chosen: Entry) -> PackagedComponent:
     """Put the chosen form into the package; if its parity verdict is not PASS, with the waiver that lets it pass.
 
     Raises:
@@ -244,9 +237,9 @@ def _costs(job: QuantizationJob, graphs: QuantizedGraphs, chosen: Entry) -> Sequ
         return graphs.costs(chosen.spec)
 
 
-def _no_gain(job: QuantizationJob, found: SearchResult, chosen: Entry, data: Data) -> str:
+def _no_gain(job: QuantizationJob, found: Found, chosen: Entry, data: Data) -> str:
     profile, computes = found.profile, job.request.conversion.runtime().computes
-    if not found.no_gain or "faster" in profile.conclusion(profile.forms[1]) or chosen.made is None:
+    if profile is None or not found.no_gain or "faster" in profile.conclusion(profile.forms[1]) or chosen.made is None:
         return ""
     used = next((used for stored, used in computes.items() if stored == chosen.spec.precision), chosen.spec.precision)
     return no_gain_reason(chosen.made.form, data.judged.feeds[0], profile, used)

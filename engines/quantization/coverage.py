@@ -73,7 +73,13 @@ class Coverage:
 
 
 def coverage_of(graph: Path) -> Coverage:
-    """Return the coverage of an ONNX graph, or of an IR of OpenVINO: a file that ends in .xml."""
+    """Return the coverage of an ONNX graph, an IR of OpenVINO (.xml), or a file of LiteRT (.tflite)."""
+    if graph.suffix == ".tflite":
+        from engines.quantization.tflite_coverage import products_of
+
+        products = products_of(graph.read_bytes())
+        whole = sum((Coverage(1, int(each.quantized)) for each in products), Coverage())
+        return whole + _summed({each.weights: (each.size, each.quantized) for each in products})
     if graph.suffix == ".xml":
         # Written by OpenVINO here, from a graph that was checked.
         return _of_ir(ElementTree.parse(graph).getroot())  # noqa: S314 - OpenVINO wrote it here

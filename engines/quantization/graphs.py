@@ -85,7 +85,7 @@ class QuantizedGraphs:
         self._by_spec = {recipe.spec: recipe for recipe in self.recipes}
 
     def graph(self, spec: FormSpec) -> Path:
-        """Return the quantized graph of a form: ONNX, or an IR of OpenVINO. It is made once for all runtimes.
+        """Return the quantized graph of a form: ONNX, or its runtime's own. It is made once for all runtimes.
 
         Raises:
             EngineFailure: Why it cannot be made; UNSUPPORTED_OPERATOR if none of its products is in integers.
@@ -123,11 +123,13 @@ class QuantizedGraphs:
         """Return every quantized node of a form, the most sensitive first; none if the costs are unknown.
 
         An IR of OpenVINO cannot be compared with the ONNX graph node by node, so the same nodes are quantized for ONNX
-        Runtime with the same settings, and stand in.
+        Runtime with the same settings, and stand in. Of a file of LiteRT the costs are unknown.
         """
         feeds = list(itertools.islice(self.samples.feeds, COSTED_FEEDS))
         try:
             graph = self.graph(spec)
+            if graph.suffix == ".tflite":
+                return []
             if graph.suffix != ".onnx":
                 graph = self._stand_in(spec)
             floating, quantized = load_model(self.material.graph), load_model(graph)

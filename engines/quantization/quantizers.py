@@ -1,6 +1,6 @@
 """The interface of all quantizers, and the order in which they are tried.
 
-    floating-point graph ──Quantizer──▶ quantized graph (.onnx, or OpenVINO's .xml) ──runtime──▶ form that is measured
+    floating-point graph ──Quantizer──▶ quantized graph (.onnx, or a runtime's own .xml, .tflite) ──runtime──▶ form
 
 No tool is right for every model and runtime, so several are tried and the search picks. The simpler come first: of two
 forms that are equally fast, the earlier one is taken.
@@ -15,6 +15,7 @@ from typing import Protocol
 
 from engines.quantization.feeds import Feeds
 from engines.quantization.ranges import Ranges, find_ranges
+from engines.runtimes.source import BuildSource
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class Settings:
         seven_bits: Weights take 7 bits, for processors whose sums of 8-bit products saturate.
         transformer: Whether the graph has attention or layer normalization.
         runtime: The runtime that will serve the form.
+        function: Whether the source is a function of TensorFlow.
     """
 
     precision: str
@@ -38,6 +40,7 @@ class Settings:
     seven_bits: bool
     transformer: bool
     runtime: str
+    function: bool = False
 
     def in_words(self, *, method: str = "") -> str:
         """Return the settings for the name of a candidate: `ENTROPY_2 symmetric per channel`."""
@@ -55,12 +58,14 @@ class Material:
         feeds: Calibration feeds; None if the scheme needs none.
         scratch: Directory for intermediate files.
         progress: Takes a sentence on what is being done.
+        source: The forms of the source, for quantizers that write a runtime's own; None if only the graph is known.
     """
 
     graph: Path
     feeds: Feeds | None
     scratch: Path
     progress: Callable[[str], None]
+    source: BuildSource | None = None
     _ranges: dict[str, Ranges] = field(default_factory=dict)
 
     def ranges(self, method: str) -> Ranges:

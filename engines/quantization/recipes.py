@@ -6,13 +6,16 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from engines.quantization.direct_quantizers import AsItIs, CompressedWeights, Half
+from engines.quantization.litert_quantizers import tflite_quantizers
 from engines.quantization.nncf_quantizers import Nncf
 from engines.quantization.onnxruntime_quantizers import Dynamic, StaticQdq
 from engines.quantization.quantizers import Quantizer, Settings
 from engines.quantization.request import QuantizationSpec
 from engines.runtimes import runtimes
 from engines.runtimes.form import FormSpec
+from engines.runtimes.litert.runtime import TFLITE
 from engines.runtimes.opened import products_saturate
+from engines.runtimes.openvino.runtime import IR
 from engines.runtimes.protocol import Integers
 from engines.runtimes.source import GRAPH
 
@@ -37,7 +40,7 @@ class Recipe:
         return FormSpec(self.settings.runtime, self.settings.precision, self.name)
 
 
-def settings_of(spec: QuantizationSpec, model: Any, runtime: str) -> Settings:
+def settings_of(spec: QuantizationSpec, model: Any, runtime: str, *, function: bool = False) -> Settings:
     """Return the settings that a specification asks for, on this machine's processor."""
     return Settings(
         precision=spec.arithmetic,
@@ -47,12 +50,14 @@ def settings_of(spec: QuantizationSpec, model: Any, runtime: str) -> Settings:
         seven_bits=_seven_bits(runtime) and spec.kind == "STATIC",
         transformer=is_transformer(model),
         runtime=runtime,
+        function=function,
     )
 
 
-def open_settings(model: Any, runtime: str) -> Settings:
+def open_settings(model: Any, runtime: str, *, function: bool = False) -> Settings:
     """Return the settings of INT8 if nobody asked for any."""
-    return Settings("INT8", "ENTROPY_2", False, True, _seven_bits(runtime), is_transformer(model), runtime)
+    seven_bits, transformer = _seven_bits(runtime), is_transformer(model)
+    return Settings("INT8", "ENTROPY_2", False, True, seven_bits, transformer, runtime, function)
 
 
 def _seven_bits(runtime: str) -> bool:
@@ -63,12 +68,18 @@ def _integers(runtime: str) -> Integers:
     return runtimes()[runtime].integers or Integers()
 
 
+def _writes_tflite(settings: Settings) -> bool:
+    return _integers(settings.runtime).form == TFLITE
+
+
 def _nncf(settings: Settings) -> Nncf:
     return Nncf(on_ir=_integers(settings.runtime).form != GRAPH)
 
 
 def first_recipes(spec: QuantizationSpec, settings: Settings) -> list[Recipe]:
     """Return the requested recipes, the simplest first."""
+    if _writes_tflite(settings):
+        return [Recipe(quantizer, settings) for quantizer in tflite_quantizers(spec.kind, settings)]
     weights = [CompressedWeights(float_activations=False), CompressedWeights(float_activations=True)]
     quantizers: dict[str, list[Quantizer]] = {
         "HALF": [Half()],
@@ -82,11 +93,14 @@ def first_recipes(spec: QuantizationSpec, settings: Settings) -> list[Recipe]:
 
 def second_recipes(spec: QuantizationSpec, settings: Settings) -> list[Recipe]:
     """Return the recipes that are tried if none of the first ones holds and is faster than the source."""
-    return wider_recipes(settings, method_is_open=spec.method_is_open) if spec.kind == "STATIC" else []
+    own = spec.kind == "STATIC" and not _writes_tflite(settings)
+    return wider_recipes(settings, method_is_open=spec.method_is_open) if own else []
 
 
 def static_recipes(settings: Settings) -> list[Recipe]:
     """Return the ways to quantize statically, the simplest first."""
+    if _writes_tflite(settings):
+        return [Recipe(quantizer, settings) for quantizer in tflite_quantizers("STATIC", settings)]
     quantizers = (StaticQdq(everything=False), StaticQdq(everything=True), _nncf(settings))
     return [Recipe(each, settings) for each in quantizers]
 
@@ -94,7 +108,7 @@ def static_recipes(settings: Settings) -> list[Recipe]:
 def promising_recipes(settings: Settings) -> list[Recipe]:
     """Return the ways to quantize statically, first the one that wins most often: NNCF if the runtime takes an IR."""
     found = static_recipes(settings)
-    return found if _integers(settings.runtime).form == GRAPH else found[::-1]
+    return found[::-1] if _integers(settings.runtime).form == IR else found
 
 
 def wider_recipes(settings: Settings, *, method_is_open: bool = True) -> list[Recipe]:
@@ -106,7 +120,7 @@ def wider_recipes(settings: Settings, *, method_is_open: bool = True) -> list[Re
     wider = replace(settings, asymmetric=True, method="MINMAX" if method_is_open else settings.method)
     if wider == settings:
         return []
-    return [Recipe(StaticQdq(everything=False), wider), Recipe(_nncf(wider), wider)]
+    return [] if _writes_tflite(settings) else [Recipe(StaticQdq(everything=False), wider), Recipe(_nncf(wider), wider)]
 
 
 def kept_recipe(settings: Settings) -> Recipe:

@@ -10,12 +10,12 @@ from typing import Any
 from engines.failures import EngineFailure, FailureReason
 from engines.package.content import PackagedComponent
 from engines.parity.report import worst
+from engines.quantization.choosing import Found
 from engines.quantization.coverage import Coverage
 from engines.quantization.graphs import weights_size
 from engines.quantization.request import QuantizationRequest
 from engines.quantization.sensitivity import NodeSensitivity
 from engines.search.entry import Entry
-from engines.search.search import SearchResult
 from engines.search.truth import Truth
 
 
@@ -25,7 +25,7 @@ class ComponentQuantization:
 
     Attributes:
         packaged: Its entry in the package.
-        found: The result of the search.
+        found: The forms that were tried.
         chosen: The form that became the result.
         truth: The outputs that forms were compared with.
         excluded: Nodes that the request keeps in floating point.
@@ -37,7 +37,7 @@ class ComponentQuantization:
     """
 
     packaged: PackagedComponent
-    found: SearchResult
+    found: Found
     chosen: Entry
     truth: Truth
     excluded: frozenset[str]
@@ -77,7 +77,7 @@ def result_fields(work: QuantizationRequest, done: Sequence[ComponentQuantizatio
         "sensitivities": _joined(done, "node", several, _costs),
         "ladder": [rung for entry in done for rung in _ladder(entry)],
         "parity": _parity(done, several),
-        "profile": done[0].found.profile.to_dict(),
+        **({"profile": profile.to_dict()} if (profile := done[0].found.profile) else {}),
         "no_gain_reason": " ".join(entry.no_gain for entry in done if entry.no_gain),
         "candidates": _joined(done, "quantizer", several, _candidates),
         "coverage": sum((entry.coverage for entry in done), Coverage()).to_dict(),
@@ -137,6 +137,8 @@ def _candidate(entry: Entry, done: ComponentQuantization) -> dict[str, Any]:
         if chosen.spec.kept and entry.spec.quantizer == chosen.spec.quantizer:
             words += f"; with {len(chosen.spec.kept)} nodes in floating point it became the result"
         return {**values, "reason": words}
+    if done.found.profile is None:
+        return {**values, "reason": "the result comes first, and nothing was timed"}
     if entry.latency is None or chosen.latency is None or entry.latency.speedup < chosen.latency.speedup:
         return {**values, "reason": "the result is faster"}
     return {**values, "reason": "no faster than the result beyond noise, and more complex"}
@@ -179,7 +181,7 @@ def described(entry: Entry, truth: Truth) -> str:
     return f"cosine {cosine:.5f}, SQNR {sqnr:.1f} dB{accuracy}: {shortfall(entry, truth) or entry.note or 'holds'}"
 
 
-def none_holds(component: str, truth: Truth, found: SearchResult, chosen: Entry) -> EngineFailure:
+def none_holds(component: str, truth: Truth, found: Found, chosen: Entry) -> EngineFailure:
     """Return the failure of a component of which no form computes what its source computes."""
     made = [entry for entry in found.entries if entry.parity is not None]
     tried = [f"{entry.spec.quantized_by}: {described(entry, truth)}" for entry in made if not entry.spec.kept]

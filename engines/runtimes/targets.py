@@ -59,16 +59,16 @@ def quantization_target(device: str, runtime: str, precision: str) -> DeviceRunt
     """Return the runtime of the catalog that a quantization builds for; a precision of `QUANTIZED`.
 
     Raises:
-        InvalidField: INVALID_SPEC for another precision, an unknown device or a runtime that builds from no
-            graph, TOOLCHAIN_UNAVAILABLE if this release has no builder, UNSUPPORTED_PRECISION if the runtime does
-            not compute in the precision.
+        InvalidField: INVALID_SPEC for another precision, an unknown device or a runtime that takes no quantized
+            model, TOOLCHAIN_UNAVAILABLE if this release has no builder, UNSUPPORTED_PRECISION if the runtime does not
+            compute in the precision.
     """
     check_quantized(precision)
     found = load_catalog().device(device)
     offered = {
         name: [each for each in (*known.quantized, *known.precisions) if each in QUANTIZED]
         for name, known in found.buildable_runtimes.items()
-        if builds_from(name, {GRAPH})
+        if builds_from(name, {GRAPH}) or (name in runtimes() and runtimes()[name].integers)
     }
     if runtime not in offered:
         able = ", ".join(offered) or "none"

@@ -15,7 +15,7 @@ from engines.timing.paired import ProfileReport
 
 
 def package_form(
-    prepared: Prepared, truth: Truth, entry: Entry, profile: ProfileReport, package: Path
+    prepared: Prepared, truth: Truth, entry: Entry, profile: ProfileReport | None, package: Path
 ) -> PackagedComponent:
     """Copy the files of a built form into a folder of the package, and return the package's entry for it."""
     made, parity = entry.made, entry.parity

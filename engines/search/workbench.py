@@ -207,6 +207,24 @@ class Workbench:
             log.info("%s: %.1f s to make", spec.name, time.monotonic() - start)
 
 
+def judged_alone(entry: Entry, truth: Truth, threads: int, workdir: Path) -> None:
+    """Run a form that was made in a process of its own, beside no other and untimed; note how it compares.
+
+    Parity, accuracy if there is a judge, memory, and why it may not be chosen go into the entry.
+
+    Raises:
+        EngineFailure: The failure of the runtime, or the death of the process.
+    """
+    assert entry.made is not None  # it was made before
+    with FormProcess.open(entry.made, threads, workdir, patience=PATIENCE_SECONDS) as process:
+        entry.parity = truth.parity(entry.spec, process.answers(truth.samples.feeds))
+        entry.failure = truth.objection(entry.spec, entry.parity)
+        if entry.failure is None and truth.judge is not None:
+            entry.accuracy = truth.judge(process.call)
+            entry.failure = truth.accuracy_objection(entry.spec, entry.accuracy)
+        entry.memory_bytes = process.memory_bytes
+
+
 def _failure(spec: FormSpec, task: str, error: Exception) -> EngineFailure:
     """Return why a form could not be made, compared or judged."""
     if isinstance(error, EngineFailure):

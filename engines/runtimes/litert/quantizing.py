@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from engines.tensors import Arrays
@@ -32,15 +32,15 @@ def half_file(content: bytes) -> bytes:
     return _quantized(content, recipe)
 
 
-def static_file(content: bytes, feeds: Iterable[Arrays], keys: Sequence[str], *, per_channel: bool) -> bytes:
+def static_file(content: bytes, feeds: Iterable[Arrays], keys: Mapping[str, str], *, per_channel: bool) -> bytes:
     """Return a file whose products take integers of 8 bits, their ranges found on some feeds.
 
     Inputs and outputs stay in floating point.
 
     Args:
         content: The file.
-        feeds: Feeds of the package, their arrays in the order of its inputs.
-        keys: The file's key of each input.
+        feeds: Feeds of the package.
+        keys: The file's key of each input, by the input's name.
         per_channel: One scale for each output channel of a weight, or one for each weight.
     """
     from ai_edge_quantizer import qtyping
@@ -50,7 +50,7 @@ def static_file(content: bytes, feeds: Iterable[Arrays], keys: Sequence[str], *,
     recipe.add_static_config(_EVERYTHING, operations.ALL_SUPPORTED, 8, 8, _granularity(per_channel))
     for kept in (operations.INPUT, operations.OUTPUT):
         recipe.add_quantization_config(_EVERYTHING, kept, algorithm_key=AlgorithmName.NO_QUANTIZE)
-    return _quantized(content, recipe, (dict(zip(keys, feed.values(), strict=True)) for feed in feeds))
+    return _quantized(content, recipe, ({keys[name]: value for name, value in feed.items()} for feed in feeds))
 
 
 def dynamic_file(content: bytes, *, per_channel: bool) -> bytes:

@@ -106,10 +106,23 @@ def _converted(source: BuildSource, taken: str, precision: str) -> bytes:
     if precision not in ("FP32", "FP16"):
         why = "a conversion writes FP32 or FP16."
         raise unsupported_precision(_TITLE, precision, why, "A quantization task makes INT8.")
-    if taken == FUNCTION:
-        return converted(source, half_weights) if precision == "FP16" else converted(source)
-    content = torch_converter.converted_network(source)
+    if taken == FUNCTION and precision == "FP16":
+        return converted(source, half_weights)
+    content = floating_file(source)
     return half_file(content) if precision == "FP16" else content
+
+
+def floating_file(source: BuildSource) -> bytes:
+    """Return the .tflite file in float32 of a source's function, else of its network.
+
+    Raises:
+        EngineFailure: As `build`.
+    """
+    from engines.runtimes.litert.tensorflow_converter import converted
+
+    if source.form_for(_TITLE, (FUNCTION, NETWORK)) == FUNCTION:
+        return converted(source)
+    return torch_converter.converted_network(source)
 
 
 def interface(content: bytes, source: BuildSource) -> dict[str, str]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from engines.quantization import component
+from engines.quantization import choosing
 from engines.search import contenders, final
 from tests.integration.quantization.workbench import QuantizationBench
 
@@ -19,6 +19,6 @@ def bench(tmp_path: Path) -> QuantizationBench:
 
 @pytest.fixture(autouse=True)
 def _short_measurements(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(component, "FINAL_SECONDS", 0.1)
+    monkeypatch.setattr(choosing, "FINAL_SECONDS", 0.1)
     monkeypatch.setattr(contenders, "SCREEN_SECONDS", 0.02)
     monkeypatch.setattr(final, "MOST_SECONDS", 0.0)

@@ -14,6 +14,8 @@ from engines.runtimes import BuildOptions, BuildSource, Where, open_form, runtim
 from engines.runtimes.emulator import Emulator, emulator_of
 from engines.sandbox.environment import ARM_EMULATOR as SETTING
 from engines.spec.devices import load_catalog
+from engines.tensors import Array
+from engines.tensors.signature import Signature, TensorSpec
 from tests.unit.runtimes import graphs
 
 ARM = load_catalog().device("cpu-arm64")
@@ -85,3 +87,60 @@ def test_arm_computes_what_the_graph_says(tmp_path: Path, precision: str) -> Non
     x = np.random.default_rng(0).normal(size=(3, 4)).astype(np.float32)
     with open_form(form, 1) as session:
         np.testing.assert_allclose(session.run({"x": x})["y"], np.maximum(x @ weights, 0), atol=1e-2)
+
+
+@pytest.mark.emulator
+@pytest.mark.skipif(not os.environ.get(SETTING), reason=f"{SETTING} names no emulator of ARM")
+def test_arm_computes_integers_of_both_runtimes(tmp_path: Path) -> None:
+    x = np.random.default_rng(0).normal(size=(4, 64)).astype(np.float32)
+    weights = np.random.default_rng(1).normal(size=(64, 16)).astype(np.float32)
+    expected = x @ weights
+    signature = Signature((TensorSpec.fixed("x", "float32", x.shape),), (TensorSpec.unknown("y", "float32"),))
+    for name, path in (("onnxruntime", _qdq(tmp_path, x, weights)), ("litert", _tflite(tmp_path, x, weights))):
+        source = BuildSource.of_file(path, signature)
+        form = runtime(name).build(source, ARM, BuildOptions("INT8"), tmp_path / name)
+        with open_form(form, 1) as session:
+            found = session.run({"x": x})["y"]
+        assert 0 < np.abs(found - expected).max() < 0.02 * np.abs(expected).max(), name
+
+
+def _qdq(folder: Path, x: Array, weights: Array) -> Path:
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_static
+
+    class Reader(CalibrationDataReader):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self._feeds = iter([{"x": x}])
+
+        def get_next(self) -> dict[str, Array] | None:
+            return next(self._feeds, None)
+
+    ends = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+        for name, shape in (("x", [4, 64]), ("y", [4, 16]))
+    ]
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["x", "w"], ["y"], name="product")],
+        *("g", ends[:1], ends[1:], [numpy_helper.from_array(weights, "w")]),
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(model, folder / "float.onnx")
+    quantize_static(
+        folder / "float.onnx", folder / "qdq.onnx", Reader(), quant_format=QuantFormat.QDQ, per_channel=True
+    )
+    return folder / "qdq.onnx"
+
+
+def _tflite(folder: Path, x: Array, weights: Array) -> Path:
+    from engines.formats.tensorflow.tools import import_tensorflow
+    from engines.runtimes.litert.tensorflow_converter import converted, full_integer
+    from engines.runtimes.source import Function
+
+    tf = import_tensorflow()
+    constant = tf.constant(weights)
+    signature = Signature((TensorSpec.fixed("x", "float32", x.shape),), (TensorSpec.unknown("y", "float32"),))
+    function = Function(lambda arguments: [arguments[0] @ constant], tf.Module(), ["float32"])
+    content = converted(BuildSource(signature, function=function), full_integer([{"x": x}], per_channel=True))
+    (folder / "model.tflite").write_bytes(content)
+    return folder / "model.tflite"

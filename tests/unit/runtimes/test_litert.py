@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ import pytest
 
 from engines.failures import EngineFailure, FailureReason
 from engines.formats.tensorflow.tools import import_tensorflow
-from engines.runtimes import BuildOptions, BuildSource, BuiltForm, Where, open_form, runtime
+from engines.runtimes import BuildOptions, BuildSource, BuiltForm, Network, Where, open_form, runtime
 from engines.runtimes.litert import torch_converter
 from engines.runtimes.litert.tensorflow_converter import file_inputs
 from engines.runtimes.source import Function
@@ -170,3 +172,41 @@ def test_a_torch_network_needs_the_environment_of_its_converter(
     assert caught.value.reason is FailureReason.TOOLCHAIN_UNAVAILABLE
     assert "LATHE_LITERT_TORCH=DIR" in caught.value.suggested_fix
     assert not torch_converter.version()
+
+
+@pytest.mark.toolchain
+@pytest.mark.skipif(not os.environ.get(LITERT_TORCH), reason=f"{LITERT_TORCH} names no environment with litert-torch")
+@pytest.mark.parametrize(("precision", "most"), [("FP32", 1e-5), ("FP16", 1e-2)])
+def test_a_torch_network_becomes_a_file(tmp_path: Path, precision: str, most: float) -> None:
+    given = networks.source(networks.convolution())
+    fixed = Signature(
+        tuple(TensorSpec.fixed(spec.name, spec.dtype, (1, *spec.opt[1:])) for spec in given.signature.inputs),
+        given.signature.outputs,
+    )
+    assert given.network is not None
+    network = dataclasses.replace(given.network, example=networks.feed(1))
+    form = build(BuildSource(fixed, network=network), tmp_path, precision)
+    with open_form(form, 1) as session:
+        found = session.run(networks.feed(1))
+    expected = networks.truth(given.network.module, networks.feed(1))
+    assert np.abs(found["y"] - expected).max() <= most * np.abs(expected).max()
+    assert torch_converter.version()
+
+
+@pytest.mark.toolchain
+@pytest.mark.skipif(not os.environ.get(LITERT_TORCH), reason=f"{LITERT_TORCH} names no environment with litert-torch")
+def test_what_litert_torch_cannot_write_is_named(tmp_path: Path) -> None:
+    import torch
+
+    class Determinant(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            return (torch.linalg.det(x),)
+
+    signature = Signature((TensorSpec.fixed("x", "float32", (3, 3)),), (TensorSpec.unknown("y", "float32"),))
+    network = Network(Determinant().eval(), {}, {"x": np.eye(3, dtype=np.float32)})
+    with pytest.raises(EngineFailure, match=r"cannot write the operator aten\._linalg_det") as caught:
+        build(BuildSource(signature, network=network), tmp_path)
+    assert caught.value.reason is FailureReason.UNSUPPORTED_OPERATOR
+    dynamic = Signature((TensorSpec("x", "float32", (1, 3), (2, 3), (4, 3)),), signature.outputs)
+    with pytest.raises(EngineFailure, match="axis 0 of input 'x' ranges from 1 to 4"):
+        build(BuildSource(dynamic, network=network), tmp_path)

@@ -1,0 +1,109 @@
+"""Chooses the quantized form of a component: the fastest by a search, or, where no time means anything, the first."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from engines.failures import EngineFailure
+from engines.formats.preparation import Prepared
+from engines.search.entry import Entry
+from engines.search.journal import Journal
+from engines.search.request import Plan, SearchSettings
+from engines.search.search import search
+from engines.search.truth import Truth
+from engines.search.workbench import FormMaker, judged_alone
+from engines.timing.paired import ProfileReport
+
+log = logging.getLogger(__name__)
+
+FINAL_SECONDS = 3.0
+"""Time for the paired measurement that chooses."""
+
+Progress = Callable[[float, str], None]
+
+
+@dataclass(frozen=True)
+class Found:
+    """The forms that were tried.
+
+    Attributes:
+        entries: Every candidate.
+        best: The form to take; None if none was made. It misses the tolerance only if every form does.
+        profile: The paired measurement of the source and the best form; None if they were not timed.
+        no_gain: Whether the best form was timed, and is not faster than the source.
+    """
+
+    entries: Sequence[Entry]
+    best: Entry | None
+    profile: ProfileReport | None
+    no_gain: bool
+
+
+@dataclass(frozen=True)
+class Choice:
+    """How a form is chosen.
+
+    Attributes:
+        maker: Makes the forms.
+        prepared: The component.
+        truth: The outputs of the source, and the limits of forms.
+        threads: Threads of every form.
+        workdir: Folder in which processes exchange files.
+        seed: Seed of random numbers.
+        progress: Takes the fraction that is done, and what is being done.
+        journal: The state that earlier processes of this work left.
+    """
+
+    maker: FormMaker
+    prepared: Prepared
+    truth: Truth
+    threads: int
+    workdir: Path
+    seed: int
+    progress: Progress
+    journal: Journal
+
+    def by_time(self, plan: Plan) -> Found:
+        """Return the fastest form that computes what the source computes."""
+        settings = SearchSettings(
+            *(self.workdir, self.threads),
+            budget_seconds=float("inf"),
+            final_seconds=FINAL_SECONDS,
+            must_choose=True,
+            seed=self.seed,
+        )
+        found = search(
+            *(plan, self.maker, self.prepared, self.truth, settings), progress=self.progress, journal=self.journal
+        )
+        for line in found.profile.lines():
+            log.info("%s", line)
+        return Found(found.entries, found.best, found.profile, found.no_gain)
+
+    def by_parity(self, plan: Plan) -> Found:
+        """Return the first form that computes what the source computes, else the one that misses it by least.
+
+        For forms that run in an emulator: how long they take there says nothing about the device.
+        """
+        if self.truth.judge is not None:
+            baseline = Entry(plan.baselines[0], made=self.maker.make(plan.baselines[0]))
+            judged_alone(baseline, self.truth, self.threads, self.workdir)
+            self.truth.source_accuracy = baseline.accuracy
+        entries: list[Entry] = []
+        for spec in dict.fromkeys((*plan.specs, *plan.otherwise)):
+            entry = Entry(spec)
+            entries.append(entry)
+            self.progress(len(entries) / (1 + len(plan.specs) + len(plan.otherwise)), f"trying {spec.name}")
+            with self.journal.risking(spec.name):
+                try:
+                    entry.made = self.maker.make(spec)
+                    entry.size_bytes = entry.made.form.size_bytes
+                    judged_alone(entry, self.truth, self.threads, self.workdir)
+                except EngineFailure as failure:
+                    entry.failure = failure
+            if entry.failure is None:
+                return Found(entries, entry, None, no_gain=False)
+        missed = [entry for entry in entries if entry.misses]
+        return Found(entries, max(missed, key=self.truth.score, default=None), None, no_gain=False)
