@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 from engines.failures import EngineFailure, FailureReason
 from engines.package.manifest import ComponentEntry, Manifest, RuntimeEntry, ServedForm
+from engines.parity.report import Verdict
 from engines.runtimes.serving import VersionRule, serving
 from engines.spec.devices import Catalog, Device
 
@@ -76,6 +77,8 @@ def judge(manifest: Manifest, machine: Machine, catalog: Catalog) -> Judgement:
         _judge_flags(manifest, form, machine, catalog, found)
     for component in manifest.components:
         _judge_vectors(manifest, component, machine, found)
+        if component.parity.get("verdict") == Verdict.UNVERIFIED:
+            found.checks.append(f"Component '{component.name}' is UNVERIFIED: nobody has seen it compute.")
     _judge_driver(manifest, machine, catalog, found)
     return found
 
@@ -102,6 +105,11 @@ def _judge_device(manifest: Manifest, device: Device, catalog: Catalog, found: J
         found.reasons.append(f"The package needs {needed}, and {device.id} is {device.architecture}.")
     else:
         found.checks.append(f"{device.id} is {needed}, which the package needs.")
+        if built_for and built_for.product != device.product:
+            found.checks.append(
+                f"{device.id} is another chip than {built_for.id}, for which the package was made: it was neither "
+                "verified nor timed there."
+            )
     for name in dict.fromkeys(form.runtime.name for form in manifest.forms):
         who = _who(manifest, name)
         if name in device.runtimes:

@@ -92,6 +92,30 @@ def test_packages_for_accelerators_are_judged_by_the_catalog() -> None:
     assert not ask(Machine(device="ascend-310p"), "ascend", "8.0", **ascend).compatible
 
 
+def test_a_plan_for_another_chip_or_version_is_refused_and_one_for_a_chip_of_the_same_architecture_is_told() -> None:
+    built: dict[str, Any] = {"device": "nvidia-l4", "precision": "FP16", "requirements": NO_FLAGS}
+    for other in ("nvidia-a10", "nvidia-h100", "nvidia-b200"):
+        refused = ask(Machine(device=other), "tensorrt", "10.4.0", **built).reasons
+        assert refused[0].startswith(f"The package needs sm_89, and {other} is sm_")
+    sibling = ask(Machine(device="nvidia-l40s"), "tensorrt", "10.4.0", **built)
+    assert sibling.compatible
+    assert any("another chip than nvidia-l4" in words and "neither" in words for words in sibling.checks)
+    assert not any("another chip" in words for words in ask(Machine(device="nvidia-l4"), "tensorrt", **built).checks)
+    newer = ask(Machine(device="nvidia-l4", runtime_version="11.1.0"), "tensorrt", "10.4.0", **built)
+    assert "Build it again" in newer.reasons[0]
+    compiled = {"device": "ascend-310p", "precision": "FP16", "requirements": NO_FLAGS}
+    for other in ("ascend-310", "ascend-310b", "ascend-910b", "nvidia-t4"):
+        assert not ask(Machine(device=other), "ascend", "8.0", **compiled).compatible
+
+
+def test_what_nobody_has_seen_compute_is_said() -> None:
+    (component,) = MANIFEST["components"]
+    unseen: dict[str, Any] = {
+        "components": [component | {"parity": {"verdict": "UNVERIFIED", "missing": "a run on a T4"}}]
+    }
+    assert "UNVERIFIED: nobody has seen it compute" in " ".join(ask(Machine(device="cpu-x86-64"), **unseen).checks)
+
+
 def test_a_package_may_need_one_of_several_processor_flags() -> None:
     needs = NO_FLAGS | {"cpu_flags_any": ["avx512_bf16", "amx_bf16"]}
     found = ask(Machine(cpu_flags=("fpu avx2 AMX_BF16",)), precision="BF16", requirements=needs)

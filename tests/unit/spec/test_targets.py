@@ -40,6 +40,7 @@ def test_valid_targets_are_runtimes_of_the_catalog() -> None:
             "does not compute in BF16; it offers",
         ),
         ((X86, "onnxruntime", "INT8"), "precision", "UNSUPPORTED_PRECISION", "does not compute in INT8"),
+        (("cpu-arm64", "litert", "BF16"), "precision", "UNSUPPORTED_PRECISION", "litert on cpu-arm64 does not compute"),
     ],
 )
 def test_invalid_conversion_targets_name_field_and_code(
