@@ -15,7 +15,7 @@ from lathe.template.v1.template_service_pb2 import Template
 from engines.failures import EngineFailure
 from engines.formats import FORMATS
 from services.platform.errors import LatheError, invalid_argument
-from services.platform.words import number, word
+from services.platform.words import number, to_values, word
 from services.siblings.resolution import format_of
 
 FIELD = "task.spec.tensor_information"
@@ -76,7 +76,7 @@ def _check_fit(text: str, template: Template, description: ModelDescription, *, 
     from engines.spec.declared_inputs import check_information
     from engines.spec.template import Component
 
-    values = MessageToDict(template.components[0], preserving_proto_field_name=True)
+    values = to_values(template.components[0])
     if max_batch:
         values["max_batch"] = max_batch
     component = Component.model_validate(values)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from google.protobuf.json_format import MessageToDict
 from lathe.registry.v1.model_service_pb2 import ModelVersion
 from lathe.template.v1.template_service_pb2 import Component, Template
 from lathe.type.v1.precision_pb2 import PRECISION_FP32, PRECISION_UNSPECIFIED, Precision
@@ -11,7 +10,7 @@ from engines.runtimes.targets import check_forms, check_options
 from engines.spec import template as engine_template
 from engines.spec.targets import conversion_target
 from services.platform.errors import engine_rules, invalid_argument
-from services.platform.words import word
+from services.platform.words import to_values, word
 from services.siblings.resolution import RESOLVED, check_fits, check_inputs_declared, format_of
 
 MAX_BYTES = 1 << 20
@@ -60,6 +59,5 @@ def _check_target(template: Template, inside: str) -> None:
 
 
 def _check_component(component: Component, path: str) -> None:
-    values = MessageToDict(component, preserving_proto_field_name=True)
     with engine_rules(path):
-        engine_template.Component.model_validate(values).check()
+        engine_template.Component.model_validate(to_values(component)).check()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from google.protobuf import text_format
@@ -24,7 +23,7 @@ from engines.formats.protocol import ReadJob
 from engines.formats.source import Source, SourceGraph
 from engines.spec.declared_inputs import check_declared
 from engines.tensors import Array
-from engines.tensors.inputs import network_dtype, package_inputs
+from engines.tensors.inputs import active_steps, batched_network_inputs
 from engines.tensors.signature import Signature, TensorSpec
 
 log = logging.getLogger(__name__)
@@ -71,7 +70,7 @@ def read_caffe(path: Path, job: ReadJob) -> Source:
         graph,
         runner,
         None,
-        {given.name: given.preprocessing for given in job.component.inputs if given.preprocessing.active},
+        active_steps(job.component.inputs),
         files=native,
         notes=tuple(advice(step) for step in detections),
     )
@@ -80,10 +79,7 @@ def read_caffe(path: Path, job: ReadJob) -> Source:
 def _network_inputs(net: Net, job: ReadJob) -> list[TensorSpec]:
     """Return the declared inputs, which must be those of the net."""
     check_declared(job.component.model_copy(update={"output_names": ()}), Signature(inputs_of(net), ()))
-    declared = package_inputs(job.component.inputs, job.component.largest_batch)
-    return [
-        replace(spec, dtype=network_dtype(given)) for spec, given in zip(declared, job.component.inputs, strict=True)
-    ]
+    return list(batched_network_inputs(job.component.inputs, job.component.largest_batch))
 
 
 def _output(name: str, low: tuple[int, ...], high: tuple[int, ...]) -> TensorSpec:

@@ -67,6 +67,10 @@ async def test_requests_that_are_too_old_to_be_repeated_are_forgotten(database_u
         await database.close()
 
 
+NV12 = {"input_color": "NV12", "model_color": "RGB", "input_range": "WIDE"}
+WIDE_RGB = {"input_color": "RGB", "model_color": "BGR", "input_range": "WIDE"}
+
+
 def digits(**changes: object) -> CreateTemplateRequest:
     template = {
         "display_name": "Digits",
@@ -197,6 +201,21 @@ async def test_the_catalog_filters_and_searches(templates: Any) -> None:
             {"components": [{"name": "n", "inputs": [{"name": "x", "shape": [1, 65536, 65536]}]}]},
             "INVALID_ARGUMENT",
             "template.components.n.inputs.x.shape",
+        ),
+        (
+            {"components": [{"name": "n", "inputs": [{"name": "x", "shape": [1, 3, 8, 7], "preprocessing": NV12}]}]},
+            "INVALID_ARGUMENT",
+            "template.components.n.inputs.x.shape",
+        ),
+        (
+            {
+                "components": [
+                    {"name": "n", "inputs": [{"name": "x", "preprocessing": NV12, "shape": [1, 3, 8, 8]}]},
+                    {"name": "m", "inputs": [{"name": "y", "preprocessing": WIDE_RGB, "shape": [1, 3, 8, 8]}]},
+                ]
+            },
+            "INVALID_ARGUMENT",
+            "template.components.m.inputs.y.preprocessing.input_range",
         ),
     ],
 )
