@@ -36,13 +36,27 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
         "multi_label": _FLAG,
         **_BOXES,
     },
+    "heads": {
+        **{name: [""] for name in ("scores", "boxes", "centerness", "objectness")},
+        "proposals": "",
+        "activation": ("sigmoid", "softmax", "none"),
+        "decoding": ("deltas", "distances", "points"),
+        **{name: [0.0] for name in ("strides", "base_anchors", "means", "stds", "log_range")},
+        "anchor_counts": [0],
+        "offset": 0.0,
+        "multi_label": _FLAG,
+        "candidates": 0,
+        "clip": ("before", "after", "never"),
+        **{name: value for name, value in _BOXES.items() if name != "normalized"},
+    },
     "embedding": {"vector": "", "pooling": ("none", "mean", "first"), "normalize": _FLAG},
     "raw": {},
 }
 """Arguments by method: an example of the type, or a tuple of all values. `engines.postprocess` documents them."""
 
 _KINDS = {str: "a string", int: "an integer", float: "a number", list: "a list"}
-_AT_LEAST = {"max_detections": 1, "num_classes": 1, "label_offset": 0}
+_AT_LEAST = {"max_detections": 1, "num_classes": 1, "label_offset": 0, "candidates": 0}
+_LENGTHS = {"means": 4, "stds": 4, "log_range": 2}
 
 
 def check_arguments(method: str, args: Mapping[str, Any]) -> None:
@@ -74,6 +88,8 @@ def _check_value(name: str, value: Any, example: Any) -> None:
         raise _bad("The argument 'iou_threshold' is 0; it must be over 0 and at most 1, which suppresses nothing.")
     if name in _AT_LEAST and value < _AT_LEAST[name]:
         raise _bad(f"The argument '{name}' is {value}; it must be at least {_AT_LEAST[name]}.")
+    if name in _LENGTHS and len(value) != _LENGTHS[name]:
+        raise _bad(f"The argument '{name}' is {value}; it must be {_LENGTHS[name]} numbers.")
     if name in {"anchors", "strides"} and not (value and all(0 < entry < 1e6 for entry in value)):
         raise _bad(f"The argument '{name}' is {value}; it must be a list of numbers over 0.")
 

@@ -27,6 +27,7 @@ MAIN_METRICS = {
     "multi_classification": "top1",
     "detection": "map",
     "yolo": "map",
+    "heads": "map",
     "embedding": "precision_at_1",
 }
 """The main figure by method; `raw` has none."""

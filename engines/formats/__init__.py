@@ -7,6 +7,7 @@ from engines.formats.caffe import Caffe
 from engines.formats.exported_program import ExportedProgram
 from engines.formats.frozen_graph import FrozenGraph
 from engines.formats.huggingface import HuggingFace
+from engines.formats.mmdetection import MMDetection
 from engines.formats.onnx import Onnx
 from engines.formats.package import Package
 from engines.formats.protocol import Format
@@ -25,6 +26,7 @@ FORMATS: dict[str, Format] = {
         Onnx(),
         SavedModel(),
         HuggingFace(),
+        MMDetection(),
         Package(),
     )
 }

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from engines.formats.source import Source
     from engines.spec.open_axes import Declared
     from engines.spec.request import ConversionRequest
-    from engines.spec.template import Component
+    from engines.spec.template import Component, Template
     from engines.tensors import Array
     from engines.tensors.signature import TensorSpec
 
@@ -54,6 +54,7 @@ class Format:
         words: The format in sentences: `an ONNX model`.
         advice: How to write and upload the right files.
         template_note: What the built-in templates of the format take.
+        method: Postprocessing method of the built-in templates.
         forms: The forms that its sources offer. Every source becomes an ONNX graph, which need not be its own form.
         endings: Ends of file names that decide if the contents do not.
         main_files: Files by which the folder of a model is known. Empty for formats whose model is one file.
@@ -69,6 +70,7 @@ class Format:
     words: str
     advice: str
     template_note: str = ""
+    method: str = "raw"
     forms: frozenset[SourceForm] = frozenset({"graph"})
     endings: tuple[str, ...] = ()
     main_files: tuple[str, ...] = ()
@@ -144,6 +146,14 @@ class Format:
     def components(self, request: ConversionRequest, workdir: Path) -> tuple[Component, ...]:
         """Return the components of the whole source, for a template whose only component names no source file."""
         return request.template.components
+
+    def stated(self, request: ConversionRequest, workdir: Path) -> Template:
+        """Return the template with what the source says of its outputs, such as classes; as it is for most formats.
+
+        Raises:
+            EngineFailure: whatever the reader finds wrong.
+        """
+        return request.template
 
     def arguments(self, path: Path) -> Sequence[str] | None:
         """Return the arguments of a source that keeps their names and order, but no shapes; None for all others."""

@@ -100,15 +100,16 @@ def _sample_shapes(
 
 
 def with_components(request: ConversionRequest, workdir: Path) -> ConversionRequest:
-    """Return the request with the components of its source: those of a pipeline, encoder and decoder, or as it is.
+    """Return the request with what its source says of itself: its outputs, and its components.
 
-    A template of one component that names no source file is the whole directory; if that is several
-    graphs, each becomes a component with the template's settings.
+    A template of one component that names no source file is the whole directory; if that is several graphs, as those of
+    a pipeline, or encoder and decoder, each becomes a component with the template's settings.
 
     Raises:
         EngineFailure: INVALID_MODEL or UNSAFE_MODEL for the directory.
     """
-    template = request.template
+    template = format_of(request.template.source_format).stated(request, workdir)
+    request = request.model_copy(update={"template": template})
     only = template.components[0]
     if len(template.components) > 1 or only.source_file or only.inputs:
         return request

@@ -22,8 +22,24 @@ All arguments have defaults. Outputs that are not named in them are found by nam
 | | num_classes | of the taxonomy | number of classes |
 | | multi_label | 0 | 1 allows several classes per position |
 | | iou_threshold | 0.5 | as above |
+| heads | scores, boxes | `scores_0`… `boxes_0`… | per level (batch, anchors * classes, h, w) and (…, anchors * 4, …) |
+| | centerness | `centerness_0`… | (batch, anchors, h, w), by which scores are multiplied once a level's are chosen |
+| | objectness | `objectness_0`… | the same, before |
+| | proposals | none | of a second stage: (batch, n, 4) beside (batch, n, classes) and (batch, n, 4 * classes) |
+| | activation | sigmoid | `sigmoid`, `softmax` (the last column is the background), `none` |
+| | decoding | deltas | `deltas` of anchors or proposals, `distances` of sides from a point, `points` (in strides) |
+| | strides | none | pixels between two positions, level by level |
+| | base_anchors | none | x, y, x, y around a position, level by level |
+| | anchor_counts | equally many | anchors of each level |
+| | offset | 0 | where the first point of a level is, in strides |
+| | means, stds | 0, 1 | of deltas, for x, y, width, height |
+| | log_range | ±ln(1000/16) | smallest and largest logarithm of a size over its anchor's |
+| | multi_label | 1 | 0 takes the best class of a position only |
+| | candidates | 0 | most boxes of a level that enter suppression, the best first; 0 for all |
+| | clip | before | cuts boxes at the edges of the input: `before` or `after` suppression, or `never` |
+| | iou_threshold | 0.5 | as above |
 | detection, yolo | normalized | 0 | 1 if boxes are fractions of the input's size |
-| | score_threshold | 0.05 | lower scores are dropped |
+| detection, yolo, heads | score_threshold | 0.05 | lower scores are dropped |
 | | max_detections | 100 | most boxes of one sample |
 | | class_agnostic | 0 | 1 also suppresses boxes of other classes |
 | embedding | vector | by name, the first | output (batch, dimension) or (batch, tokens, dimension) |
@@ -41,19 +57,21 @@ from typing import Any
 import numpy as np
 
 from .boxes import detection
+from .heads import heads
 from .scores import classification, embedding, multi_classification, raw
 from .shared import Args, OutputMismatch, Outputs, Size, Taxonomies, input_size
 from .yolo import yolo
 
 __all__ = ["METHODS", "OutputMismatch", "check", "describe", "input_size", "plain", "run"]
 
-METHODS = ("classification", "multi_classification", "detection", "yolo", "embedding", "raw")
+METHODS = ("classification", "multi_classification", "detection", "yolo", "heads", "embedding", "raw")
 
 _RUNNERS = {
     "classification": classification,
     "multi_classification": multi_classification,
     "detection": detection,
     "yolo": yolo,
+    "heads": heads,
     "embedding": embedding,
     "raw": raw,
 }

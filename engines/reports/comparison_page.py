@@ -16,6 +16,7 @@ from engines.reports.comparison_sections import (
     tone_of,
 )
 from engines.reports.page import Cell, Facts, Notes, Page, Section, Table, Tile, Tone, render
+from engines.spec.template import DETECTORS
 
 _AGREEMENT = {
     "embedding": "mean cosine similarity of both vectors",
@@ -169,7 +170,7 @@ def _small_print(report: ComparisonReport) -> list[str]:
         "Latencies are from separate runs, possibly at different times and on different machines. They are not a "
         "paired measurement.",
     ]
-    if report.method in ("detection", "yolo"):
+    if report.method in DETECTORS:
         lines.append(
             "Two detectors agree on an image if every box of either with a score of at least 0.5 has its own match "
             "among the other's boxes: the same class, an intersection over union of at least 0.5, and a score of at "

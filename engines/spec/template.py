@@ -12,7 +12,7 @@ from engines.tensors.inputs import ComponentInput, check_input
 
 CLASSIFIERS = frozenset({"classification", "multi_classification"})
 """Postprocessing methods whose outputs are one score per class."""
-DETECTORS = frozenset({"detection", "yolo"})
+DETECTORS = frozenset({"detection", "yolo", "heads"})
 """Postprocessing methods that find boxes."""
 
 

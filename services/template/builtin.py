@@ -51,7 +51,7 @@ def _variants(source: Format, device: Device, runtime: DeviceRuntime, precision:
         name=built_in_name(source.name, *place),
         display_name=form,
         description=source.template_note,
-        method="raw",
+        method=source.method,
         components=[Component(name="model", max_batch=1)],
     )
     anything.MergeFrom(common)

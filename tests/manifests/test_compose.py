@@ -19,6 +19,7 @@ def test_every_extra_that_the_images_install_exists() -> None:
     assert sorted(roles) == [
         "api",
         "evaluator",
+        "mmdetection",
         "registry",
         "worker-arm,diffusers,tensorflow",
         "worker-cpu,diffusers,tensorflow",

@@ -15,7 +15,7 @@ from engines.evaluation.predictions import PredictionsHeader, SamplePrediction, 
 from engines.failures import EngineFailure, FailureReason
 
 _KEY_COLUMNS = ["path", "sha256", "row"]
-_KINDS = {"multi_classification": "classification", "yolo": "detection"}
+_KINDS = {"multi_classification": "classification", "yolo": "detection", "heads": "detection"}
 _SHOWN = 5
 
 Key = tuple[str, str, int, int]

@@ -20,7 +20,12 @@ log = logging.getLogger(__name__)
 
 
 def load_state_dict(
-    path: Path, state_dict_key: str = "", *, expected: Collection[str] = (), component: str = "model"
+    path: Path,
+    state_dict_key: str = "",
+    *,
+    usual: str = "",
+    expected: Collection[str] = (),
+    component: str = "model",
 ) -> dict[str, torch.Tensor]:
     """Return the tensors of a checkpoint, on the CPU.
 
@@ -30,6 +35,7 @@ def load_state_dict(
         path: File of `torch.save`.
         state_dict_key: Key of the state dict. If empty: the whole file, the only state dict in it, or the
             only one whose keys are those of the network.
+        usual: Key under which the writer of the file keeps its weights; it is taken if no key is given.
         expected: Keys of the network that the weights are for.
         component: Name of the component, for the command that an error suggests.
 
@@ -37,9 +43,23 @@ def load_state_dict(
         EngineFailure: INVALID_MODEL, UNSAFE_MODEL, or INVALID_SPEC if there is no state dict under the key, or if no
             key is given and several would fit.
     """
-    key = _choose(read_checkpoint(path), path, state_dict_key, expected, component)
+    checkpoint = read_checkpoint(path)
+    if not state_dict_key and usual in checkpoint.state_dicts:
+        state_dict_key = usual
+    key = _choose(checkpoint, path, state_dict_key, expected, component)
     loaded = _torch_load(path)
     return _tensors(loaded[key] if key else loaded)
+
+
+def load_beside(path: Path) -> Mapping[str, Any]:
+    """Return what a checkpoint holds, plain data beside its weights included; nothing if it is a bare state dict.
+
+    Raises:
+        EngineFailure: INVALID_MODEL or UNSAFE_MODEL.
+    """
+    read_checkpoint(path)
+    loaded = _torch_load(path)
+    return loaded if isinstance(loaded, Mapping) else {}
 
 
 def _choose(checkpoint: Checkpoint, path: Path, key: str, expected: Collection[str], component: str) -> str:

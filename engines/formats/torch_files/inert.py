@@ -35,10 +35,11 @@ class InertList:
 
 _VALUES = {
     "argparse": "Namespace",
-    "builtins": "bool bytearray bytes complex dict float frozenset int list object range slice str tuple",
+    "builtins": "bool bytearray bytes complex dict float frozenset getattr int list object range slice str tuple",
     "datetime": "date datetime time timedelta timezone",
     "decimal": "Decimal",
     "fractions": "Fraction",
+    "mmengine.logging.history_buffer": "HistoryBuffer",
     "numpy": "dtype ndarray bool bool_ float16 float32 float64 int8 int16 int32 int64 str_ uint8 uint16 uint32 uint64",
     "numpy.core.multiarray": "_reconstruct scalar",
     "numpy.core.numeric": "_frombuffer",

@@ -610,7 +610,7 @@ class Template(_message.Message):
     version: _builtins.str
     """Version of packages made with it: letters, digits, `.`, `_` and `-`."""
     method: _builtins.str
-    """Postprocess method: `classification`, `multi_classification`, `detection`, `yolo`, `embedding` or `raw`."""
+    """Postprocess method: `classification`, `multi_classification`, `detection`, `yolo`, `heads`, `embedding` or `raw`."""
     error_threshold: _builtins.float
     """Largest relative error at which parity is a PASS: `1e-5` and `0.00005` are both well written."""
     source_format: _model_service_pb2.ModelFormat.ValueType
