@@ -37,7 +37,10 @@ _MOST_FACTOR = 65504.0
 
 
 def aipp_ops(
-    package: Sequence[TensorSpec], network: Sequence[TensorSpec], preprocessing: Mapping[str, Preprocessing]
+    package: Sequence[TensorSpec],
+    network: Sequence[TensorSpec],
+    preprocessing: Mapping[str, Preprocessing],
+    layout: str = "NCHW",
 ) -> tuple[AippOp, ...]:
     """Return AIPP's configuration for each input that has preprocessing.
 
@@ -45,6 +48,7 @@ def aipp_ops(
         package: Inputs of the package, in order.
         network: Inputs of the network, in the same order.
         preprocessing: Preprocessing by input.
+        layout: Format of the network's images for ATC, `NCHW` or `NHWC`.
 
     Raises:
         InvalidField: The field of the input, `inputs.image.preprocessing.mean_values`, that AIPP cannot carry out.
@@ -54,7 +58,7 @@ def aipp_ops(
         steps = preprocessing.get(inner.name)
         if steps is not None and steps.active:
             try:
-                ops.append(_op(rank, outer, inner, steps))
+                ops.append(_op(rank, outer, inner, steps, layout))
             except InvalidField as failure:
                 raise failure.under(f"inputs.{inner.name}") from None
     return tuple(ops)
@@ -71,12 +75,13 @@ def _lines(op: AippOp) -> str:
     )
 
 
-def _op(rank: int, package: TensorSpec, network: TensorSpec, steps: Preprocessing) -> AippOp:
+def _op(rank: int, package: TensorSpec, network: TensorSpec, steps: Preprocessing, layout: str) -> AippOp:
     axes = image_axes(network.opt)
-    if axes is None:
+    if axes is None or layout != ("NCHW" if axes[0] == 1 else "NHWC"):
         raise InvalidField(
             "shape",
-            f"AIPP prepares images, and input '{network.name}' has the shape {format_shape(network.opt)}",
+            f"AIPP prepares images of 1 or 3 channels in {layout}, and input '{network.name}' has the shape "
+            f"{format_shape(network.opt)}",
             "Let the graph carry out the preprocessing: aipp=graph in the template's runtime_options.",
         )
     channels, height, width = axes

@@ -6,6 +6,7 @@ integers, `>> 8` rounds down, and results are cut to a byte. The rest is compute
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,10 +14,14 @@ from numpy.typing import NDArray
 
 from engines.imaging.nv12 import planes
 from engines.runtimes.ascend.aipp import of_channel
-from engines.runtimes.ascend.aipp_rules import NV12, AippOp, image_axes
+from engines.runtimes.ascend.aipp_rules import NV12, AippOp, image_axes, read_aipp
 from engines.tensors import Array
 from engines.tensors.preprocessing import Preprocessing, preprocess
+from engines.tensors.samples import SampleRange, generated
+from engines.tensors.signature import TensorSpec
 
+_SIDE = 64
+"""Height and width of the images that are compared: every pixel is computed alike."""
 _HALF = 2.0**-11
 """Largest relative error of rounding to float16."""
 
@@ -75,6 +80,35 @@ def _padded(op: AippOp, values: NDArray[np.float16]) -> NDArray[np.float16]:
     return np.pad(values, ((0, 0), (0, 0), (top, bottom), (left, right)), constant_values=value)
 
 
+def verdicts(text: str, package: Sequence[TensorSpec], preprocessing: Mapping[str, Preprocessing]) -> Iterator[str]:
+    """Yield a sentence for each configuration in a file: whether its arithmetic agrees with the preprocessing.
+
+    Args:
+        text: The file that was made of the preprocessing.
+        package: Inputs of the package, in order.
+        preprocessing: Preprocessing by input.
+    """
+    for op in read_aipp(text):
+        spec = package[int(op.get("related_input_rank", 0))]
+        steps = preprocessing[spec.name]
+        drawn = TensorSpec.fixed(spec.name, spec.dtype, _small(spec.opt, steps))
+        values = SampleRange(pixels=True, nv12=steps.nv12)
+        feeds = generated([drawn], {spec.name: values}, seed=0).feeds[-2:]  # noise and, if it is large enough, pictures
+        found = max((agreement(op, steps, feed[spec.name]) for feed in feeds), key=lambda each: each.largest)
+        yield (
+            f"AIPP, a unit of the chip, prepares '{spec.name}' in fixed point and float16. By the manual's arithmetic, "
+            f"in NumPy, it {'agrees' if found.holds else 'DISAGREES'} with the package's preprocessing: {found}. No "
+            "chip has confirmed that."
+        )
+
+
+def _small(shape: tuple[int, ...], steps: Preprocessing) -> tuple[int, ...]:
+    if steps.takes_nv12:
+        return 1, _SIDE * 3 // 2, _SIDE
+    axis = (image_axes(shape) or (1,))[0]
+    return tuple(1 if place == 0 else extent if place == axis else _SIDE for place, extent in enumerate(shape))
+
+
 @dataclass(frozen=True)
 class Agreement:
     """How far AIPP's arithmetic is from the preprocessing that it stands for.
@@ -87,9 +121,14 @@ class Agreement:
     largest: float
     bound: float
 
+    @property
+    def holds(self) -> bool:
+        """Whether the difference is within the bound."""
+        return self.largest <= self.bound
+
     def __str__(self) -> str:
         """Return it in words."""
-        return f"{self.largest:.2g} at most on generated images, within the bound of its rounding, {self.bound:.2g}"
+        return f"they differ by {self.largest:.2g} on generated images, and rounding allows {self.bound:.2g}"
 
 
 def agreement(op: AippOp, steps: Preprocessing, images: Array) -> Agreement:
@@ -104,28 +143,26 @@ def agreement(op: AippOp, steps: Preprocessing, images: Array) -> Agreement:
     first = 1 in (image_axes(expected.shape) or ())[:1]
     fed = np.moveaxis(images, 1, 3) if first and not steps.takes_nv12 else images
     found = aipp(op, fed).astype(np.float64)
-    found = found if first else np.moveaxis(found, 1, 3)
-    return Agreement(float(np.abs(found - expected).max()), bound(op, steps))
+    ordered = found if first else np.moveaxis(found, 1, 3)
+    return Agreement(float(np.abs(ordered - expected).max()), bound(steps, found.shape[1]))
 
 
-def bound(op: AippOp, steps: Preprocessing) -> float:
-    """Return the largest difference between AIPP's arithmetic and the preprocessing that it was made of."""
-    channels = [number for number in range(3) if f"mean_chn_{number}" in op]
+def bound(steps: Preprocessing, channels: int) -> float:
+    """Return how far AIPP's arithmetic can be from preprocessing that it was made of, by the rounding of each step."""
     worst = 0.0
-    for number in channels:
+    for number in range(channels):
         mean, factor = of_channel(steps.mean_values, number, 0.0), 1 / of_channel(steps.scale_values, number, 1.0)
-        level = _color_error(op, steps, number)
-        level += abs(mean - float(op[f"mean_chn_{number}"]) - float(op[f"min_chn_{number}"]))
+        level = _color_error(steps, number)
+        level += abs(mean % 1 - float(np.float16(mean % 1)))
         reach = max(mean, 255 - mean) + level
         level += _HALF * reach
         worst = max(worst, (level * (1 + 3 * _HALF) + 2 * _HALF * (1 + _HALF) * reach) * abs(factor))
     return worst * (1 + 1e-9)
 
 
-def _color_error(op: AippOp, steps: Preprocessing, channel: int) -> float:
+def _color_error(steps: Preprocessing, channel: int) -> float:
     """Return how far a converted colour can be off: rounding down, and the coefficients in parts of 256."""
     if (nv12 := steps.nv12) is None:
         return 0.0
     exact = 256 * nv12.rows(steps.model_color)[channel]
-    stated = np.array([int(op[f"matrix_r{channel}c{column}"]) for column in range(3)])
-    return 1 + float(np.abs(exact - stated) @ [255, 128, 128]) / 256
+    return 1 + float(np.abs(exact - np.rint(exact)) @ [255, 128, 128]) / 256

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from engines.failures import EngineFailure, FailureReason
 from engines.runtimes.ascend import toolchain
+from engines.runtimes.ascend.aipp_arithmetic import verdicts
 from engines.runtimes.ascend.command import CAFFE, FROZEN_GRAPH, ONNX, Command, atc_command, words, write_files
 from engines.runtimes.ascend.opener import PACKAGES, open_file
 from engines.runtimes.ascend.options import KNOBS, levels, wrong
@@ -106,7 +107,7 @@ class Ascend:
             (made,),
             outputs,
             stated,
-            tuple(_notes(command, chosen, knobs)),
+            tuple(_notes(command, source, chosen, knobs)),
         )
 
     def open(self, form: BuiltForm, device: Device, threads: int) -> Session:
@@ -192,11 +193,11 @@ def _opening(command: Command, source: BuildSource, chosen: Plan) -> dict[str, s
     return {name: value for name, value in stated.items() if value or name == "varying"}
 
 
-def _notes(command: Command, chosen: Plan, knobs: Mapping[str, str]) -> Iterator[str]:
+def _notes(command: Command, source: BuildSource, chosen: Plan, knobs: Mapping[str, str]) -> Iterator[str]:
     if "insert_op_conf" in knobs:
         yield "AIPP prepares the inputs as insert_op_conf says: the form takes those bytes, and not the source's."
-    elif chosen.aipp:
-        yield "AIPP, a unit of the chip, prepares the images, in fixed point and float16."
+    elif chosen.aipp and source.unprocessed:
+        yield from verdicts(chosen.aipp, source.signature.inputs, source.unprocessed.preprocessing)
     if command.shapes.kind:
         count = len(command.shapes.gears)
         yield f"The form runs at {count} profiles only, {command.shapes.kind}={command.shapes.value}."

@@ -63,7 +63,7 @@ def plan(source: BuildSource, soc: str, precision: str, knobs: Mapping[str, str]
     aipp, prepared = _own_aipp(source, knobs), ""
     orders = tuple("" for _ in source.signature.inputs)
     if steps and bare and not aipp:
-        aipp = _aipp(source, precision, knobs)
+        aipp = _aipp(source, soc, precision, knobs)
         prepared = "" if aipp else ", ".join(sorted(steps))
         if aipp:
             orders = tuple(_order(spec, steps.get(spec.name)) for spec in bare.inputs)
@@ -88,15 +88,16 @@ def _own_aipp(source: BuildSource, knobs: Mapping[str, str]) -> str:
     return text
 
 
-def _aipp(source: BuildSource, precision: str, knobs: Mapping[str, str]) -> str:
+def _aipp(source: BuildSource, soc: str, precision: str, knobs: Mapping[str, str]) -> str:
     """Return AIPP's file for the preprocessing of a source; empty if the graph does it."""
     wanted = knobs.get("aipp", "")
     bare = source.unprocessed
     if bare is None or wanted == BY_GRAPH or (precision == "FP32" and wanted != BY_CHIP):
         return ""  # AIPP computes in float16
+    layout = knobs.get("input_format", KINDS[_kind(source, soc, "", knobs)].images)
     try:
-        ops = aipp_ops(source.signature.inputs, bare.inputs, bare.preprocessing)
-        shapes = shapes_of(bare.inputs, KINDS[ONNX].images, knobs)
+        ops = aipp_ops(source.signature.inputs, bare.inputs, bare.preprocessing, layout)
+        shapes = shapes_of(bare.inputs, layout, knobs)
         if shapes.kind == DIMS:
             raise wrong("aipp", "axes of the inputs vary beside batch, or height and width, which AIPP does not take")
     except InvalidField as failure:

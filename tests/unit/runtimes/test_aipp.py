@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from engines.failures import InvalidField
 from engines.imaging.nv12 import planes
 from engines.runtimes.ascend.aipp import aipp_ops, aipp_text
-from engines.runtimes.ascend.aipp_arithmetic import agreement, aipp
+from engines.runtimes.ascend.aipp_arithmetic import agreement, aipp, verdicts
 from engines.runtimes.ascend.aipp_rules import FIELDS, AippOp, read_aipp, violations
 from engines.tensors.inputs import ComponentInput, active_steps, network_inputs, package_inputs
 from engines.tensors.samples import SampleRange, generated
@@ -30,7 +30,8 @@ def taking(shape: tuple[int, ...] = (1, 3, 8, 6), dtype: str = "uint8", **fields
 
 
 def ops(*inputs: ComponentInput) -> tuple[AippOp, ...]:
-    return aipp_ops(package_inputs(inputs, 1), network_inputs(inputs), active_steps(inputs))
+    layout = "NHWC" if inputs[0].shape[3:] == (3,) else "NCHW"
+    return aipp_ops(package_inputs(inputs, 1), network_inputs(inputs), active_steps(inputs), layout)
 
 
 def matrix(op: AippOp) -> list[list[Any]]:
@@ -198,10 +199,33 @@ def test_aipp_agrees_with_the_packages_preprocessing_within_its_bound(declared: 
     (op,) = ops(declared)
     (spec,) = package_inputs([declared], 1)
     for fed in images(spec, seed, declared):
-        found = agreement(op, declared.steps, fed)
-        assert found.largest <= found.bound
+        assert (found := agreement(op, declared.steps, fed)).holds, found
     levels = 2 if declared.preprocessing.takes_nv12 else 0.5
     assert found.bound <= levels / min(declared.preprocessing.scale_values), "so many levels of a byte"
+
+
+def test_the_agreement_is_told_for_each_input_and_a_wrong_file_disagrees() -> None:
+    declared = [
+        taking(mean_values=(0, 116, 104), scale_values=SCALE, **NV12),
+        taking((1, 8, 6, 3), input_color="BGR", model_color="RGB").model_copy(update={"name": "other"}),
+        taking((1, 1, 8, 6), scale_values=(255,)).model_copy(update={"name": "grey"}),
+    ]
+    text = "".join(aipp_text(aipp_ops([p], [n], active_steps([d]), "NHWC" if n.opt[3] == 3 else "NCHW"))
+                   .replace("related_input_rank: 0", f"related_input_rank: {rank}")
+                   for rank, (p, n, d) in enumerate(zip(package_inputs(declared, 4), network_inputs(declared), declared,
+                                                        strict=True)))  # fmt: skip
+    package, steps = package_inputs(declared, 4), active_steps(declared)
+    first, second, third = verdicts(text, package, steps)
+    assert "prepares 'image' in fixed point and float16" in first
+    assert all("it agrees with the package's preprocessing: they differ by" in each for each in (first, second, third))
+    wrong = text.replace("matrix_r0c2: 409", "matrix_r0c2: 359")
+    assert "DISAGREES" in next(iter(verdicts(wrong, package, steps)))
+
+
+def test_images_in_another_layout_than_atcs_are_refused() -> None:
+    last = taking((1, 8, 6, 3), scale_values=(255,))
+    with pytest.raises(InvalidField, match="in NCHW, and input 'image' has the shape"):
+        aipp_ops(package_inputs([last], 1), network_inputs([last]), active_steps([last]))
 
 
 @given(st.integers(0, 2**31))
