@@ -20,6 +20,7 @@ from engines.spec.devices import Catalog, Device
 
 _VERSION = re.compile(r"v?(\d{1,9}(?:\.\d{1,9}){0,5})(?:[-+_].*|\.?(?:a|b|rc|dev|post)\d.*)?")
 _SHOWN_FLAGS = 8
+_STRICTEST = (VersionRule.EXACT, VersionRule.SAME_MAJOR, VersionRule.NEWER)
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,8 @@ def judge(manifest: Manifest, machine: Machine, catalog: Catalog) -> Judgement:
     else:
         found.checks.append(f"No device was given; the package is for {manifest.device}.")
     for runtime, given in _versions(manifest, machine).items():
-        _judge_version(runtime, given, _who(manifest, runtime), found)
+        rules = [_version_rule(runtime.name, entry) for entry in _served_by(manifest, runtime)]
+        _judge_version(runtime, given, _who(manifest, runtime), min(rules, key=_STRICTEST.index), found)
     for form in manifest.forms:
         _judge_flags(manifest, form, machine, catalog, found)
     for component in manifest.components:
@@ -101,10 +103,15 @@ def _judge_device(manifest: Manifest, device: Device, catalog: Catalog, found: J
     needed = accelerator.architecture if accelerator else manifest.requirements.architecture
     if not needed:
         found.checks.append("The package does not say which architecture it needs.")
-    elif device.architecture != needed:
+    elif device.architecture != needed and not _runs_also_on(manifest, device.architecture):
         found.reasons.append(f"The package needs {needed}, and {device.id} is {device.architecture}.")
     else:
-        found.checks.append(f"{device.id} is {needed}, which the package needs.")
+        which = (
+            "which the package needs"
+            if device.architecture == needed
+            else f"for which the package was built beside {needed}"
+        )
+        found.checks.append(f"{device.id} is {device.architecture}, {which}.")
         if built_for and built_for.product != device.product:
             found.checks.append(
                 f"{device.id} is another chip than {built_for.id}, for which the package was made: it was neither "
@@ -128,6 +135,23 @@ def _judge_device(manifest: Manifest, device: Device, catalog: Catalog, found: J
             )
 
 
+def _runs_also_on(manifest: Manifest, architecture: str) -> bool:
+    """Return whether every component runs on an architecture that the package was not built for."""
+    return all(
+        serving(manifest.form_of(entry).runtime.name).also_on(entry.options, architecture)
+        for entry in manifest.components
+    )
+
+
+def _served_by(manifest: Manifest, runtime: RuntimeEntry) -> list[ComponentEntry]:
+    return [entry for entry in manifest.components if manifest.form_of(entry).runtime == runtime]
+
+
+def _version_rule(runtime: str, component: ComponentEntry) -> VersionRule:
+    stated = serving(runtime)
+    return stated.versions_of(component.options) or stated.versions
+
+
 def _versions(manifest: Manifest, machine: Machine) -> dict[RuntimeEntry, str]:
     """Return the version that the machine has of each runtime; empty if it was not given."""
     runtimes = list(dict.fromkeys(form.runtime for form in manifest.forms))
@@ -143,7 +167,7 @@ def _versions(manifest: Manifest, machine: Machine) -> dict[RuntimeEntry, str]:
     return {runtime: machine.runtime_versions.get(runtime.name, machine.runtime_version) for runtime in runtimes}
 
 
-def _judge_version(runtime: RuntimeEntry, given: str, who: str, found: Judgement) -> None:
+def _judge_version(runtime: RuntimeEntry, given: str, who: str, rule: VersionRule, found: Judgement) -> None:
     name, verified = runtime.name, runtime.version
     if not given:
         found.checks.append(f"No version of {name} was given; {who} was verified with {verified}.")
@@ -156,7 +180,6 @@ def _judge_version(runtime: RuntimeEntry, given: str, who: str, found: Judgement
     if built is None:
         found.reasons.append(f"The manifest does not say which {name} {who} was verified with.")
         return
-    rule = serving(name).versions
     against = f"The machine has {name} {given}, {who} was verified with {verified}"
     if has == built:
         found.checks.append(f"{against}: the same.")

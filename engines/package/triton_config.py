@@ -69,7 +69,7 @@ def model_config(
         "max_batch_size": batch,
         "input": inputs,
         "output": outputs,
-        "instance_group": [{"kind": "KIND_CPU", "count": 1}],
+        "instance_group": [{"kind": backend.instances, "count": 1}],
         "parameters": _as_parameters({**_parameters(manifest, component, package), **settings.parameters}),
         **settings.fields,
     }

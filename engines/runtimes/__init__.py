@@ -17,18 +17,23 @@ from engines.runtimes.protocol import (
 from engines.runtimes.source import GRAPH, BuildSource, Network
 from engines.spec.devices import Device, load_catalog
 
-ROOMS = ("onnxruntime", "openvino", "inductor", "torchscript", "tensorrt", "litert", "ascend")
-"""The table: folders beside this file, by the runtimes' names in the device catalog.
+ROOMS = ("onnxruntime", "openvino", "inductor", "torchscript", "tensorrt", "tensorrt-rtx", "litert", "ascend")
+"""The table: the runtimes' names in the device catalog, each the name of a folder beside this file (see `module_of`).
 
 Each has a module `serving`; those that this release builds for have a module `runtime`, whose `RUNTIME` follows the
 protocol.
 """
 
 
+def module_of(runtime: str, part: str) -> str:
+    """Return the name of a module in a runtime's room; its folder has the runtime's name with `_` for `-`."""
+    return f"{__name__}.{runtime.replace('-', '_')}.{part}"
+
+
 @functools.cache
 def runtimes() -> dict[str, Runtime]:
     """Return every runtime that this release has a builder for, by name, whether it is installed or not."""
-    modules = (f"{__name__}.{room}.runtime" for room in ROOMS)
+    modules = (module_of(name, "runtime") for name in ROOMS)
     rooms = [importlib.import_module(name).RUNTIME for name in modules if importlib.util.find_spec(name)]
     return {room.name: room for room in rooms}
 
@@ -134,6 +139,7 @@ __all__ = [
     "graph_runtime",
     "installed",
     "measurable",
+    "module_of",
     "open_form",
     "runtime",
     "runtime_packages",

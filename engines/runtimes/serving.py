@@ -14,7 +14,7 @@ from enum import Enum, auto
 from typing import Any
 
 from engines.failures import EngineFailure, FailureReason
-from engines.runtimes import ROOMS
+from engines.runtimes import ROOMS, module_of
 
 
 class VersionRule(Enum):
@@ -49,6 +49,7 @@ class TritonBackend:
         renamed: Suffixes of the files that have to be called like the opened one.
         unsupported: Element types that it does not take.
         takes_scalars: Whether it serves a tensor without axes that has no batch axis either.
+        instances: Kind of the instances, as Triton writes it.
     """
 
     name: str
@@ -57,10 +58,19 @@ class TritonBackend:
     renamed: tuple[str, ...] = ()
     unsupported: frozenset[str] = frozenset()
     takes_scalars: bool = True
+    instances: str = "KIND_CPU"
 
 
 def _no_flags(_options: Mapping[str, str]) -> frozenset[str]:
     return frozenset()
+
+
+def _no_other(_options: Mapping[str, str]) -> None:
+    return None
+
+
+def _no_other_chip(_options: Mapping[str, str], _architecture: str) -> bool:
+    return False
 
 
 @dataclass(frozen=True)
@@ -73,6 +83,8 @@ class Serving:
         carried: Files in `engines/runtimes` that a package carries to open a form, beside `opened.py`.
         triton: Triton's backend; None if it has none.
         flags: Returns the processor flags that a form with some options needs, all of them.
+        versions_of: Returns which versions run a form with some options; None if `versions` says it.
+        also_on: Returns whether a form with some options runs on an architecture that it was not built for.
     """
 
     versions: VersionRule = VersionRule.EXACT
@@ -80,6 +92,8 @@ class Serving:
     carried: tuple[str, ...] = ()
     triton: TritonBackend | None = None
     flags: Callable[[Mapping[str, str]], frozenset[str]] = _no_flags
+    versions_of: Callable[[Mapping[str, str]], VersionRule | None] = _no_other
+    also_on: Callable[[Mapping[str, str], str], bool] = _no_other_chip
 
 
 @functools.cache
@@ -87,7 +101,7 @@ def serving(runtime: str) -> Serving:
     """Return how forms of a runtime are served; of one that is not in the table, only its own version may run them."""
     if runtime not in ROOMS:
         return Serving()
-    found: Serving = importlib.import_module(f"engines.runtimes.{runtime}.serving").SERVING
+    found: Serving = importlib.import_module(module_of(runtime, "serving")).SERVING
     return found
 
 

@@ -64,7 +64,7 @@ class Model:
         self.runtime: dict[str, str] = self.component.get("runtime") or self.manifest["runtime"]
         options = self.component["options"]
         threads = threads or len(os.sched_getaffinity(0))
-        self._opener = _beside(f"runtimes.{self.runtime['name']}.opener")
+        self._opener = _beside(f"runtimes.{self.runtime['name'].replace('-', '_')}.opener")
         try:
             threads = _beside("runtimes.opened").set_up_process(options, threads)
             self._opened = self._opener.open_file(str(self.directory / self.component["entry"]), options, threads)

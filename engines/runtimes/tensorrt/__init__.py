@@ -1,1 +1,1 @@
-"""TensorRT: known to the catalog of devices; this release builds nothing for it."""
+"""TensorRT."""

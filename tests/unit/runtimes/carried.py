@@ -19,7 +19,7 @@ import numpy as np
 root, stated, feed = types.ModuleType("carried"), json.loads(sys.argv[1]), dict(np.load(sys.argv[2]))
 root.__path__ = [stated["folder"]]
 sys.modules["carried"] = root
-opener = importlib.import_module(f"carried.runtimes.{stated['runtime']}.opener")
+opener = importlib.import_module(f"carried.runtimes.{stated['runtime'].replace('-', '_')}.opener")
 threads = importlib.import_module("carried.runtimes.opened").set_up_process(stated["options"], 2)
 form = opener.open_file(stated["path"], stated["options"], threads)
 found = form.run_many([feed, feed])

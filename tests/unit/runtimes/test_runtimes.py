@@ -10,7 +10,7 @@ import onnx
 import pytest
 
 from engines.failures import EngineFailure, FailureReason
-from engines.runtimes import BuildSource, open_form, runtime, runtimes
+from engines.runtimes import BuildSource, module_of, open_form, runtime, runtimes
 from engines.runtimes.host import usual_layers
 from engines.runtimes.onnxruntime.runtime import OnnxRuntimeSession
 from engines.runtimes.protocol import Layer
@@ -120,7 +120,7 @@ def test_a_file_that_is_no_graph_is_a_failure(tmp_path: Path) -> None:
 
 def test_an_unknown_runtime_lists_the_known_ones() -> None:
     with pytest.raises(EngineFailure, match=r"there are .*inductor, .*onnxruntime, openvino") as caught:
-        runtime("tensorrt")
+        runtime("abacus")
     assert caught.value.reason is FailureReason.TOOLCHAIN_UNAVAILABLE
 
 
@@ -128,7 +128,7 @@ def test_the_catalog_points_at_runtimes_that_exist() -> None:
     for device in load_catalog().devices.values():
         for entry in device.buildable_runtimes.values():
             room = runtimes()[entry.name]
-            assert type(room).__module__ == f"engines.runtimes.{entry.name}.runtime"
+            assert type(room).__module__ == module_of(entry.name, "runtime")
             assert room.packages == serving(entry.name).packages
 
 

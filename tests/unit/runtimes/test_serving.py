@@ -18,7 +18,7 @@ def test_a_runtime_that_is_built_for_can_be_served_from_a_package(name: str) -> 
     folder = Path(engines.runtimes.__file__).parent
     assert all((folder / file).is_file() for file in stated.carried)
     if name in runtimes():
-        assert f"{name}/opener.py" in stated.carried
+        assert f"{name.replace('-', '_')}/opener.py" in stated.carried
         assert stated.packages == runtimes()[name].packages
 
 

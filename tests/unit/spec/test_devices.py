@@ -44,7 +44,9 @@ def test_every_claim_says_what_it_stands_on() -> None:
     named = {name for device in catalog.devices.values() for name in _sources(device)}
     assert named == set(catalog.sources)
     documents = {
-        name: words for name, words in catalog.sources.items() if name not in {"tests", "emulated", "unchecked"}
+        name: words
+        for name, words in catalog.sources.items()
+        if name not in {"tests", "emulated", "built", "unchecked"}
     }
     assert all(re.search(r"\((developer|docs|nvidia|github|www)\.[^)]*\)", words) for words in documents.values())
 
@@ -101,13 +103,21 @@ def test_no_builtin_template_has_a_quantized_precision() -> None:
     [
         ("cpu-x86", "openvino", FailureReason.INVALID_SPEC, "no device 'cpu-x86'; there are cpu-x86-64, "),
         ("cpu-x86-64", "tensorrt", FailureReason.INVALID_SPEC, "no runtime 'tensorrt'; it has inductor, onnxruntime"),
-        ("nvidia-t4", "tensorrt", FailureReason.TOOLCHAIN_UNAVAILABLE, "no builder for 'tensorrt' on 'nvidia-t4'"),
     ],
 )
 def test_runtimes_without_a_builder_are_refused(device: str, runtime: str, reason: FailureReason, words: str) -> None:
     with pytest.raises(EngineFailure, match=words) as caught:
         load_catalog().device(device).runtime(runtime)
     assert caught.value.reason is reason
+
+
+def test_a_runtime_that_nothing_builds_for_yet_is_refused() -> None:
+    known = load_catalog().device("nvidia-t4")
+    planned = known.runtimes["tensorrt"].model_copy(update={"built": ""})
+    device = known.model_copy(update={"runtimes": {**known.runtimes, "tensorrt": planned}})
+    with pytest.raises(EngineFailure, match="no builder for 'tensorrt' on 'nvidia-t4'") as caught:
+        device.runtime("tensorrt")
+    assert caught.value.reason is FailureReason.TOOLCHAIN_UNAVAILABLE
 
 
 @pytest.mark.parametrize(

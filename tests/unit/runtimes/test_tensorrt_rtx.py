@@ -1,0 +1,190 @@
+"""TensorRT-RTX's real parser and builder, which need no GPU: plans that it makes, and what it refuses."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from engines.failures import EngineFailure, FailureReason
+from engines.runtimes import BuildOptions, BuildSource, Where, open_form, runtime, runtimes
+from engines.sandbox.deadline import Overrun, at_most
+from engines.spec.devices import load_catalog
+from tests.unit.runtimes import graphs, plans
+from tests.unit.runtimes.plans import IMAGES, plan, refusal, signature
+
+pytestmark = pytest.mark.skipif(
+    runtimes()["tensorrt-rtx"].available() is not None, reason="TensorRT-RTX's packages are for x86-64 Linux"
+)
+
+
+@pytest.mark.parametrize("device", [plans.T4, plans.A10, "nvidia-a100"])
+def test_a_plan_is_built_for_a_chip_that_is_not_here(device: str, tmp_path: Path) -> None:
+    form = plan(plans.convolution(tmp_path / "g.onnx"), IMAGES, device=device)
+    assert form.files == ("model.plan",)
+    assert form.size_bytes > 1000
+    target = load_catalog().device(device)
+    assert form.options["architecture"] == target.architecture
+    assert form.options["version"].startswith("1.7.")
+    assert runtime("tensorrt-rtx").where(target) is Where.DEVICE
+
+
+@pytest.mark.parametrize("precision", ["FP16", "BF16"])
+def test_half_precision_is_written_into_the_graph(precision: str, tmp_path: Path) -> None:
+    path = plans.product(tmp_path / "g.onnx")
+    plan(path, signature(low=(4, 64), high=(4, 64)), precision=precision)
+    if precision == "FP16":  # a chip without matrix products in FP32 has them in FP16
+        plan(path, signature(low=(4, 64), high=(4, 64)), precision=precision, device=plans.T4)
+
+
+def test_outputs_of_any_number_and_type_are_built(tmp_path: Path) -> None:
+    path, _ = graphs.linear(tmp_path / "g.onnx")
+    assert plan(path, graphs.SIGNATURE).outputs == ("y", "index")
+
+
+def test_a_quantized_graph_is_built_in_integers(tmp_path: Path) -> None:
+    path = plans.quantized_convolution(tmp_path / "g.onnx", QuantizeBias=False)
+    assert plan(path, IMAGES, precision="INT8").precision == "INT8"
+
+
+def test_a_build_tells_its_progress_and_its_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    told: list[tuple[float, str]] = []
+    options = BuildOptions("FP32", {"optimization_level": "1"}, progress=lambda part, words: told.append((part, words)))
+    source = BuildSource.of_file(plans.convolution(tmp_path / "g.onnx"), IMAGES)
+    with caplog.at_level(logging.INFO, "engines.runtimes.tensorrt_plans"):
+        runtime("tensorrt-rtx").build(source, load_catalog().device(plans.A10), options, tmp_path / "out")
+    fractions = [part for part, _ in told]
+    assert fractions == sorted(fractions)
+    assert 0 <= fractions[0] < 0.2
+    assert fractions[-1] > 0.8
+    assert len(set(told)) == len(told)
+    assert "Optimizing graph" in {words for _, words in told}
+    assert "Engine generation completed" in caplog.text
+
+
+def test_a_build_ends_when_there_is_no_time_left(tmp_path: Path) -> None:
+    path = plans.convolution(tmp_path / "g.onnx")
+    with at_most(0.0), pytest.raises(Overrun):
+        plan(path, IMAGES)
+
+
+def test_a_plan_is_not_opened_without_its_chip(tmp_path: Path) -> None:
+    form = plan(plans.relu(tmp_path / "g.onnx"), signature())
+    with pytest.raises(EngineFailure, match="runs on nvidia-a10 only") as caught:
+        open_form(form, 1)
+    assert caught.value.reason is FailureReason.TOOLCHAIN_UNAVAILABLE
+    with pytest.raises(EngineFailure, match="there is no NVIDIA GPU to run on"):
+        runtime("tensorrt-rtx").open(form, load_catalog().device(plans.A10), 1)
+
+
+@pytest.mark.parametrize("device", ["nvidia-p4", "nvidia-v100", "nvidia-h100"])
+def test_a_chip_that_it_does_not_build_for_is_named(device: str, tmp_path: Path) -> None:
+    failure = refusal(plans.relu(tmp_path / "g.onnx"), signature(), device=device)
+    assert failure.reason is FailureReason.TOOLCHAIN_UNAVAILABLE
+    assert f"does not build for {load_catalog().device(device).architecture}" in failure.message
+    assert "SM 7.5, SM 8.0, SM 8.6, SM 8.9, SM 12.0, SM 12.1" in failure.message
+
+
+def test_an_unknown_operator_is_named_with_its_node(tmp_path: Path) -> None:
+    failure = refusal(graphs.unknown_operator(tmp_path / "g.onnx"), signature())
+    assert failure.reason is FailureReason.UNSUPPORTED_OPERATOR
+    assert (failure.node, failure.operator) == ("strange", "com.acme.Bogus")
+    assert "no plugin of that name" in failure.message
+
+
+@pytest.mark.parametrize("name", ["corner", ""])
+def test_an_operator_that_it_lacks_is_named_with_its_node(name: str, tmp_path: Path) -> None:
+    path = plans.graph(tmp_path / "g.onnx", [helper.make_node("Det", ["x"], ["y"], name=name)], x=(1, 4, 4))
+    failure = refusal(path, signature(low=(1, 4, 4), high=(1, 4, 4)))
+    assert failure.reason is FailureReason.UNSUPPORTED_OPERATOR
+    assert (failure.node, failure.operator) == (name or "y", "Det")
+
+
+@pytest.mark.parametrize("content", [b"\x00\x01nonsense", b"not a model at all, but a text", b""])
+def test_what_is_no_graph_is_an_invalid_model(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "g.onnx").write_bytes(content)
+    failure = refusal(tmp_path / "g.onnx", signature())
+    assert failure.reason is FailureReason.INVALID_MODEL
+    assert failure.suggested_fix
+
+
+def test_an_input_that_nobody_declared_is_named(tmp_path: Path) -> None:
+    failure = refusal(plans.relu(tmp_path / "g.onnx"), signature("z"))
+    assert failure.reason is FailureReason.INVALID_SPEC
+    assert "The graph's input 'x' is not declared; declared are z" in failure.message
+
+
+def test_an_extent_that_the_graph_fixes_otherwise_is_named(tmp_path: Path) -> None:
+    failure = refusal(plans.relu(tmp_path / "g.onnx"), signature(low=(1, 5), high=(4, 5)))
+    assert failure.reason is FailureReason.SHAPE_MISMATCH
+    assert "'x' is declared with 5 to 5 on axis 1, and the graph fixes it at 4" in failure.message
+
+
+def test_an_input_whose_values_are_a_shape_is_refused(tmp_path: Path) -> None:
+    node = helper.make_node("Reshape", ["data", "x"], ["y"], name="reshape")
+    path = plans.graph(tmp_path / "g.onnx", [node], x=(2,), weights={"data": np.ones((2, 6), np.float32)})
+    model = onnx.load(path)
+    model.graph.input[0].type.tensor_type.elem_type = TensorProto.INT64
+    onnx.save(model, path)
+    failure = refusal(path, signature(low=(2,), high=(2,)))
+    assert failure.reason is FailureReason.UNSUPPORTED_OPERATOR
+    assert "The values of the input 'x' are a shape" in failure.message
+
+
+def test_a_chip_without_products_in_float32_says_which_node_and_what_to_choose(tmp_path: Path) -> None:
+    failure = refusal(plans.product(tmp_path / "g.onnx"), signature(low=(4, 64), high=(4, 64)), device=plans.T4)
+    assert failure.reason is FailureReason.UNSUPPORTED_PRECISION
+    assert (failure.node, failure.operator) == ("multiply", "MatMul")
+    assert "FP32 GEMM is not supported" in failure.message
+    assert "FP16" in failure.suggested_fix
+
+
+def test_a_chip_without_bfloat16_says_so(tmp_path: Path) -> None:
+    shape = signature(low=(4, 64), high=(4, 64))
+    failure = refusal(plans.bfloat16_product(tmp_path / "g.onnx"), shape, device=plans.T4, precision="BF16")
+    assert failure.reason is FailureReason.UNSUPPORTED_PRECISION
+    assert "the chip does not have the model's type" in failure.message
+    plan(tmp_path / "g.onnx", shape, precision="BF16")
+
+
+def test_integers_that_it_does_not_take_are_named(tmp_path: Path) -> None:
+    failure = refusal(plans.quantized_convolution(tmp_path / "g.onnx"), IMAGES, precision="INT8")
+    assert failure.reason is FailureReason.UNSUPPORTED_OPERATOR
+    assert failure.operator == "DequantizeLinear"
+    assert failure.node == "shift_DequantizeLinear"
+    assert "cudaError" not in failure.message
+
+
+def test_a_graph_in_floating_point_is_not_built_in_integers(tmp_path: Path) -> None:
+    failure = refusal(plans.relu(tmp_path / "g.onnx"), signature(), precision="INT8")
+    assert failure.reason is FailureReason.UNSUPPORTED_PRECISION
+    assert "create a quantization task" in failure.suggested_fix
+
+
+@pytest.mark.parametrize(
+    ("knobs", "message"),
+    [
+        ({"workspace_mib": "-1"}, "takes a whole number above 0, not '-1'"),
+        ({"optimization_level": "9"}, "takes 0 or 1 or 2 or 3 or 4 or 5, not '9'"),
+        ({"version_compatible": "on"}, "has no knob 'version_compatible'"),
+    ],
+)
+def test_options_that_it_does_not_take_are_refused(knobs: dict[str, str], message: str, tmp_path: Path) -> None:
+    failure = refusal(plans.relu(tmp_path / "g.onnx"), signature(), knobs=knobs)
+    assert failure.reason is FailureReason.INVALID_SPEC
+    assert message in failure.message
+
+
+def test_options_are_set(tmp_path: Path) -> None:
+    knobs = {"workspace_mib": "256", "optimization_level": "2", "tf32": "on", "cuda_graph": "off"}
+    form = plan(plans.convolution(tmp_path / "g.onnx"), IMAGES, knobs=knobs)
+    assert form.options["cuda_graph"] == "off"
+
+
+def test_the_environment_names_what_builds() -> None:
+    found = runtime("tensorrt-rtx").environment(load_catalog().device(plans.T4))
+    assert found["tensorrt-rtx-cu13-bindings"].startswith("1.7.")
