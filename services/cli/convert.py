@@ -21,8 +21,13 @@ def convert(
         str, typer.Argument(metavar="MODEL/NUMBER", help="The version to convert, such as 'digits/3' or 'digits@best'.")
     ],
     template: Annotated[
-        str, typer.Option("--template", "-t", help="Template of the conversion; see `lathe templates list`.")
-    ],
+        str,
+        typer.Option(
+            "--template",
+            "-t",
+            help="Template of the conversion; see `lathe templates list`. A package's own if not given.",
+        ),
+    ] = "",
     set_: Set = None,
     overrides_file: OverridesFile = None,
     runtime_option: Annotated[
@@ -67,7 +72,7 @@ def convert(
 
     spec = ConversionSpec(
         model_version=version_name(version),
-        template=template_name(template),
+        template=template_name(template) if template else "",
         overrides=overrides(set_ or [], overrides_file, parse_pairs(runtime_option or [], "--runtime-option")),
         output_model=model_name(output_model) if output_model else "",
         parity_waivers=parse_pairs(waive or [], "--waive"),

@@ -21,13 +21,13 @@ from engines.spec.devices import load_catalog
 from engines.spec.request import check_waivers
 from services.converter.uses import architectures_of, used_by
 from services.platform.durations import whole_seconds
-from services.platform.errors import engine_rules
+from services.platform.errors import engine_rules, invalid_argument
 from services.siblings.fitting import check_inputs, description_of, formats_to_describe
 from services.siblings.holds import Holds
 from services.siblings.overrides import named_only
 from services.siblings.packages import Packages, manifest_of, output_model
 from services.siblings.resolution import complete as complete_template
-from services.siblings.sources import Sources
+from services.siblings.sources import Sources, require_same_architectures
 from services.storage import ContentStore
 from services.tasks.kind import PreparedTask, check_memory
 
@@ -68,8 +68,8 @@ class ConversionKind:
             LatheError: INVALID_ARGUMENT, NOT_FOUND or FAILED_PRECONDITION for what the caller can correct.
         """
         assert isinstance(spec, ConversionSpec)
-        found, resolved = await asyncio.gather(self._read(spec), self._resolve(spec))
-        version = found.model_version
+        found, resolved = await self._start(spec)
+        version = found.original if found.HasField("original") else found.model_version
         complete_template(resolved, version)
         template = resolved.template
         device = load_catalog().devices[template.device]
@@ -87,6 +87,8 @@ class ConversionKind:
             known=found.architectures,
         )
         work.tensor_information = spec.tensor_information
+        if found.HasField("original"):
+            require_same_architectures(work, found.model_version)
         return PreparedTask(
             work=work,
             device=template.device,
@@ -150,6 +152,29 @@ class ConversionKind:
         """Return the original's version, or register the outcome under another model; None if its bytes are gone."""
         return await self._packages.share(task, original, outcome, self.complete, standing)
 
+    async def _start(self, spec: ConversionSpec) -> tuple[TaskSource, ResolvedTemplate]:
+        """Return what the conversion starts from, and its template: the one that is named, or the package's own.
+
+        Raises:
+            LatheError: INVALID_ARGUMENT if there is no template; FAILED_PRECONDITION for a package without a source.
+        """
+        if spec.template:
+            named = ResolveTaskTemplateRequest(name=spec.template, overrides=spec.overrides)
+            found, resolved = await asyncio.gather(self._read(spec), self._templates.ResolveTaskTemplate(named))
+            await self._sources.original(found)
+            return found, resolved
+        found = await self._read(spec)
+        _, own = await self._sources.original(found)
+        if own is None:
+            raise invalid_argument(
+                "task.spec.template",
+                f"'{found.model_version.name}' is no package, which brings its own template: name one here",
+            )
+        own.display_name = found.model.display_name  # every template has one, and that of a package is kept without
+        given = ResolveTaskTemplateRequest(template=own, overrides=spec.overrides)
+        resolved = await self._templates.ResolveTaskTemplate(given)
+        return found, resolved
+
     async def _read(self, spec: ConversionSpec) -> TaskSource:
         return await self._sources.read(
             spec.model_version,
@@ -157,11 +182,6 @@ class ConversionKind:
             described=formats_to_describe(spec.tensor_information, has_samples=spec.HasField("samples")),
             architectures=architectures_of(spec),
         )
-
-    async def _resolve(self, spec: ConversionSpec) -> ResolvedTemplate:
-        request = ResolveTaskTemplateRequest(name=spec.template, overrides=spec.overrides)
-        resolved: ResolvedTemplate = await self._templates.ResolveTaskTemplate(request)
-        return resolved
 
 
 def _fill(resolved: ResolvedTemplate, task: Message) -> None:

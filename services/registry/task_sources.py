@@ -34,6 +34,8 @@ SELECT version.body || version.detail AS version,
 FROM model_versions version WHERE version.name = $1
 """
 _ORIGINAL = "SELECT body || detail FROM model_versions WHERE name = $1"
+_MOST_PACKAGES = 16
+"""Longest chain of packages, each converted from the one before, that is followed to its original."""
 _DESCRIPTION = "SELECT body FROM descriptions WHERE version = $1"
 
 
@@ -59,16 +61,27 @@ class TaskSources:
             version = VERSIONS.parse(row["version"])
             found = TaskSource(model_version=version, model=MODELS.parse(row["model"]), made=row["made"])
             source = version
-            if version.format == MODEL_FORMAT_PACKAGE and version.lineage.sources:
-                # A quantized package names the package that it was made from first, and the original last.
-                body = await connection.fetchval(_ORIGINAL, version.lineage.sources[-1])
-                if body is not None:
-                    source = VERSIONS.parse(body)
-                    found.original.CopyFrom(source)
+            if (original := await _original(connection, version)) is not None:
+                source = original
+                found.original.CopyFrom(source)
             if source.format in request.described_formats:
                 found.description.CopyFrom(await _description(connection, source))
             found.architectures.extend(map(_architecture, row["architectures"]))
         return found
+
+
+async def _original(connection: Connection, version: ModelVersion) -> ModelVersion | None:
+    """Return the version that a package was made from, through the packages between; None if there is none."""
+    source: ModelVersion | None = None
+    for _ in range(_MOST_PACKAGES):
+        if version.format != MODEL_FORMAT_PACKAGE or not version.lineage.sources:
+            return source
+        # A quantized package names the package that it was made from first, and the original last.
+        body = await connection.fetchval(_ORIGINAL, version.lineage.sources[-1])
+        if body is None:
+            return None
+        source = version = VERSIONS.parse(body)
+    return source
 
 
 async def _description(connection: Connection, version: ModelVersion) -> ModelDescription:

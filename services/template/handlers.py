@@ -180,6 +180,11 @@ class Templates:
 
     async def resolve_for_task(self, request: ResolveTaskTemplateRequest) -> ResolvedTemplate:
         """Return the specification of a task without what its version says; LatheError as `resolve`."""
+        if request.HasField("template"):
+            resolved = resolve(request.template, request.overrides, None)
+            check(resolved.template, inside=RESOLVED)
+            check_template(resolved.template, RESOLVED)
+            return resolved
         template = await self._store.get(request.name)
         # Templates change far less often than tasks are created from them.
         key = (template.etag, request.overrides.SerializeToString(deterministic=True))

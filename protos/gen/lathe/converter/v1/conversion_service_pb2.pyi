@@ -65,9 +65,13 @@ class ConversionSpec(_message.Message):
     MEMORY_LIMIT_BYTES_FIELD_NUMBER: _builtins.int
     TENSOR_INFORMATION_FIELD_NUMBER: _builtins.int
     model_version: _builtins.str
-    """The source: `models/{model}/versions/{number}`, or an alias."""
+    """The source: `models/{model}/versions/{number}`, or an alias. A package stands for the version that it was made from: that is
+    read again, and built for another device.
+    """
     template: _builtins.str
-    """The template: `templates/{template}`."""
+    """The template: `templates/{template}`. It may be empty if the version is a package: then the template that the package was made
+    with counts, and `overrides` name the device, the runtime and the precision.
+    """
     output_model: _builtins.str
     """Model under which the package becomes a version; the source's own model if empty."""
     seed: _builtins.int

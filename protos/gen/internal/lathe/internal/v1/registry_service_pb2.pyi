@@ -83,8 +83,8 @@ class TaskSource(_message.Message):
 
     @_builtins.property
     def original(self) -> _model_service_pb2.ModelVersion:
-        """The version that the package `model_version` was made from, last in its lineage; absent if it is deleted, and if
-        `model_version` was made from nothing.
+        """The version that the package `model_version` was made from, last in its lineage, or that which this was made from if it is a
+        package, too; absent if it is deleted, and if `model_version` was made from nothing.
         """
 
     @_builtins.property

@@ -15,7 +15,7 @@ from lathe._options import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from lathe.template.v1 import template_service_pb2 as lathe_dot_template_dot_v1_dot_template__service__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*lathe/internal/v1/resolution_service.proto\x12\x11lathe.internal.v1\x1a\x1b\x62uf/validate/validate.proto\x1a(lathe/template/v1/template_service.proto\"}\n\x1aResolveTaskTemplateRequest\x12&\n\x04name\x18\x01 \x01(\tB\x18\xbaH\x15r\x13\x32\x11^templates/[^/]+$\x12\x37\n\toverrides\x18\x02 \x01(\x0b\x32$.lathe.template.v1.TemplateOverrides2~\n\x11ResolutionService\x12i\n\x13ResolveTaskTemplate\x12-.lathe.internal.v1.ResolveTaskTemplateRequest\x1a#.lathe.template.v1.ResolvedTemplateb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*lathe/internal/v1/resolution_service.proto\x12\x11lathe.internal.v1\x1a\x1b\x62uf/validate/validate.proto\x1a(lathe/template/v1/template_service.proto\"\xba\x01\n\x1aResolveTaskTemplateRequest\x12,\n\x04name\x18\x01 \x01(\tB\x1e\xbaH\x15r\x13\x32\x11^templates/[^/]+$\xbaH\x03\xd8\x01\x01\x12\x37\n\toverrides\x18\x02 \x01(\x0b\x32$.lathe.template.v1.TemplateOverrides\x12\x35\n\x08template\x18\x03 \x01(\x0b\x32\x1b.lathe.template.v1.TemplateB\x06\xbaH\x03\xd8\x01\x03\x32~\n\x11ResolutionService\x12i\n\x13ResolveTaskTemplate\x12-.lathe.internal.v1.ResolveTaskTemplateRequest\x1a#.lathe.template.v1.ResolvedTemplateb\x06proto3')
 
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, globals())
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'lathe.internal.v1.resolution_service_pb2', globals())
@@ -23,9 +23,11 @@ if _descriptor._USE_C_DESCRIPTORS == False:
 
   DESCRIPTOR._options = None
   _RESOLVETASKTEMPLATEREQUEST.fields_by_name['name']._options = None
-  _RESOLVETASKTEMPLATEREQUEST.fields_by_name['name']._serialized_options = b'\272H\025r\0232\021^templates/[^/]+$'
-  _RESOLVETASKTEMPLATEREQUEST._serialized_start=136
-  _RESOLVETASKTEMPLATEREQUEST._serialized_end=261
-  _RESOLUTIONSERVICE._serialized_start=263
-  _RESOLUTIONSERVICE._serialized_end=389
+  _RESOLVETASKTEMPLATEREQUEST.fields_by_name['name']._serialized_options = b'\272H\025r\0232\021^templates/[^/]+$\272H\003\330\001\001'
+  _RESOLVETASKTEMPLATEREQUEST.fields_by_name['template']._options = None
+  _RESOLVETASKTEMPLATEREQUEST.fields_by_name['template']._serialized_options = b'\272H\003\330\001\003'
+  _RESOLVETASKTEMPLATEREQUEST._serialized_start=137
+  _RESOLVETASKTEMPLATEREQUEST._serialized_end=323
+  _RESOLUTIONSERVICE._serialized_start=325
+  _RESOLUTIONSERVICE._serialized_end=451
 # @@protoc_insertion_point(module_scope)

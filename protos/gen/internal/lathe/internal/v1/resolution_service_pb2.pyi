@@ -25,21 +25,27 @@ class ResolveTaskTemplateRequest(_message.Message):
 
     NAME_FIELD_NUMBER: _builtins.int
     OVERRIDES_FIELD_NUMBER: _builtins.int
+    TEMPLATE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """`templates/{template}`."""
+    """`templates/{template}`; empty if `template` is given."""
     @_builtins.property
     def overrides(self) -> _template_service_pb2.TemplateOverrides:
         """Values that replace the template's."""
+
+    @_builtins.property
+    def template(self) -> _template_service_pb2.Template:
+        """A template that is nobody's resource: what a package was made with. It has no name of its own."""
 
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
         overrides: _template_service_pb2.TemplateOverrides | None = ...,
+        template: _template_service_pb2.Template | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["overrides", b"overrides"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["overrides", b"overrides", "template", b"template"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "overrides", b"overrides"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "overrides", b"overrides", "template", b"template"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
