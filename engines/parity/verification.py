@@ -98,8 +98,13 @@ def unverified(
         specs = {name: spec.including(expected[name].shape) for name, spec in specs.items()}
     if silent:
         raise without_numbers(source, samples, min(silent))
+    return unseen(tolerance, samples, missing), tuple(specs.values())
+
+
+def unseen(tolerance: Tolerance, samples: Samples, missing: str) -> ParityReport:
+    """Return the report of a form that did not run, with what it takes to verify it."""
     report = Parity((), classifier=False).report(tolerance, samples)
-    return dataclasses.replace(report, samples=0, batch_sizes=(), missing=missing), tuple(specs.values())
+    return dataclasses.replace(report, samples=0, batch_sizes=(), missing=missing)
 
 
 def _with_place(report: ParityReport, source: Source, suspect: Suspect, worst: _Worst) -> ParityReport:

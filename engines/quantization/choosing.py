@@ -1,4 +1,4 @@
-"""Chooses the quantized form of a component: the fastest by a search, or, where no time means anything, the first."""
+"""Chooses the quantized form of a component: the fastest by a search; where no time means anything, the first."""
 
 from __future__ import annotations
 
@@ -81,6 +81,28 @@ class Choice:
         for line in found.profile.lines():
             log.info("%s", line)
         return Found(found.entries, found.best, found.profile, found.no_gain)
+
+    def by_making(self, plan: Plan, missing: str) -> Found:
+        """Return the first form that can be made, unverified, for forms that run on their device alone.
+
+        Args:
+            plan: The candidates.
+            missing: What it takes to verify a form.
+        """
+        entries: list[Entry] = []
+        for spec in dict.fromkeys((*plan.specs, *plan.otherwise)):
+            entry = Entry(spec)
+            entries.append(entry)
+            self.progress(len(entries) / (1 + len(plan.specs) + len(plan.otherwise)), f"making {spec.name}")
+            with self.journal.risking(spec.name):
+                try:
+                    entry.made = self.maker.make(spec)
+                except EngineFailure as failure:
+                    entry.failure = failure
+                    continue
+            entry.size_bytes, entry.parity = entry.made.form.size_bytes, self.truth.unseen(spec, missing)
+            return Found(entries, entry, None, no_gain=False)
+        return Found(entries, None, None, no_gain=False)
 
     def by_parity(self, plan: Plan) -> Found:
         """Return the first form that computes what the source computes, else the one that misses it by least.

@@ -16,10 +16,10 @@ from engines.graph.quantized import quantized_nodes
 from engines.package.content import PackagedComponent
 from engines.parity.divergence import Suspect
 from engines.parity.report import Verdict
-from engines.parity.verification import describe, judged, verify
+from engines.parity.verification import describe, judged, not_run, verify
 from engines.quantization.choosing import Choice, Found
 from engines.quantization.data import Data, find_data, open_judge
-from engines.quantization.graphs import QuantizedGraphs, fused, weights_size
+from engines.quantization.graphs import QuantizedGraphs, fused, graph_weights, weights_size
 from engines.quantization.no_gain import no_gain_reason
 from engines.quantization.quantizers import Material
 from engines.quantization.recipes import Recipe, first_recipes, kept_recipe, second_recipes, settings_of
@@ -70,13 +70,13 @@ def quantize(job: QuantizationJob) -> ComponentQuantization:
     """Quantize one component; its files are in the package afterwards.
 
     Raises:
-        EngineFailure: whatever step fails, with its reason; TOOLCHAIN_UNAVAILABLE if nothing can be timed here;
-            TOOLCHAIN_CRASHED with every candidate's failure if no tool made a form; PARITY_FAILED if none computes what
-            the source computes and no accuracy bound says that it need not.
+        EngineFailure: whatever step fails, with its reason; TOOLCHAIN_UNAVAILABLE if accuracy is asked for and forms do
+            not run here; TOOLCHAIN_CRASHED with every candidate's failure if no tool made a form; PARITY_FAILED if none
+            computes what the source computes and no accuracy bound says that it need not.
     """
     name, spec = job.component.name, job.request.spec
     where = job.runtime.where(job.request.conversion.target)
-    if where is Where.DEVICE:
+    if where is Where.DEVICE and spec.accuracy is not None:  # what nobody runs, nobody judges
         check_timed(job.runtime, job.request.conversion.target)
     prepared = _prepared(job)
     model = load_model(prepared.ready)
@@ -98,14 +98,19 @@ def quantize(job: QuantizationJob) -> ComponentQuantization:
     maker = _Maker(Maker(prepared, target, job.workdir / "scratch" / name, job.threads, seed, graphs.graph, options))
     baseline = FormSpec(job.runtime.name, "FP32")
     job.progress(0.2, f"{name}: building in floating point")
-    _verify_baseline(job, prepared, data, maker.make_baseline(baseline))
+    if where is not Where.DEVICE:
+        _verify_baseline(job, prepared, data, maker.make_baseline(baseline))
     choice = Choice(
         *(maker, prepared, truth, job.threads, job.workdir / "scratch" / "processes", seed),
         lambda fraction, words: job.progress(0.25 + 0.6 * fraction, f"{name}: {words}"),
         job.journal,
     )
     plan = Plan([baseline], [recipe.spec for recipe in first], [recipe.spec for recipe in second], graphs)
-    found = choice.by_parity(plan) if where is Where.EMULATOR else choice.by_time(plan)
+    if where is Where.DEVICE:
+        found = choice.by_making(plan, not_run(job.runtime, target))
+        warnings.append("Not measured: it is the first form of this kind that could be made, and maybe not the best.")
+    else:
+        found = choice.by_parity(plan) if where is Where.EMULATOR else choice.by_time(plan)
     for entry in found.entries:
         log.info("%s: %s", entry.spec.name, described(entry, truth))
     chosen = found.best
@@ -129,7 +134,7 @@ def quantize(job: QuantizationJob) -> ComponentQuantization:
         graphs.excluded,
         coverage,
         _costs(job, graphs, chosen),
-        weights_size(maker.baseline.form) if maker.baseline else 0,
+        weights_size(maker.baseline.form) if maker.baseline else graph_weights(prepared.ready),
         _no_gain(job, found, chosen, data),
         warnings,
     )
@@ -220,7 +225,7 @@ def _packaged(job: QuantizationJob, prepared: Prepared, truth: Truth, found: Fou
     """
     parity, named = chosen.parity, job.request.conversion.parity_waivers.get(job.component.name, "")
     assert parity is not None  # it was compared
-    if parity.verdict is not Verdict.PASS and (named or parity.waiver):
+    if parity.verdict not in {Verdict.PASS, Verdict.UNVERIFIED} and (named or parity.waiver):
         parity = replace(parity, waiver=named or parity.waiver)
         log.info("%s: parity is %s and passes: %s", job.component.name, parity.verdict, parity.waiver)
     elif parity.verdict is Verdict.FAIL:

@@ -182,9 +182,14 @@ def _digest(recipe: Recipe, excluded: frozenset[str]) -> str:
     return hashlib.sha256(words.encode()).hexdigest()[:16]
 
 
+def graph_weights(path: Path) -> int:
+    """Return the bytes of an ONNX graph's tensors."""
+    return sum(tensor.ByteSize() for tensor in all_tensors(load_model(path)))
+
+
 def weights_size(form: BuiltForm) -> int:
     """Return the bytes of a form's weights: of an ONNX graph's tensors, of an IR's `.bin`, else of all its files."""
     if form.entry.suffix == ".onnx":
-        return sum(tensor.ByteSize() for tensor in all_tensors(load_model(form.entry)))
+        return graph_weights(form.entry)
     weights = [name for name in form.files if name.endswith(".bin")] or form.files
     return sum((form.directory / name).stat().st_size for name in weights)

@@ -119,8 +119,13 @@ def _candidates(done: ComponentQuantization) -> list[dict[str, Any]]:
 
 def _candidate(entry: Entry, done: ComponentQuantization) -> dict[str, Any]:
     words, chosen = shortfall(entry, done.truth), done.chosen
-    if entry.parity is None:
-        return {"quantizer": entry.spec.quantized_by, "reason": words or entry.note}
+    if entry.parity is None or entry.parity.missing:
+        unseen = {"chosen": entry is chosen, "size_bytes": str(_size(entry))} if entry.parity else {}
+        return {
+            "quantizer": entry.spec.quantized_by,
+            **unseen,
+            "reason": words or entry.note or described(entry, done.truth),
+        }
     cosine, sqnr_db = done.truth.fidelity(entry.parity)
     values: dict[str, Any] = {
         "quantizer": entry.spec.quantized_by,
@@ -176,6 +181,8 @@ def described(entry: Entry, truth: Truth) -> str:
     """Return the outcome of a form, as a line for people."""
     if entry.parity is None:
         return f"failed: {entry.failure.message} {entry.failure.evidence}" if entry.failure else entry.note
+    if entry.parity.missing:
+        return f"{entry.parity.verdict}: it was made and not run"
     cosine, sqnr = truth.fidelity(entry.parity)
     accuracy = "" if entry.accuracy is None else f", accuracy {entry.accuracy:.4f}"
     return f"cosine {cosine:.5f}, SQNR {sqnr:.1f} dB{accuracy}: {shortfall(entry, truth) or entry.note or 'holds'}"

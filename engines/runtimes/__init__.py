@@ -97,12 +97,11 @@ def check_timed(room: Runtime, device: Device) -> None:
     """
     where = room.where(device)
     if where is not Where.HERE:
-        there = (
-            f"only in {room.runs_on(device)}, whose times are not the device's" if where is Where.EMULATOR else "not"
-        )
+        emulated = f"run only in {room.runs_on(device)} on this machine, whose times are not the device's"
+        found = emulated if where is Where.EMULATOR else "do not run on this machine"
         raise EngineFailure(
             FailureReason.TOOLCHAIN_UNAVAILABLE,
-            f"There is nothing to measure: forms of {room.title} for {device.id} run {there} on this machine.",
+            f"There is nothing to measure: forms of {room.title} for {device.id} {found}.",
             suggested_fix=f"Run it on a worker for {device.id}; or convert the version, which measures no time.",
         )
 

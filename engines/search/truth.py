@@ -11,7 +11,7 @@ from engines.formats.source import Source
 from engines.parity.comparison import SQNR_CAP_DB, Parity
 from engines.parity.non_finite import has_numbers, without_numbers
 from engines.parity.report import ParityReport, Verdict, judged_by_accuracy
-from engines.parity.verification import describe, unfit
+from engines.parity.verification import describe, unfit, unseen
 from engines.runtimes.form import FormSpec
 from engines.search.entry import Entry
 from engines.spec.tolerances import TOLERANCES
@@ -98,6 +98,11 @@ class Truth:
         if allowed is not None and spec.precision != _LOSSLESS and report.verdict is not Verdict.PASS:
             return replace(report, waiver=judged_by_accuracy(self.metric, allowed))
         return report
+
+    def unseen(self, spec: FormSpec, missing: str) -> ParityReport:
+        """Return the report of a form that cannot run here, with what it takes to verify it; raises as `expected`."""
+        assert self.expected  # the source has to compute numbers, whoever compares the form with it
+        return unseen(TOLERANCES[spec.precision].at(0.0), self.samples, missing)
 
     def objection(self, spec: FormSpec, report: ParityReport, *, is_baseline: bool = False) -> EngineFailure | None:
         """Return why a form's parity rules it out; None if it does not.

@@ -40,7 +40,7 @@ _BUILT = ("no builder", "here", "on the device", "anywhere")
 def _verified(runtime: Any) -> str:
     if not runtime.built:
         return "–"
-    return f"on the device, or by {runtime.emulator}" if runtime.emulator else "on the device"
+    return f"on the device, or in {runtime.emulator}" if runtime.emulator else "on the device"
 
 
 COLUMNS: list[Column[Any]] = [
@@ -51,8 +51,8 @@ COLUMNS: list[Column[Any]] = [
     Column("waiting", lambda device: str(sum(queue.waiting for queue in device.queues)), numeric=True),
     Column("oldest waits", lambda device: _oldest(device.queues), whole=True),
     Column("missing", lambda device: plain(device.missing), detail=True),
-    Column("pod", lambda device: plain(_pod(device.pod)), detail=True),
 ]
+WHOLE: list[Column[Any]] = [*COLUMNS, Column("pod", lambda device: plain(_pod(device.pod)))]
 
 
 def _precisions(values: Any) -> str:
@@ -110,7 +110,7 @@ def get(
     with connect() as connection:
         name = f"devices/{device.removeprefix('devices/')}"
         found = connection.devices.GetDevice(GetDeviceRequest(name=name))
-    show_message(found, COLUMNS, output)
+    show_message(found, WHOLE, output)
     if output is not OutputFormat.JSON:
         print_rows(found.runtimes, RUNTIMES)
         print_rows(found.queues, QUEUES)

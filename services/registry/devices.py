@@ -138,7 +138,7 @@ def _runtime(runtime: Runtime) -> DeviceRuntime:
         emulator=runtime.emulator,
         options=[
             RuntimeOption(name=knob.name, purpose=knob.good_for, values=list(knob.values))
-            for knob in options_of(runtime.name)
+            for knob in (options_of(runtime.name) if runtime.built else ())
         ],
         evidence=load_catalog().evidence(runtime),
     )

@@ -73,6 +73,7 @@ async def test_a_device_says_what_is_missing(
     assert (none.product, dict(none.pod.resources)) == ("P4", {"nvidia.com/gpu": "1"})
     assert none.pod.tolerations[0].effect == "NoSchedule"
     assert "not checked" in none.evidence["limits"]
+    assert not any(runtime.options for runtime in none.runtimes)
 
 
 async def test_devices_are_paged_and_filtered(registry: Registry, report: QueueReport) -> None:

@@ -54,7 +54,7 @@ def test_a_device_shows_its_runtimes_and_queues(suite: Suite, lathe: Lathe) -> N
     assert result.code == 0
     for text in ("FP32, BF16", "INT8", "no builder", "conversion", "?", "do not answer"):
         assert text in result.out
-    for text in ("anywhere", "on the device, or by qemu", "lathe-worker-nvidia on chip=t4, 1 nvidia.com/gpu"):
+    for text in ("anywhere", "on the device, or in qemu", "lathe-worker-nvidia on chip=t4, 1 nvidia.com/gpu"):
         assert text in result.out
     for text in ("workspace", "number or text", "large models", "FP32, toolchain", "a matrix"):
         assert text in result.out
