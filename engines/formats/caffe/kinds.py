@@ -87,5 +87,14 @@ INPUT = "Input"
 DETECTIONS = "DetectionOutput"
 KNOWN = COMPUTED | ALIASES | DATA | TRAINING | {INPUT}
 
-SEVERAL_BOTTOMS = {"Crop": 2, "DetectionOutput": 3, "Eltwise": 2, "PriorBox": 2}
-"""Fewest inputs of the layers that need more than one."""
+MANY = 10_000
+BOTTOMS = {
+    "Bias": (1, 2),
+    "Concat": (1, MANY),
+    "Crop": (2, 2),
+    "DetectionOutput": (3, 3),
+    "Eltwise": (2, MANY),
+    "PriorBox": (2, 2),
+    "Scale": (1, 2),
+}
+"""Fewest and most inputs of the layers that do not take exactly one."""

@@ -11,7 +11,7 @@ from engines.failures import EngineFailure, FailureReason
 from engines.formats.caffe import messages_pb2 as messages
 from engines.formats.caffe.failures import refused, unsupported
 from engines.formats.caffe.inputs import Extents, brought_by, stated_inputs
-from engines.formats.caffe.kinds import ALIASES, COMPUTED, DATA, INPUT, KNOWN, SEVERAL_BOTTOMS, TRAINING
+from engines.formats.caffe.kinds import ALIASES, BOTTOMS, COMPUTED, DATA, INPUT, KNOWN, TRAINING
 from engines.formats.caffe.prototxt import Prototxt, WrittenLayer, read_prototxt
 from engines.graph.naming import free_name
 
@@ -55,14 +55,12 @@ class Net:
             states none.
         steps: The layers, in order.
         outputs: The value behind each output, by the blob's name.
-        whole: Whether these are all layers of the text, none left out.
     """
 
     file: str
     inputs: dict[str, Extents | None]
     steps: tuple[Step, ...]
     outputs: dict[str, str]
-    whole: bool
 
 
 def load_net(path: Path) -> Net:
@@ -98,9 +96,7 @@ def with_outputs(net: Net, names: Sequence[str]) -> Net:
             needed.update(step.bottoms)
             steps.append(step)
     inputs = {name: shape for name, shape in net.inputs.items() if name in needed}
-    return replace(
-        net, inputs=inputs, steps=tuple(reversed(steps)), outputs={name: name for name in names}, whole=False
-    )
+    return replace(net, inputs=inputs, steps=tuple(reversed(steps)), outputs={name: name for name in names})
 
 
 def _in_use(layer: messages.LayerParameter, state: messages.NetState) -> bool:
@@ -150,6 +146,16 @@ class _Wiring:
         self._current: dict[str, str] = {}
         self._writes: Counter[str] = Counter()
         self.unread: dict[str, None] = {}
+
+    def claim(self, layer: messages.LayerParameter, where: str) -> None:
+        """Refuse a layer that writes a blob which another one has written, unless it works in place."""
+        for blob in layer.top:
+            if blob in self._current and blob not in layer.bottom:
+                raise refused(
+                    f"The {where} of '{self._file}' writes the blob '{blob}', which is written before it already.",
+                    layer=layer.name,
+                    kind=layer.type,
+                )
 
     def source(self, blob: str) -> None:
         """Note a blob that comes from outside."""
@@ -203,6 +209,8 @@ def _connected(text: Prototxt, layers: Sequence[WrittenLayer]) -> Net:
         wiring.source(name)
     for written in layers:
         layer, where = written.message, f"layer '{written.message.name}' (line {written.line})"
+        if layer.type not in TRAINING:
+            wiring.claim(layer, where)
         if layer.type == INPUT or layer.type in DATA:
             for name, shape in brought_by(layer):
                 shapes[name] = shape
@@ -216,7 +224,7 @@ def _connected(text: Prototxt, layers: Sequence[WrittenLayer]) -> Net:
         elif layer.type in COMPUTED:
             _check_ends(layer, where, text.name)
             steps.append(Step(layer, where, wiring.read(layer, where), tuple(wiring.write(top) for top in layer.top)))
-    return _named(text, wiring, shapes, steps, whole=len(layers) == len(text.layers) and not _leaves_out(layers))
+    return _named(text, wiring, shapes, steps)
 
 
 def _named(
@@ -224,14 +232,14 @@ def _named(
     wiring: _Wiring,
     shapes: dict[str, Extents | None],
     steps: Sequence[Step],
-    *,
-    whole: bool,
 ) -> Net:
     read = {value for step in steps for value in step.bottoms}
     inputs = {name: shape for name, shape in shapes.items() if name in read}
     names = wiring.names(list(inputs))
     made = {value for step in steps for value in step.tops}
-    outputs = {blob: names[wiring.value(blob)] for blob in wiring.unread if wiring.value(blob) in made}
+    left = {blob: names[wiring.value(blob)] for blob in wiring.unread if wiring.value(blob) in made}
+    taken = {*inputs, *names.values()}  # a blob may hold another value in the end than the one of its name
+    outputs = {value if blob != value and blob in taken else blob: value for blob, value in left.items()}
     if not inputs or not outputs:
         what = "no layer that reads an input" if not inputs else "no layer whose output is left over"
         raise refused(f"The net of '{text.name}' has {what}, so that there is nothing to compute.")
@@ -241,19 +249,16 @@ def _named(
         )
         for step in steps
     )
-    return Net(text.name, inputs, renamed, outputs, whole)
-
-
-def _leaves_out(layers: Sequence[WrittenLayer]) -> bool:
-    return any(layer.message.type in DATA | TRAINING for layer in layers)
+    return Net(text.name, inputs, renamed, outputs)
 
 
 def _check_ends(layer: messages.LayerParameter, where: str, file: str) -> None:
-    least = SEVERAL_BOTTOMS.get(layer.type, 1)
-    if len(layer.bottom) < least or not layer.top:
+    least, most = BOTTOMS.get(layer.type, (1, 1))
+    if not least <= len(layer.bottom) <= most or not layer.top:
+        wanted = f"{least}" if least == most else f"{least} or more" if most > 2 else f"{least} or {most}"
         raise refused(
             f"The {where} of '{file}', of the type {layer.type}, reads {len(layer.bottom)} blobs and writes "
-            f"{len(layer.top)}; it needs {least} and 1.",
+            f"{len(layer.top)}; it takes {wanted} and writes 1 at least.",
             layer=layer.name,
             kind=layer.type,
         )

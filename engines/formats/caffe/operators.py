@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from engines.formats.caffe import messages_pb2 as messages
-from engines.formats.caffe.detection import CENTER_SIZE, check_detections, priors
 from engines.formats.caffe.net import Step
+from engines.formats.caffe.operators_detection import detections, normalize, prior_box
 from engines.formats.caffe.operators_windows import convolution, lrn, pooling
 from engines.formats.caffe.parameters import axis_of, crop_offsets, permutation, split_sizes
 from engines.formats.caffe.writer import Writer
@@ -195,49 +195,6 @@ def _tile(graph: Writer, step: Step, w: Sequence[Array]) -> list[str]:
     return [graph.add("Tile", [step.bottoms[0], graph.whole(repeats)])]
 
 
-def _normalize(graph: Writer, step: Step, w: Sequence[Array]) -> list[str]:
-    said, bottom = step.layer.norm_param, step.bottoms[0]
-    rank = len(graph.low[bottom])
-    axes = graph.whole(range(1, rank) if said.across_spatial else [1])
-    squares = graph.add("ReduceSumSquare", [bottom, axes], keepdims=1)
-    length = graph.add("Sqrt", [graph.add("Add", [squares, graph.constant(float(said.eps))])])
-    found = graph.add("Div", [bottom, length])
-    return [graph.add("Mul", [found, graph.constant(w[0].reshape(-1, *[1] * (rank - 2)))])]
-
-
-def _prior_box(graph: Writer, step: Step, w: Sequence[Array]) -> list[str]:
-    boxes = priors(step, graph.low[step.bottoms[0]], graph.low[step.bottoms[1]])
-    return [graph.add("Identity", [graph.constant(boxes)])]
-
-
-def _detections(graph: Writer, step: Step, w: Sequence[Array]) -> list[str]:
-    """Decode boxes; suppression is not part of the package's graph."""
-    said = step.layer.detection_output_param
-    location, confidence, prior = step.bottoms[:3]
-    count = check_detections(step, *(graph.low[name] for name in step.bottoms[:3]))
-    batch = graph.extents(location)[0]
-    code = graph.reshape(location, [batch, (count, count), (4, 4)], graph.extents(location))
-    classes = said.num_classes
-    scores = graph.reshape(confidence, [batch, (count, count), (classes, classes)], graph.extents(confidence))
-    halves = [f"{step.tops[0]}/corners", f"{step.tops[0]}/variance"]
-    graph.add("Split", [graph.add("Reshape", [prior, graph.whole([2, count, 4])])], halves, axis=0, num_outputs=2)
-    if not said.variance_encoded_in_target:
-        code = graph.add("Mul", [code, halves[1]])
-    if said.code_type != CENTER_SIZE:
-        return [graph.add("Add", [halves[0], code]), scores]
-    ends = [f"{step.tops[0]}/least", f"{step.tops[0]}/most"]
-    graph.add("Split", halves[:1], ends, axis=-1, num_outputs=2)
-    moves = [f"{step.tops[0]}/move", f"{step.tops[0]}/grow"]
-    graph.add("Split", [code], moves, axis=-1, num_outputs=2)
-    half = graph.constant(0.5)
-    size = graph.add("Sub", [ends[1], ends[0]])
-    middle = graph.add("Mul", [graph.add("Add", ends), half])
-    center = graph.add("Add", [graph.add("Mul", [moves[0], size]), middle])
-    reach = graph.add("Mul", [graph.add("Mul", [graph.add("Exp", [moves[1]]), size]), half])
-    corners = [graph.add("Sub", [center, reach]), graph.add("Add", [center, reach])]
-    return [graph.add("Concat", corners, axis=-1), scores]
-
-
 OPERATORS: dict[str, Operators] = {
     **dict.fromkeys(("Convolution", "ConvolutionDepthwise", "DepthwiseConvolution", "Deconvolution"), convolution),
     "AbsVal": _unary("Abs"),
@@ -248,7 +205,7 @@ OPERATORS: dict[str, Operators] = {
     "Clip": lambda graph, step, w: _clip(step.layer.clip_param.min, step.layer.clip_param.max, graph, step),
     "Concat": _concat,
     "Crop": _crop,
-    "DetectionOutput": _detections,
+    "DetectionOutput": detections,
     "ELU": lambda graph, step, w: [graph.add("Elu", step.bottoms, alpha=step.layer.elu_param.alpha)],
     "Eltwise": _eltwise,
     "Embed": _embed,
@@ -257,14 +214,14 @@ OPERATORS: dict[str, Operators] = {
     "InnerProduct": _inner_product,
     "LRN": lrn,
     "Log": _log,
-    "Normalize": _normalize,
+    "Normalize": normalize,
     "PReLU": _prelu,
     "Permute": lambda graph, step, w: [
         graph.add("Transpose", step.bottoms, perm=permutation(step, len(graph.low[step.bottoms[0]])))
     ],
     "Pooling": pooling,
     "Power": _power,
-    "PriorBox": _prior_box,
+    "PriorBox": prior_box,
     "ReLU": _relu,
     "ReLU6": lambda graph, step, w: _clip(0, 6, graph, step),
     "Reduction": _reduction,

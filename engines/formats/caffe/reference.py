@@ -72,6 +72,7 @@ def _computed(net: Net, weights: Weights, given: dict[str, torch.Tensor], seen: 
     values, wanted = dict(given), list(output_names(net).values())
     readers = Counter([*wanted, *(value for step in net.steps for value in step.bottoms)])
     for step in net.steps:
+        _refuse_absent(net, step.bottoms, values)
         bottoms = [values[name] for name in step.bottoms]
         tops = outputs_of(step.tops[0]) if step.kind == DETECTIONS else step.tops
         for name, value in zip(tops, _layer(step, bottoms, weights), strict=False):
@@ -81,12 +82,17 @@ def _computed(net: Net, weights: Weights, given: dict[str, torch.Tensor], seen: 
             readers[name] -= 1
             if not readers[name]:
                 del values[name]
-    for name in wanted:
-        if name not in values:
-            raise refused(
-                f"The output '{name}' of '{net.file}' is a second output of its layer, which Lathe does not read."
-            )
+    _refuse_absent(net, wanted, values)
     return [values[name] for name in wanted]
+
+
+def _refuse_absent(net: Net, names: Sequence[str], values: Mapping[str, torch.Tensor]) -> None:
+    absent = next((name for name in names if name not in values), None)
+    if absent is not None:
+        raise refused(
+            f"The blob '{absent}' of '{net.file}' is one more output of its layer than Lathe reads.",
+            "Leave it out, or end the net before it. Of pooling, Lathe reads the values and no places.",
+        )
 
 
 def _layer(step: Step, bottoms: Sequence[torch.Tensor], weights: Weights) -> list[torch.Tensor]:

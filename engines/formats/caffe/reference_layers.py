@@ -6,22 +6,18 @@ import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from engines.formats.caffe import messages_pb2 as messages
 from engines.formats.caffe.detection import CENTER_SIZE, check_detections, priors
 from engines.formats.caffe.failures import unsupported
 from engines.formats.caffe.net import Step
 from engines.formats.caffe.parameters import (
     axis_of,
-    convolution,
     crop_offsets,
     permutation,
-    pooled,
-    pooling,
     reshaped,
     split_sizes,
 )
+from engines.formats.caffe.reference_windows import convolution, lrn, pooling
 
 if TYPE_CHECKING:
     import torch
@@ -29,47 +25,7 @@ if TYPE_CHECKING:
     Tensors = Sequence[torch.Tensor]
     Layer = Callable[[Step, Tensors, Tensors], list[torch.Tensor]]
 
-_POOL, _SUM, _REDUCE = messages.PoolingParameter, messages.EltwiseParameter, messages.ReductionParameter
-
-
-def _convolution(step: Step, x: Tensors, w: Tensors) -> list[torch.Tensor]:
-    import torch
-
-    window, transposed = convolution(step, x[0].dim()), step.kind == "Deconvolution"
-    bias = w[1] if len(w) > 1 else None
-    ways = (window.stride, window.pad, window.dilation, transposed, (0,) * len(window.kernel))
-    return [torch.convolution(x[0], w[0], bias, *ways, step.layer.convolution_param.group)]
-
-
-def _pooling(step: Step, x: Tensors, w: Tensors) -> list[torch.Tensor]:
-    from torch.nn import functional
-
-    window, extents = pooling(step, x[0].shape), tuple(x[0].shape[2:])
-    out, method = pooled(step, window, extents), step.layer.pooling_param.pool
-    if method == _POOL.STOCHASTIC:
-        raise unsupported(
-            f"The {step.where} pools at random, which no two runs do alike.",
-            "Pool by MAX or AVE.",
-            layer=step.name,
-            kind=step.kind,
-        )
-    margins: list[int] = []
-    for size, count, kernel, stride, pad in reversed(
-        list(zip(extents, out, window.kernel, window.stride, window.pad, strict=True))
-    ):
-        margins += [pad, max(0, (count - 1) * stride + kernel - pad - size)]
-    if method == _POOL.MAX:
-        padded = functional.pad(x[0], margins, value=-math.inf)
-        found = functional.max_pool2d(padded, window.kernel, window.stride)
-        return [found[:, :, : out[0], : out[1]]]
-    padded = functional.pad(x[0], margins)
-    sums = functional.avg_pool2d(padded, window.kernel, window.stride, divisor_override=1)[:, :, : out[0], : out[1]]
-    counts = []
-    for size, count, kernel, stride, pad in zip(extents, out, window.kernel, window.stride, window.pad, strict=True):
-        starts = np.arange(count) * stride - pad
-        counts.append(np.minimum(starts + kernel, size + pad) - starts)  # padding counts, as far as it goes
-    areas = np.outer(*counts).astype(np.float32)
-    return [sums / _tensor(areas, x[0])]
+_SUM, _REDUCE = messages.EltwiseParameter, messages.ReductionParameter
 
 
 def _inner_product(step: Step, x: Tensors, w: Tensors) -> list[torch.Tensor]:
@@ -84,22 +40,6 @@ def _embed(step: Step, x: Tensors, w: Tensors) -> list[torch.Tensor]:
 
     found = functional.embedding(x[0].long(), w[0])
     return [found + w[1] if len(w) > 1 else found]
-
-
-def _lrn(step: Step, x: Tensors, w: Tensors) -> list[torch.Tensor]:
-    from torch.nn import functional
-
-    said, value = step.layer.lrn_param, x[0]
-    side = said.local_size // 2
-    if said.local_size % 2 == 0:
-        raise ValueError("local_size must be odd")
-    if said.norm_region == messages.LRNParameter.WITHIN_CHANNEL:
-        area = said.local_size**2
-        sums = functional.avg_pool2d(value**2, said.local_size, 1, side, divisor_override=area)
-        return [value * (1 + said.alpha * sums) ** -said.beta]
-    squares = functional.pad(value**2, (0, 0, 0, 0, side, side))
-    total = sum(squares[:, offset : offset + value.shape[1]] for offset in range(said.local_size))
-    return [value * (said.k + said.alpha / said.local_size * total) ** -said.beta]
 
 
 def _batch_norm(step: Step, x: Tensors, w: Tensors) -> list[torch.Tensor]:
@@ -284,7 +224,7 @@ def _power(layer: Any, x: torch.Tensor, torch: Any) -> Any:
 
 
 LAYERS: dict[str, Layer] = {
-    **dict.fromkeys(("Convolution", "ConvolutionDepthwise", "DepthwiseConvolution", "Deconvolution"), _convolution),
+    **dict.fromkeys(("Convolution", "ConvolutionDepthwise", "DepthwiseConvolution", "Deconvolution"), convolution),
     "AbsVal": _unary(lambda layer, x, torch: torch.abs(x)),
     "ArgMax": _arg_max,
     "BNLL": _unary(lambda layer, x, torch: torch.log1p(torch.exp(-torch.abs(x))) + torch.clamp(x, min=0)),
@@ -300,12 +240,12 @@ LAYERS: dict[str, Layer] = {
     "Exp": _unary(_exp),
     "Flatten": _flatten,
     "InnerProduct": _inner_product,
-    "LRN": _lrn,
+    "LRN": lrn,
     "Log": _unary(_log),
     "Normalize": _normalize,
     "PReLU": _prelu,
     "Permute": lambda step, x, w: [x[0].permute(permutation(step, x[0].dim()))],
-    "Pooling": _pooling,
+    "Pooling": pooling,
     "Power": _unary(_power),
     "PriorBox": _prior_box,
     "ReLU": _unary(lambda layer, x, torch: torch.where(x > 0, x, layer.relu_param.negative_slope * x)),

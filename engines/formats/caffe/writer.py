@@ -15,6 +15,7 @@ from engines.formats.caffe.detection import outputs_of
 from engines.formats.caffe.kinds import DETECTIONS
 from engines.formats.caffe.net import Net, Step
 from engines.formats.caffe.reference import Shapes, output_names
+from engines.graph.naming import free_name
 from engines.tensors import Array
 
 OPSET = 18
@@ -38,26 +39,29 @@ class Writer:
     constants: list[Any] = field(default_factory=list)
     _layer: str = ""
     _weights: int = 0
-    _number: int = 0
+    _written: bool = False
+    _names: set[str] = field(default_factory=set)
 
     def begin(self, step: Step) -> None:
         """Name what follows after a layer."""
-        self._layer, self._number = step.name, 0
+        self._layer, self._written = step.name, False
 
-    def add(self, operator: str, inputs: Sequence[str], outputs: int | Sequence[str] = 1, **attributes: Any) -> str:
+    def add(self, operator: str, inputs: Sequence[str], outputs: Sequence[str] = (), **attributes: Any) -> str:
         """Append a node; return the name of its first output.
 
         Args:
             operator: Its type.
             inputs: Names of the values that it reads.
-            outputs: How many values it writes, or their names.
+            outputs: Names of the values that it writes; one gets a name of its own if empty.
             attributes: Its attributes.
         """
         import onnx
 
-        self._number += 1
-        name = self._layer if self._number == 1 else f"{self._layer}/{operator}_{self._number}"
-        named = [f"{name}:{index}" for index in range(outputs)] if isinstance(outputs, int) else list(outputs)
+        wanted = f"{self._layer}/{operator}" if self._written else self._layer
+        name = free_name(wanted, self._names) if wanted in self._names else wanted  # layers may share a name
+        self._names.add(name)
+        self._written = True
+        named = list(outputs) or [f"{name}:0"]
         self.nodes.append(onnx.helper.make_node(operator, list(inputs), named, name=name, **attributes))
         return named[0]
 

@@ -234,7 +234,6 @@ def test_a_net_in_training_is_read_as_it_is_used(tmp_path: Path) -> None:
     assert net.inputs == {"data": (None, None, 8, 8)}
     assert list(net.outputs) == ["fc"]
     assert [step.name for step in net.steps] == ["conv", "fc"]
-    assert not net.whole
 
 
 _WINDOW = st.tuples(st.integers(1, 4), st.integers(1, 3), st.integers(0, 2), st.integers(5, 12))

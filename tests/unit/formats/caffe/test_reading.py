@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from google.protobuf import text_format
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from engines.api.files import laid_out
 from engines.failures import EngineFailure, FailureReason
@@ -16,6 +19,7 @@ from engines.formats.caffe import messages_pb2 as messages
 from engines.formats.caffe.description import describe_caffe
 from engines.formats.caffe.net import load_net
 from engines.formats.caffe.prototxt import MAX_LAYERS, read_prototxt
+from engines.formats.caffe.reference import shapes_of
 from engines.formats.detection import detect
 from engines.spec.template import Component
 from services.cli.formats import format_of
@@ -162,7 +166,9 @@ BAD_TEXTS = {
     "many layers": (_layer_of(0) * (MAX_LAYERS + 1), "more than 20,000 layers"),
     "much text": ("# nothing\n" * 600_000, "bytes of text, more than any net"),
     "a blob of nobody": (SMALL + layer("ReLU", "", "lost"), r"layer 'y' \(line 4\).*reads the blob 'lost'"),
-    "one input for two": (SMALL + layer("Eltwise", "", "fc"), r"layer 'y' \(line 4\).*it needs 2 and 1"),
+    "one input for two": (SMALL + layer("Eltwise", "", "fc"), r"layer 'y' \(line 4\).*it takes 2 or more"),
+    "two inputs for one": (SMALL + layer("ReLU", "", "fc conv"), r"layer 'y' \(line 4\).*it takes 1 and"),
+    "a blob that is written twice": (SMALL + layer("ReLU", "", "fc", "conv", "again"), "'again'.*written before it"),
     "nothing": ("", "nothing to compute"),
     "words": ("hello", "Line 1 of"),
     "layers in brackets": ("layer: [{ name: 'a' }]", "lists its layers in brackets|Line 1"),
@@ -271,3 +277,36 @@ def test_a_layer_that_does_not_fit_is_named(tmp_path: Path, text: str, words: st
     with pytest.raises(EngineFailure, match=words) as caught:
         read("CAFFE", tmp_path)
     assert "(line 2)" in caught.value.message
+
+
+_WORDS = (
+    "0",
+    "7",
+    "-1",
+    "99999999999",
+    '"fc"',
+    '"lost"',
+    '"Tile"',
+    '"Reshape"',
+    "pad:",
+    "axis:",
+    "{",
+    "}",
+    "layers",
+    "top:",
+)
+
+
+@settings(max_examples=60, derandomize=True)
+@given(changes=st.lists(st.tuples(st.integers(0, 400), st.sampled_from(_WORDS)), min_size=1, max_size=3))
+def test_a_changed_text_is_read_or_refused(
+    tmp_path_factory: pytest.TempPathFactory, changes: list[tuple[int, str]]
+) -> None:
+    words = ALEXNET.split(" ")
+    for place, word in changes:
+        words[place % len(words)] = word
+    path = tmp_path_factory.mktemp("changed") / "deploy.prototxt"
+    path.write_text(" ".join(words))
+    with suppress(EngineFailure):
+        net = load_net(path)
+        shapes_of(net, {}, {name: tuple(extent or 1 for extent in shape or (1,)) for name, shape in net.inputs.items()})
