@@ -9,7 +9,7 @@ import importlib.resources
 import json
 import logging
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from engines.package.manifest import (
 from engines.parity.report import Verdict, tolerance_of
 from engines.runtimes.serving import serving
 from engines.sandbox import Reporter
+from engines.tensors.preprocessing import Preprocessing
 from engines.tensors.shapes import format_extents
 
 log = logging.getLogger(__name__)
@@ -149,11 +150,22 @@ def readme(manifest: Manifest) -> str:
             lines += ["", f"Computed in {manifest.form_of(component)}."]
         if component.preprocessing:
             lines.append(
-                f"Preprocessing is part of the graph for: {', '.join(component.preprocessing)}. Feed raw values."
+                f"Preprocessing is part of the form for: {', '.join(component.preprocessing)}. Feed raw values."
             )
+            lines += [line for name, steps in component.preprocessing.items() for line in _nv12_words(name, steps)]
         lines.append("")
     lines += [f"`{FILE_NAME}` has all other details, `{manifest.report}` the measurements.", ""]
     return "\n".join(lines)
+
+
+def _nv12_words(name: str, steps: Preprocessing) -> Iterator[str]:
+    if (colors := steps.nv12) is not None:
+        spread = "wide (0 to 255)" if colors.wide else "narrow (16 to 235)"
+        yield ""
+        yield (
+            f"`{name}` takes NV12 images as bytes [N, height * 3/2, width]: rows of luma, then rows in which Cb and Cr "
+            f"alternate. Colours are those of {colors.matrix}, the range is {spread}."
+        )
 
 
 def _parity_words(parity: Mapping[str, Any]) -> str:

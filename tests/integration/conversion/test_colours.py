@@ -38,6 +38,7 @@ def test_a_package_that_takes_nv12_is_verified(runtime: str, bench: Bench) -> No
     tensor = entry.signature.inputs[0]
     assert (tensor.dtype, tensor.shape.max) == ("uint8", (8, 24, 16))  # type: ignore[union-attr]
     assert entry.preprocessing["image"].takes_nv12
+    assert "`image` takes NV12 images as bytes [N, height * 3/2, width]" in (bench.package / "README.md").read_text()
 
 
 def test_odd_sizes_are_refused_with_the_field(bench: Bench) -> None:
