@@ -96,14 +96,15 @@ class OfflineModel(OpenedForm):
         separator = "," if self._kind == "dynamic_batch_size" else ";"
         self._gears = [tuple(map(int, g.split(","))) for g in options.get("gears", "").split(separator) if g]
         self._batches = {int(place) for place in options.get("batches", "").split(",") if place}
-        self._model = self._desc = None
+        self._context = self._model = self._desc = None
         self._sets: list[Any] = []
         _check(acl.rt.set_device(device), "rt.set_device")
         try:
             self._context, code = acl.rt.create_context(device)
             _check(code, "rt.create_context")
-            self._model, code = acl.mdl.load_from_file(path)
+            loaded, code = acl.mdl.load_from_file(path)
             _check(code, f"mdl.load_from_file of {os.path.basename(path)}")
+            self._model = loaded
             self._desc = acl.mdl.create_desc()
             _check(acl.mdl.get_desc(self._desc, self._model), "mdl.get_desc")
             self._inputs = self._buffers(acl.mdl.get_num_inputs, acl.mdl.get_input_size_by_index)
@@ -153,9 +154,11 @@ class OfflineModel(OpenedForm):
             acl.mdl.destroy_desc(self._desc)
         if self._model is not None:
             acl.mdl.unload(self._model)
+        if self._context is not None:
+            acl.rt.destroy_context(self._context)
         if self._device >= 0:
             acl.rt.reset_device(self._device)
-        self._sets, self._desc, self._model, self._device = [], None, None, -1
+        self._sets, self._context, self._desc, self._model, self._device = [], None, None, None, -1
 
     def _buffers(self, count: Any, size_of: Any) -> tuple[Any, list[tuple[int, int, int]]]:
         acl = self._acl
