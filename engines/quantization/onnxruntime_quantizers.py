@@ -35,6 +35,7 @@ class StaticQdq:
             per_channel=settings.per_channel,
             asymmetric=settings.asymmetric,
             reduce_range=settings.seven_bits,
+            signed=settings.signed,
             excluded=excluded,
         )
 

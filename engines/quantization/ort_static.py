@@ -27,6 +27,7 @@ def place_qdq(
     per_channel: bool,
     asymmetric: bool,
     reduce_range: bool,
+    signed: bool = False,
     excluded: frozenset[str],
 ) -> Path:
     """Write the graph with QDQ around what is quantized; return its file.
@@ -43,6 +44,7 @@ def place_qdq(
         per_channel: One scale per output channel of a weight, or one per tensor.
         asymmetric: Ranges of activations as they are, or symmetric about zero.
         reduce_range: Weights take 7 bits, for processors whose sums of 8-bit products saturate.
+        signed: Activations take signed bytes, and biases stay in floating point, as GPUs want them.
         excluded: Names of nodes that stay in floating point.
     """
     from onnxruntime.quantization import QuantType
@@ -51,7 +53,7 @@ def place_qdq(
     from onnxruntime.quantization.registry import QDQRegistry
 
     model = _raised(load_model(graph))
-    extra: dict[str, Any] = {"ActivationSymmetric": not asymmetric, "WeightSymmetric": True}
+    extra: dict[str, Any] = {"ActivationSymmetric": not asymmetric, "WeightSymmetric": True, "QuantizeBias": not signed}
     if not everything:
         extra |= {"OpTypesToExcludeOutputQuantization": ["MatMul", "Gemm"], "DedicatedQDQPair": True}
         excluded |= products_of_activations(model)
@@ -61,7 +63,7 @@ def place_qdq(
         per_channel,
         reduce_range,
         QuantType.QInt8,
-        QuantType.QUInt8,
+        QuantType.QInt8 if signed else QuantType.QUInt8,
         TensorsData(CalibrationMethod.MinMax, _arrays(ranges)),
         [],
         sorted(excluded),

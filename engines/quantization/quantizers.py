@@ -31,6 +31,7 @@ class Settings:
         transformer: Whether the graph has attention or layer normalization.
         runtime: The runtime that will serve the form.
         function: Whether the source is a function of TensorFlow.
+        signed: Whether activations take signed bytes about zero, and biases stay in floating point.
     """
 
     precision: str
@@ -41,6 +42,7 @@ class Settings:
     transformer: bool
     runtime: str
     function: bool = False
+    signed: bool = False
 
     def in_words(self, *, method: str = "") -> str:
         """Return the settings for the name of a candidate: `ENTROPY_2 symmetric per channel`."""

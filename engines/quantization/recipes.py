@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
+from engines.failures import invalid
 from engines.quantization.direct_quantizers import AsItIs, CompressedWeights, Half
 from engines.quantization.litert_quantizers import tflite_quantizers
 from engines.quantization.nncf_quantizers import Nncf
@@ -41,7 +42,14 @@ class Recipe:
 
 
 def settings_of(spec: QuantizationSpec, model: Any, runtime: str, *, function: bool = False) -> Settings:
-    """Return the settings that a specification asks for, on this machine's processor."""
+    """Return the settings that a specification asks for, on this machine's processor.
+
+    Raises:
+        EngineFailure: INVALID_SPEC for asymmetric ranges if the runtime takes signed bytes about zero alone.
+    """
+    if spec.asymmetric and _integers(runtime).signed:
+        message = f"{runtimes()[runtime].title} takes activations in ranges about zero alone, not asymmetric ones."
+        raise invalid(message, "Ask for symmetric ranges, or leave them open.")
     return Settings(
         precision=spec.arithmetic,
         method=spec.method,
@@ -51,13 +59,15 @@ def settings_of(spec: QuantizationSpec, model: Any, runtime: str, *, function: b
         transformer=is_transformer(model),
         runtime=runtime,
         function=function,
+        signed=_integers(runtime).signed,
     )
 
 
 def open_settings(model: Any, runtime: str, *, function: bool = False) -> Settings:
     """Return the settings of INT8 if nobody asked for any."""
     seven_bits, transformer = _seven_bits(runtime), is_transformer(model)
-    return Settings("INT8", "ENTROPY_2", False, True, seven_bits, transformer, runtime, function)
+    signed = _integers(runtime).signed
+    return Settings("INT8", "ENTROPY_2", False, True, seven_bits, transformer, runtime, function, signed)
 
 
 def _seven_bits(runtime: str) -> bool:
@@ -120,7 +130,8 @@ def wider_recipes(settings: Settings, *, method_is_open: bool = True) -> list[Re
     wider = replace(settings, asymmetric=True, method="MINMAX" if method_is_open else settings.method)
     if wider == settings:
         return []
-    return [] if _writes_tflite(settings) else [Recipe(StaticQdq(everything=False), wider), Recipe(_nncf(wider), wider)]
+    closed = _writes_tflite(settings) or settings.signed
+    return [] if closed else [Recipe(StaticQdq(everything=False), wider), Recipe(_nncf(wider), wider)]
 
 
 def kept_recipe(settings: Settings) -> Recipe:

