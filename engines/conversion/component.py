@@ -87,7 +87,7 @@ def _options(job: ComponentConversion) -> BuildOptions:
         job.progress(0.45 + 0.15 * fraction, f"{job.component.name}: {words}")
 
     template = job.request.template
-    return BuildOptions(template.arithmetic, template.runtime_options, progress)
+    return BuildOptions(template.arithmetic, template.runtime_options, progress, job.workdir / "scratch" / "builders")
 
 
 def _verified(

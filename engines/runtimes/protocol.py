@@ -31,7 +31,8 @@ class BuildOptions:
         precision: Arithmetic to compute in, as the API names it.
         knobs: Differences from the runtime's defaults, by name; each room declares the knobs that it takes.
         progress: Takes the fraction that is done, and what is being done.
-        cache: Folder of files that earlier builds kept, such as timing caches; a build may add to it.
+        cache: Folder of files that earlier builds of the task kept, such as timing caches; a build may add to it.
+            It may not exist yet.
     """
 
     precision: str

@@ -60,7 +60,8 @@ class Maker:
         shutil.rmtree(folder, ignore_errors=True)
         knobs = {**self.options, **dict(spec.knobs)} | ({"reader": spec.reader} if spec.reader else {})
         try:
-            form = room.build(source, self.target, BuildOptions(spec.precision, knobs), folder)
+            options = BuildOptions(spec.precision, knobs, cache=self.workdir / "builders")
+            form = room.build(source, self.target, options, folder)
         except EngineFailure:
             raise
         except MemoryError as error:

@@ -22,6 +22,7 @@ class TensorRt(PlanRuntime):
     modules: tuple[str, ...] = ("tensorrt",)
     knobs: tuple[Knob, ...] = (*SHARED, VERSIONS, HARDWARE)
     promise = 0.5
+    keeps_timings = True
 
 
 RUNTIME: Runtime = TensorRt()

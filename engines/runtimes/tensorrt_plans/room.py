@@ -40,6 +40,7 @@ class PlanRuntime:
 
     Attributes:
         modules: The vendor's module.
+        keeps_timings: Whether it times kernels while it builds, so that a timing cache spares work.
         promise: Added to the promise of its candidates, so that no two runtimes' are equal.
     """
 
@@ -49,6 +50,7 @@ class PlanRuntime:
     modules: tuple[str, ...]
     knobs: tuple[Knob, ...]
     promise: float
+    keeps_timings = False
     takes: tuple[str, ...] = (GRAPH,)
     integers: Integers | None = Integers(signed=True)
 
@@ -90,11 +92,21 @@ class PlanRuntime:
             asked = PlanRequest(
                 self.title, graph, source.signature, options.precision, architecture, options.knobs, options.progress
             )
-            plan, _ = build_plan(trt, asked)
+            plan = self._built(trt, asked, options.cache)
         (out_dir / PLAN).write_bytes(plan)
         outputs = tuple(spec.name for spec in source.signature.outputs)
         stated = self._stated_options(trt, target, options)
         return BuiltForm(self.name, target.id, options.precision, out_dir, (PLAN,), outputs, stated)
+
+    def _built(self, trt: Any, asked: PlanRequest, cache: Path | None) -> bytes:
+        """Return the plan; what is timed for it goes to the cache, and what was timed before is not timed again."""
+        if cache is None or not self.keeps_timings:
+            return build_plan(trt, asked)[0]
+        kept = cache / f"{self.name}-{asked.architecture}-{trt.__version__}.timings"
+        plan, timings = build_plan(trt, asked, kept.read_bytes() if kept.is_file() else b"")
+        cache.mkdir(parents=True, exist_ok=True)
+        kept.write_bytes(timings)
+        return plan
 
     def open(self, form: BuiltForm, device: Device, threads: int) -> Session:
         """Open the plan on this machine's GPU."""

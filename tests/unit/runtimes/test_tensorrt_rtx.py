@@ -253,3 +253,18 @@ def test_a_real_model_is_built(package: str, file: str, interface: Signature, tm
     path.symlink_to(Path(found.origin).parent / file)
     for precision in ("FP32", "FP16"):
         assert plan(path, interface, precision=precision).size_bytes > 1_000_000
+
+
+@pytest.mark.filterwarnings("ignore:Use Deprecated in TensorRT-RTX")  # its own timing cache is always empty
+def test_builds_of_a_task_share_what_was_timed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    room, target = runtimes()["tensorrt-rtx"], load_catalog().device(plans.A10)
+    monkeypatch.setattr(type(room), "keeps_timings", True)
+    source = BuildSource.of_file(plans.convolution(tmp_path / "g.onnx"), IMAGES)
+    for form in ("first", "second"):
+        room.build(source, target, BuildOptions("FP32", cache=tmp_path / "cache"), tmp_path / form)
+    (kept,) = (tmp_path / "cache").iterdir()
+    assert kept.name.startswith("tensorrt-rtx-sm_86-1.7.")
+    assert kept.read_bytes()
+    kept.write_bytes(b"of another version")
+    room.build(source, target, BuildOptions("FP32", cache=tmp_path / "cache"), tmp_path / "third")
+    assert kept.read_bytes() != b"of another version"
