@@ -198,8 +198,8 @@ class PlanForm(OpenedForm):
 
     def profiled(self, feed: Mapping[str, Any], profiler: Any) -> None:
         """Compute one call whose layers a profiler of the vendor's takes the times of."""
-        self._context.profiler = profiler
         self._bind(feed)
+        self._context.profiler = profiler
         self._copy_in(feed)
         self._enqueue()
         self._wait()
