@@ -17,7 +17,17 @@ from engines.runtimes.protocol import (
 from engines.runtimes.source import GRAPH, BuildSource, Network
 from engines.spec.devices import Device, load_catalog
 
-ROOMS = ("onnxruntime", "openvino", "inductor", "torchscript", "tensorrt", "tensorrt-rtx", "litert", "ascend")
+ROOMS = (
+    "onnxruntime",
+    "openvino",
+    "inductor",
+    "torchscript",
+    "tensorrt",
+    "tensorrt-rtx",
+    "onnxruntime-cuda",
+    "litert",
+    "ascend",
+)
 """The table: the runtimes' names in the device catalog, each the name of a folder beside this file (see `module_of`).
 
 Each has a module `serving`; those that this release builds for have a module `runtime`, whose `RUNTIME` follows the

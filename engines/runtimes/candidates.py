@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from engines.runtimes.form import FormSpec
+from engines.spec.devices import Device
 
 HALF_GOALS = frozenset({"BF16", "FP16", "INT8"})
 """Goals that allow arithmetic in half precision."""
@@ -29,8 +30,7 @@ class Situation:
         batch: Samples of one call.
         threads: Threads that a form may take.
         is_quantized: Whether the graph carries quantization, so that integers are its own arithmetic.
-        on_accelerator: Whether they compute on an accelerator, where settings of the host's threads and memory matter
-            little.
+        target: The device that the forms are for; the search sets it.
     """
 
     goal: str = "FP32"
@@ -43,7 +43,12 @@ class Situation:
     batch: int = 1
     threads: int = 2
     is_quantized: bool = False
-    on_accelerator: bool = False
+    target: Device | None = None
+
+    @property
+    def on_accelerator(self) -> bool:
+        """Whether the forms compute on an accelerator, so that the host's threads and memory matter little."""
+        return self.target is not None and self.target.is_accelerator
 
     @property
     def allows_half(self) -> bool:

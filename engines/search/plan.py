@@ -28,7 +28,7 @@ def candidates(device: str, now: Situation) -> list[FormSpec]:
     offered = {
         (room.name, precision) for room in rooms for precision in target.runtimes[room.name].all_precisions_on(flags)
     }
-    there = replace(now, on_accelerator=target.is_accelerator)
+    there = replace(now, target=target)
     found = _by_promise(candidate for room in rooms for candidate in room.candidates(there))
     return [spec for spec in found if (spec.runtime, spec.precision) in offered]
 

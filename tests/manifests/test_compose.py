@@ -23,6 +23,7 @@ def test_every_extra_that_the_images_install_exists() -> None:
         "registry",
         "worker-arm,diffusers,tensorflow",
         "worker-cpu,diffusers,tensorflow",
+        "worker-nvidia,diffusers,tensorflow",
     ]
     assert {extra for role in roles for extra in role.split(",")} <= set(PROJECT["optional-dependencies"])
 
@@ -31,7 +32,11 @@ def test_what_reads_the_source_formats_is_pinned_for_all_of_them_together() -> N
     """A worker takes any task of its kind and device, so one environment reads every format."""
     lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
     pinned = {line.partition("==")[0].replace("_", "-") for line in lines}
-    wanted = [each for role in ("worker-cpu", "worker-arm", "diffusers", "tensorflow") for each in extra(role)]
+    wanted = [
+        each
+        for role in ("worker-cpu", "worker-arm", "worker-nvidia", "diffusers", "tensorflow")
+        for each in extra(role)
+    ]
     assert {re.split(r"[=><\[]", each)[0] for each in wanted} - {"lathe"} <= pinned
 
 

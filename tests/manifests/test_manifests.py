@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import runpy
 import shutil
 import subprocess
 import tomllib
@@ -40,10 +42,12 @@ from tests.manifests.deployed import (
 )
 
 OLDEST, NEWEST = "1.30", kubernetes_validate.latest_version()
+COMPONENTS = [path.parent for path in (KUBERNETES / "components").glob("*/kustomization.yaml")]
 TREES = ["base", "overlays/small", "overlays/production"]
 BUILDABLE = {name: device for name, device in load_catalog().devices.items() if device.buildable_runtimes}
 DEPLOYMENTS = {each["metadata"]["name"]: each for each in deployments()}
 APIS = [name for name, each in DEPLOYMENTS.items() if not is_worker(each)]
+ACCELERATED = {each["metadata"]["name"] for path in COMPONENTS for each in documents(path / "pools.yaml")}
 POOLS = [each for each in DEPLOYMENTS.values() if is_worker(each)]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
@@ -69,7 +73,9 @@ def test_kustomize_builds_what_kubernetes_takes(tree: str) -> None:
     resources = built(tree)
     for resource in resources:
         kubernetes_validate.validate(resource, OLDEST, strict=True)
-    assert {each["metadata"]["name"] for each in resources if each["kind"] == "Deployment"} == set(DEPLOYMENTS)
+    assert {each["metadata"]["name"] for each in resources if each["kind"] == "Deployment"} == set(
+        DEPLOYMENTS
+    ) - ACCELERATED
     assert all(each["metadata"].get("namespace") == "lathe" for each in resources if each["kind"] != "Namespace")
 
 
@@ -88,17 +94,40 @@ def test_an_overlay_says_how_many_replicas_there_are(tree: str, fewest: int) -> 
             assert scaled.get(name, own) >= fewest
 
 
+def test_an_overlay_adds_the_pools_of_accelerators(tmp_path: Path) -> None:
+    base, *components = (os.path.relpath(each, tmp_path.resolve()) for each in (KUBERNETES / "base", *COMPONENTS))
+    overlay = {"resources": [base], "components": components}
+    (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(overlay), encoding="utf-8")
+    made = {each["metadata"]["name"]: each for each in built(str(tmp_path)) if each["kind"] == "Deployment"}
+    assert set(made) == set(DEPLOYMENTS)
+    settings = {container_of(each)["envFrom"][0]["configMapRef"]["name"] for each in made.values()}
+    assert len(settings) == 1, "all pods read the settings of this overlay"
+    assert {container_of(made[name])["image"].rpartition(":")[2] for name in ACCELERATED} == {PROJECT["version"]}
+
+
 def test_every_file_of_resources_belongs_to_a_tree() -> None:
     named = set[Path]()
-    for tree in TREES:
-        (kustomization,) = documents(KUBERNETES / tree / "kustomization.yaml")
-        named |= {(KUBERNETES / tree / each).resolve() for each in kustomization["resources"]}
+    for tree in [*(KUBERNETES / each for each in TREES), *COMPONENTS]:
+        (kustomization,) = documents(tree / "kustomization.yaml")
+        named |= {(tree / each).resolve() for each in kustomization["resources"]}
     assert set(manifest_files()) <= named
 
 
+def test_the_components_are_those_of_the_catalog() -> None:
+    path = KUBERNETES / "components/pools.py"
+    made: dict[str, Any] = runpy.run_path(str(path))
+    devices = made["accelerators"]()
+    assert {each.id for each in devices} == {folder.name for folder in COMPONENTS}
+    for device in devices:
+        for name, text in made["component"](device).items():
+            told = f"run {path.relative_to(ROOT)}"
+            assert (path.parent / device.id / name).read_text(encoding="utf-8") == text, told
+
+
 def test_the_images_carry_the_version_of_the_project() -> None:
-    (kustomization,) = documents(KUBERNETES / "base/kustomization.yaml")
-    tags = {each["name"]: each["newTag"] for each in kustomization["images"]}
+    folders = [KUBERNETES / "base", *COMPONENTS]
+    named = [each for folder in folders for each in documents(folder / "kustomization.yaml")[0]["images"]]
+    tags = {each["name"]: each["newTag"] for each in named}
     assert tags == {container_of(each)["image"]: PROJECT["version"] for each in DEPLOYMENTS.values()}
     targets = {
         f"lathe-{target}"

@@ -43,8 +43,9 @@ def cuda_home() -> Path | None:
     packages = importlib.util.find_spec("nvidia")  # before a toolkit's: they are of torch's own version of CUDA
     for folder in (packages.submodule_search_locations or ()) if packages else ():
         found += sorted(Path(folder).glob("cu[0-9]*"))
-    compiler = shutil.which("nvcc")
-    found += [Path(compiler).resolve().parents[1]] if compiler else [_TOOLKIT]
+    if compiler := shutil.which("nvcc"):
+        found.append(Path(compiler).resolve().parents[1])
+    found.append(_TOOLKIT)
     return next((each for each in found if all((each / "include" / name).is_file() for name in _CUDA_HEADERS)), None)
 
 

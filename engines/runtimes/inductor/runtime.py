@@ -92,8 +92,8 @@ class Inductor(TorchRuntime):
         """Yield the compiled network: it wins if no other runtime takes the graph, and with unusual ones."""
         if not now.has_module:
             return
-        for precision in half_precisions(now):
-            yield Candidate(FormSpec(self.name, precision, knobs=allocator_knobs(now)), 37)
+        for later, precision in enumerate(half_precisions(now, self.name)):
+            yield Candidate(FormSpec(self.name, precision, knobs=allocator_knobs(now)), 37 - later / 2)
         yield Candidate(FormSpec(self.name, "FP32", knobs=allocator_knobs(now)), 36)
 
 

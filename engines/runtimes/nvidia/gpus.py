@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import re
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,9 +69,9 @@ def is_gpu(device: Device) -> bool:
     return device.vendor == VENDOR
 
 
-def gpu_for(architecture: str) -> Gpu | None:
-    """Return the GPU that frameworks use, the first one, if it is of an architecture; else None."""
-    return next((gpu for gpu in gpus().found[:1] if gpu.architecture == architecture), None)
+def gpu_for(device: Device) -> Gpu | None:
+    """Return the GPU that frameworks use, the first one, if it is of a device's kind; else None."""
+    return next((gpu for gpu in gpus().found[:1] if _is_a(gpu, device)), None)
 
 
 def missing_gpu(device: Device) -> str | None:
@@ -78,23 +79,24 @@ def missing_gpu(device: Device) -> str | None:
     here = gpus()
     if here.missing:
         return here.missing
-    if gpu_for(device.architecture):
+    if gpu_for(device):
         return None
     first = here.found[0]
-    others = any(gpu.architecture == device.architecture for gpu in here.found)
+    others = any(_is_a(gpu, device) for gpu in here.found)
     fits = "; a later one is: choose it by CUDA_VISIBLE_DEVICES" if others else ""
-    return f"a GPU with {device.architecture}; the first one here is a {first.name} with {first.architecture}{fits}"
+    wanted = " ".join(filter(None, (device.product, f"with {device.architecture}")))
+    return f"an NVIDIA {wanted}; the first GPU here is a {first.name} with {first.architecture}{fits}"
 
 
 def gpu_environment(device: Device) -> dict[str, str]:
     """Return what of GPU and driver may change a form or its results; nothing without a GPU of the device's kind."""
-    gpu = gpu_for(device.architecture)
+    gpu = gpu_for(device)
     return {"NVIDIA GPU": gpu.name, "NVIDIA driver": gpu.driver} if gpu else {}
 
 
 def gpu_identity(device: Device) -> str:
     """Return what tells the GPU of a device's kind from all others; empty if there is none here."""
-    gpu = gpu_for(device.architecture)
+    gpu = gpu_for(device)
     return gpu.uuid if gpu else ""
 
 
@@ -105,6 +107,11 @@ def unavailable(title: str, device: Device, missing: str) -> EngineFailure:
         f"{title} cannot build or run forms for {device.id} here: missing is {missing}.",
         suggested_fix=f"Run the task on a worker for {device.id} that has it, or choose another runtime.",
     )
+
+
+def _is_a(gpu: Gpu, device: Device) -> bool:
+    """Return whether a GPU is of a device's kind, by its architecture and the product's word in its name."""
+    return gpu.architecture == device.architecture and bool(re.search(rf"\b{re.escape(device.product)}\b", gpu.name))
 
 
 class _Driver:

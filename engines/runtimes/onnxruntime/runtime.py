@@ -11,23 +11,22 @@ or in an emulator of it. With `asimdhp`, ARM computes FP16 graphs in half precis
 
 from __future__ import annotations
 
-import re
-import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from engines.graph.hygiene import external_files, load_model
 from engines.graph.precision import QUANTIZED, stated_graph
 from engines.runtimes.candidates import Candidate, Situation, streamed
 from engines.runtimes.form import OPEN_QUANTIZER, FormSpec
 from engines.runtimes.host import HostRuntime
 from engines.runtimes.knobs import STREAMS, THREADS, Knob, check_knobs, shared_options
 from engines.runtimes.onnxruntime.dynamic_graph import quantize_by_default, quantize_products
+from engines.runtimes.onnxruntime.graph_files import placed_graph
 from engines.runtimes.onnxruntime.opener import EXACT, PACKAGES, open_file
 from engines.runtimes.onnxruntime.profiling import profiled_layers
+from engines.runtimes.onnxruntime.refusals import translated
 from engines.runtimes.onnxruntime.transformer_graph import fused_graph
 from engines.runtimes.protocol import BuildOptions, BuiltForm, Integers, Layer, Runtime, Session
-from engines.runtimes.refusals import crashed, unsupported_operator, unsupported_precision
+from engines.runtimes.refusals import unsupported_precision
 from engines.runtimes.session import OpenedSession, open_session
 from engines.runtimes.source import GRAPH, BuildSource
 from engines.spec.devices import Device
@@ -35,7 +34,6 @@ from engines.tensors import Arrays
 
 _TITLE = "ONNX Runtime"
 _PLAIN = {"graph_optimization_level": "ORT_ENABLE_ALL", "execution_mode": "ORT_SEQUENTIAL"}
-_MISSING_KERNEL = re.compile(r"Could not find an implementation for (?:(?P<domain>[\w.]+)[.:])?(?P<op>\w+)\(\d+\)")
 _KNOBS = (
     Knob("binding", "tiny models: tensors of the session's own are bound once", {"bound": "pre-bound tensors"}),
     Knob("graph", "transformers: attention and its neighbours become one operator", {"transformer": "fused attention"}),
@@ -51,7 +49,6 @@ _KNOBS = (
 )
 _BOUND = ("binding", "bound")
 _DEFAULT_WEIGHTS = ("weights", "int8_default")
-_UNKNOWN_OPERATOR = re.compile(r"(?:(?P<domain>[\w.]+):)?(?P<op>\w+)\(-?\d*\) is not a registered function/op")
 
 
 class OnnxRuntime(HostRuntime):
@@ -82,20 +79,14 @@ class OnnxRuntime(HostRuntime):
         onnx_path = stated_graph(onnx_path, precision, out_dir)
         if knobs.get("graph") == "transformer":
             onnx_path = fused_graph(onnx_path, out_dir / "model.onnx")
-        data = external_files(load_model(onnx_path, weights=False), onnx_path)
-        if onnx_path.parent != out_dir:
-            shutil.copyfile(onnx_path, out_dir / "model.onnx")
-            for name in data:
-                (out_dir / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(onnx_path.parent / name, out_dir / name)
+        files = placed_graph(onnx_path, out_dir)
         outputs = tuple(spec.name for spec in source.signature.outputs)
-        files, stated = ("model.onnx", *data), _options(precision, knobs)
-        return BuiltForm(self.name, target.id, precision, out_dir, files, outputs, stated)
+        return BuiltForm(self.name, target.id, precision, out_dir, files, outputs, _options(precision, knobs))
 
     def open(self, form: BuiltForm, device: Device, threads: int) -> Session:
         """Load the graph with every optimisation on."""
         return open_session(
-            *(_TITLE, open_file, form, threads, lambda error: _translate(error, form.entry)),
+            *(_TITLE, open_file, form, threads, lambda error: translated(_TITLE, error, form.entry)),
             emulator=self.emulator(device),
         )
 
@@ -164,14 +155,5 @@ class OnnxRuntimeSession(OpenedSession):
         try:
             opened = open_file(str(path), _PLAIN | level, threads)
         except Exception as error:
-            raise _translate(error, path) from error
+            raise translated(_TITLE, error, path) from error
         super().__init__(_TITLE, opened)
-
-
-def _translate(error: Exception, path: Path) -> Exception:
-    raw = str(error)
-    match = _MISSING_KERNEL.search(raw) or _UNKNOWN_OPERATOR.search(raw)
-    if match:
-        domain = match["domain"] or ""
-        return unsupported_operator(_TITLE, path, match["op"], "" if domain == "ai.onnx" else domain, raw)
-    return crashed(_TITLE, "load the graph", error)

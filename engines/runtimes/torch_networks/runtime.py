@@ -46,7 +46,7 @@ class TorchRuntime(HostRuntime):
         """Return the name of the GPU or the model of the processor that forms run on here; empty if on none."""
         if not is_gpu(device):
             return super().runs_on(device)
-        gpu = gpu_for(device.architecture)
+        gpu = gpu_for(device)
         return gpu.name if gpu and self.where(device) is Where.HERE else ""
 
     def environment(self, target: Device) -> dict[str, str]:
@@ -97,11 +97,13 @@ def missing_for(device: Device) -> str | None:
     return None
 
 
-def half_precisions(now: Situation) -> tuple[str, ...]:
-    """Return the precisions in half that a search may try for its device, the best first."""
+def half_precisions(now: Situation, runtime: str) -> tuple[str, ...]:
+    """Return the precisions in half that a search may try with a runtime of torch, the best first."""
     if not now.allows_half:
         return ()
-    return ("FP16", "BF16") if now.on_accelerator else ("BF16",)
+    if now.target is None or not is_gpu(now.target):
+        return ("BF16",)
+    return tuple(each for each in ("FP16", "BF16") if each in now.target.runtimes[runtime].precisions)
 
 
 def _has_kernels(architecture: str, built: list[str]) -> bool:

@@ -113,8 +113,8 @@ class TorchScript(TorchRuntime):
         kept = allocator_knobs(now)
         yield Candidate(FormSpec(self.name, "FP32", knobs=(("graph", "inference"), *kept)), 39)
         layout = (("layout", "channels_last"),) if now.has_images else ()
-        for precision in half_precisions(now):
-            yield Candidate(FormSpec(self.name, precision, knobs=(*layout, *kept)), 38)
+        for later, precision in enumerate(half_precisions(now, self.name)):
+            yield Candidate(FormSpec(self.name, precision, knobs=(*layout, *kept)), 38 - later / 2)
 
     def baselines(self, now: Situation) -> Iterator[Candidate]:
         """Yield the network frozen, as users run it; and eager, if the frozen one does not compute the same."""

@@ -13,6 +13,7 @@ from lathe.registry.v1.dataset_service_pb2 import Dataset, DeleteDatasetRequest
 from lathe.registry.v1.model_service_pb2 import DeleteModelVersionRequest, ModelVersion
 from lathe.type.v1.task_pb2 import TASK_STATE_SUCCEEDED
 
+from engines.runtimes import targets
 from services.optimizer.work import OptimizationWorkKind
 from tests.contract.optimizer.desk import Job, cancel, create, refused
 from tests.contract.workplace import DEVICE, Workplace
@@ -117,7 +118,6 @@ async def test_arrays_of_the_user_are_fetched(workplace: Workplace) -> None:
     ("spec", "field", "words"),
     [
         ({"device": "toaster"}, "device", "there is no device 'toaster'"),
-        ({"device": "nvidia-t4"}, "device", "it does for: cpu-x86-64"),
         ({"precision_goal": "INT4"}, "precision_goal", "goals are FP32, FP16, BF16, INT8"),
         ({"precision_goal": "INT8"}, "precision_goal", "name a dataset, or upload samples"),
         ({"max_degradation": 0.5}, "max_degradation", "it needs a dataset"),
@@ -146,6 +146,16 @@ async def test_wrong_fields_are_named(
     assert error.code is grpc.StatusCode.INVALID_ARGUMENT
     assert error.fields[0][0] == f"task.spec.{field}"
     assert words in error.message
+
+
+async def test_a_device_that_this_release_builds_nothing_for_is_refused(
+    workplace: Workplace, source: ModelVersion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(targets, "graph_runtime", lambda device: "openvino" if device.id == DEVICE else "")
+    error = await refused(workplace, source, device="nvidia-t4")
+    assert error.code is grpc.StatusCode.INVALID_ARGUMENT
+    assert error.fields[0][0] == "task.spec.device"
+    assert "it does for: cpu-x86-64" in error.message
 
 
 async def test_an_axis_that_nothing_declares_is_refused_before_work(workplace: Workplace) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -49,7 +50,7 @@ def test_candidates_use_declared_knobs_and_have_promises_of_their_own(situation:
         room = runtimes()[name]
         everywhere = [each.runtimes[name] for each in load_catalog().devices.values() if name in each.runtimes]
         offered = {precision for each in everywhere for precision in (*each.precisions, *each.quantized)}
-        for candidate in room.candidates(situation):
+        for candidate in room.candidates(replace(situation, target=device)):
             spec = candidate.spec
             assert spec.runtime == room.name
             assert spec.precision in offered  # a search leaves out what its device lacks

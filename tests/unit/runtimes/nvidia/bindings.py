@@ -102,7 +102,7 @@ RELEASES = (
         ("libtensorrt_rtx.so.1", "libtensorrt_onnxparser_rtx.so.1"),
     ),
 )
-CUDA = Release("CUDA", ("cuda-bindings==13.0.3", "cuda-pathfinder==1.3.0"), "cuda.bindings.runtime")
+CUDA = Release("CUDA", ("cuda-bindings==13.5.0", "cuda-pathfinder==1.9.1"), "cuda.bindings.runtime")
 
 
 def _fetched(requirement: str) -> Path:

@@ -75,8 +75,10 @@ def test_a_driver_that_does_not_work_is_quoted(tmp_path: Path) -> None:
     ("device", "here", "missing"),
     [
         ("nvidia-t4", HERE, None),
-        ("nvidia-a100", HERE, "a GPU with sm_80; the first one here is a Tesla T4 with sm_75"),
+        ("nvidia-a100", HERE, "an NVIDIA A100 with sm_80; the first GPU here is a Tesla T4 with sm_75"),
         ("nvidia-a10", HERE, "with sm_75; a later one is: choose it by CUDA_VISIBLE_DEVICES"),
+        ("nvidia-l4", Gpus((Gpu("NVIDIA L40S", "GPU-3", "sm_89", DRIVER),)), "an NVIDIA L4 with sm_89"),
+        ("nvidia-h100", Gpus((Gpu("NVIDIA H100 80GB HBM3", "GPU-4", "sm_90", DRIVER),)), None),
         ("nvidia-t4", Gpus(missing="an NVIDIA driver: there is no libcuda.so.1"), "there is no libcuda.so.1"),
     ],
 )

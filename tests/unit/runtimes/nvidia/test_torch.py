@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -103,9 +104,12 @@ def test_a_precision_that_the_gpu_lacks_is_refused_first(name: str, tmp_path: Pa
 
 @pytest.mark.parametrize("name", ROOMS)
 def test_a_search_on_a_gpu_tries_both_halves_and_no_setting_of_the_host(name: str) -> None:
-    now = Situation("INT8", has_module=True, has_images=True, batch=16, on_accelerator=True)
+    a10 = load_catalog().device("nvidia-a10")
+    now = Situation("INT8", has_module=True, has_images=True, batch=16, target=a10)
     found = [candidate.spec for candidate in runtimes()[name].candidates(now)]
     assert {spec.precision for spec in found} == {"FP32", "FP16", "BF16"}
+    older = [candidate.spec.precision for candidate in runtimes()[name].candidates(replace(now, target=T4))]
+    assert set(older) == {"FP32", "FP16"}, "a T4 has no bfloat16"
     assert not any(spec.knob("allocator") for spec in found)
     whole = [candidate.spec.precision for candidate in runtimes()[name].candidates(Situation(has_module=True))]
     assert whole == ["FP32"]
