@@ -34,6 +34,9 @@ REFUSED = {
     FailureReason.UNSAFE_MODEL: "UNSAFE_MODEL",
     # A file that makes its reader crash is not what its format says.
     FailureReason.TOOLCHAIN_CRASHED: "INVALID_MODEL",
+    # The files do not belong together, or have a layer that Lathe does not read: nothing of the version would work.
+    FailureReason.WEIGHTS_MISMATCH: "INVALID_MODEL",
+    FailureReason.UNSUPPORTED_OPERATOR: "INVALID_MODEL",
 }
 _READING = ChildWork(
     "Reading the files",

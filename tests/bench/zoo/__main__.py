@@ -63,7 +63,7 @@ def _converted(subject: Subject, request: dict[str, Any], workdir: Path, runtime
 
 def _quantized(subject: Subject, request: dict[str, Any], workdir: Path, runtime: str) -> str:
     try:
-        measured = jobs.quantize(request, workdir, runtime)
+        measured = jobs.quantize(subject, request, workdir, runtime)
     except EngineFailure as failure:
         return f"{runtime} {_said(failure)}"
     parity = measured.result["result"]["parity"]
@@ -93,7 +93,8 @@ def _evaluated(subject: Subject, workdir: Path) -> str:
 
 
 def _said(failure: EngineFailure) -> str:
-    return f"{failure.reason.value}: {failure.message} {failure.evidence[:100]}".strip()
+    said = f"{failure.reason.value}: {failure.message} {failure.evidence[:100]}"
+    return " ".join(said.replace("|", "/").split())
 
 
 def main() -> None:

@@ -52,7 +52,8 @@ def lay_out(subject: Subject, workdir: Path) -> dict[str, Any]:
     for path, (package, name) in subject.files.items():
         (workdir / path).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(package.file(name), workdir / path)
-    for path, count in ((TEST_DATA, COMPARED), (CALIBRATION_FILE, CALIBRATED)):
+    counts = {TEST_DATA: COMPARED} | ({CALIBRATION_FILE: CALIBRATED} if subject.scheme == "STATIC" else {})
+    for path, count in counts.items():
         (workdir / path).parent.mkdir(exist_ok=True)
         with (workdir / path).open("wb") as file:
             np.savez(file, **subject.feed(count))  # type: ignore[arg-type]  # names as keywords
@@ -92,9 +93,9 @@ def convert(request: dict[str, Any], workdir: Path, runtime: str) -> child.Measu
     return child.run(CONVERSION.entry, _for(request, runtime), workdir, CONVERSION.preload, _SECONDS)
 
 
-def quantize(request: dict[str, Any], workdir: Path, runtime: str) -> child.Measured:
-    """Quantize into int8, by calibration. Raises EngineFailure as the job does."""
-    work = {"conversion": _for(request, runtime), "spec": {"scheme": "STATIC"}}
+def quantize(subject: Subject, request: dict[str, Any], workdir: Path, runtime: str) -> child.Measured:
+    """Quantize into int8. Raises EngineFailure as the job does."""
+    work = {"conversion": _for(request, runtime), "spec": {"scheme": subject.scheme}}
     return child.run(QUANTIZATION.entry, work, workdir, QUANTIZATION.preload, _SECONDS)
 
 

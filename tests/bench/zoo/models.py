@@ -42,6 +42,7 @@ class Subject:
         judge: That in words.
         component: Fields of the template's component.
         architecture: Arguments of the architecture; None for formats without one.
+        scheme: How it is quantized; DYNAMIC needs no calibration, whose items have the batch in front.
         scores: Place of the output that tells classes apart; -1 if none does.
         tensor_information: What declares the inputs if the component does not.
     """
@@ -53,6 +54,7 @@ class Subject:
     judge: str
     component: Mapping[str, Any] = field(default_factory=dict)
     architecture: Mapping[str, Any] | None = None
+    scheme: str = "STATIC"
     scores: int = -1
     tensor_information: str = ""
 
@@ -107,7 +109,7 @@ def _sounds(count: int) -> Arrays:
     tones = [np.sin(2 * np.pi * pitch * time) for pitch in random.uniform(80, 800, count)]
     noise = random.normal(0, 0.05, (count, 576))
     state = np.zeros((2, count, 128), np.float32)
-    return {"input": (0.3 * np.stack(tones) + noise).astype(np.float32), "state": state, "sr": np.array(16000)}
+    return {"input": (0.3 * np.stack(tones) + noise).astype(np.float32), "state": state}
 
 
 def _by_onnxruntime(package: Package, name: str, *, turn: bool = False, order: Sequence[int] = ()) -> Truth:
@@ -229,12 +231,13 @@ SUBJECTS: dict[str, Subject] = {
         scores=0,
     ),
     "Silero VAD": Subject(
-        {"source/net.onnx": (SILERO, "silero_vad.onnx")},
+        {"source/net.onnx": (SILERO, "silero_vad_openvino_16k.onnx")},
         "ONNX",
         _sounds,
-        _by_onnxruntime(SILERO, "silero_vad.onnx"),
+        _by_onnxruntime(SILERO, "silero_vad_openvino_16k.onnx"),
         "ONNX Runtime, the file as it is",
-        tensor_information="input:float(1*576) state:float(2*1*128) batch=1 sr:int64() value=16000",
+        scheme="DYNAMIC",
+        tensor_information="input:float(1*576) state:float(2*1*128) batch=1",
     ),
 }
 """Every model by the name in the table."""

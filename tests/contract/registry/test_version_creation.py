@@ -8,6 +8,7 @@ import grpc
 import pytest
 from lathe.registry.v1.architecture_service_pb2 import CreateArchitectureRequest
 from lathe.registry.v1.model_service_pb2 import (
+    MODEL_FORMAT_CAFFE,
     MODEL_FORMAT_DETECTRON2,
     MODEL_FORMAT_FROZEN_GRAPH,
     MODEL_FORMAT_HUGGINGFACE,
@@ -216,6 +217,18 @@ async def test_files_of_another_kind_are_refused(
     version = ModelVersion(format=wanted[0], files=[await registry.file(wanted[1], data)])
     refused = await registry.refused(registry.version(await registry.model(), version))
     assert (refused.code, refused.reason) == (grpc.StatusCode.INVALID_ARGUMENT, reason)
+    assert words in refused.message
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"), [("InnerProduct", "weights of another net"), ("ROIPooling", "line 2 of 'deploy.prototxt'")]
+)
+async def test_a_pair_of_caffe_that_does_not_fit_is_told(registry: Registry, model: str, kind: str, words: str) -> None:
+    text = f'input: "x" input_dim: 1 input_dim: 3\nlayer {{ name: "a" type: "{kind}" bottom: "x" top: "y" }}'
+    weights = b"\xa2\x06\x03\x0a\x01b"
+    files = [await registry.file("deploy.prototxt", text.encode()), await registry.file("n.caffemodel", weights)]
+    refused = await registry.refused(registry.version(model, ModelVersion(format=MODEL_FORMAT_CAFFE, files=files)))
+    assert (refused.code, refused.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_MODEL")
     assert words in refused.message
 
 
