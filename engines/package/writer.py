@@ -175,7 +175,7 @@ def _parity_words(parity: Mapping[str, Any]) -> str:
     figures = ", ".join(
         f"`{output['output']}` {float(output[asked.measure.lower()]):.5g}" for output in parity["outputs"]
     )
-    where = f" on {parity['verified_on']}" if parity["verified_on"] else ""
+    where = f" on {parity['verified_on']}" if parity.get("verified_on") else ""
     return f"Parity with the source: {parity['verdict']}{where}. Required: {asked}; measured: {figures}."
 
 

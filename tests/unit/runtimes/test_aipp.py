@@ -238,7 +238,8 @@ def test_its_conversion_of_colours_is_within_two_levels_of_other_implementations
     yuv = [Image.fromarray(plane) for plane in planes(nv12)[0]]
     expected = np.asarray(Image.merge("YCbCr", yuv).convert("RGB"), np.float64)
     np.testing.assert_allclose(aipp(wide, nv12)[0].transpose(1, 2, 0), expected, atol=2)
-    cv2 = pytest.importorskip("cv2", reason="opencv-python-headless is not installed")
+    import cv2
+
     nv12[:, :8] = nv12[:, :8].clip(16)
     (narrow,) = ops(taking(**NV12))
     expected = cv2.cvtColor(nv12[0], cv2.COLOR_YUV2RGB_NV12).astype(np.float64)
