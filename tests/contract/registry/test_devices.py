@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 
 import grpc
 import pytest
@@ -16,12 +17,12 @@ from lathe.registry.v1.device_service_pb2 import (
 from lathe.type.v1.precision_pb2 import PRECISION_FP32, PRECISION_INT8
 from nats.aio.msg import Msg
 
-from engines.spec.devices import load_catalog
 from services.bus.connection import Bus
 from services.bus.topology import ensure_topology, queues_subject
 from services.platform.settings import Settings
-from services.registry import devices
+from services.registry.devices import described
 from tests.contract.registry.conftest import Registry
+from tests.unit.spec.planned import planned
 
 
 @pytest.fixture
@@ -73,10 +74,8 @@ async def test_a_device_says_what_is_missing(
     assert [queue.known for queue in device.queues if queue.kind in ("silence", "polishing")] == [True, False]
     assert "silence" in device.missing.partition("do not answer")[0]
     assert "polishing" in device.missing.partition("start one with LATHE_DEVICE=cpu-x86-64")[0]
-    bare = load_catalog().device("nvidia-p4").model_copy(update={"runtimes": {}})
-    assert "no builder" in devices._missing(bare, device.queues)
-    none = await registry.devices.GetDevice(GetDeviceRequest(name="devices/nvidia-p4"))
-    assert "LATHE_DEVICE=nvidia-p4" in none.missing
+    none = described(planned("nvidia-p4"), {}, datetime.now(UTC))
+    assert "no builder" in none.missing
     assert not none.served
     assert (none.product, dict(none.pod.resources)) == ("P4", {"nvidia.com/gpu": "1"})
     assert none.pod.tolerations[0].effect == "NoSchedule"

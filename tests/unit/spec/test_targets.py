@@ -3,12 +3,14 @@
 import pytest
 
 from engines.failures import FailureReason, InvalidField
-from engines.runtimes import targets
+from engines.runtimes import targets as runtime_targets
 from engines.runtimes.targets import check_forms, check_options, quantization_target, reading_runtime
+from engines.spec import targets
 from engines.spec.targets import check_engines, check_goal, conversion_target
 from engines.spec.template import check_judged
 from engines.spec.toolchain import version_of
 from services.platform.errors import LatheError, engine_rules
+from tests.unit.spec.planned import with_planned
 
 X86 = "cpu-x86-64"
 
@@ -71,6 +73,31 @@ def test_an_option_that_a_runtime_does_not_have_is_refused_with_those_that_it_ha
     assert told.value.fields[0][0] == f"template.runtime_options[{field}]"
 
 
+def test_a_runtime_that_nothing_builds_for_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (targets, runtime_targets):
+        monkeypatch.setattr(module, "load_catalog", lambda: with_planned("nvidia-t4"))
+    with pytest.raises(InvalidField, match="no builder for 'tensorrt' on 'nvidia-t4'") as caught:
+        conversion_target("nvidia-t4", "tensorrt", "FP32")
+    assert (caught.value.field, caught.value.code) == ("runtime", "UNKNOWN_RUNTIME")
+    with pytest.raises(InvalidField, match="builds nothing for nvidia-t4; it does for: cpu-x86-64") as device:
+        reading_runtime("nvidia-t4")
+    assert (device.value.field, device.value.reason) == ("device", FailureReason.TOOLCHAIN_UNAVAILABLE)
+
+
+@pytest.mark.parametrize(
+    ("device", "runtime", "precision"),
+    [("nvidia-p4", "tensorrt", "FP16"), ("nvidia-t4", "tensorrt", "BF16"), ("ascend-310", "ascend", "BF16")],
+)
+def test_a_precision_that_a_chip_lacks_is_refused_with_those_that_it_has(
+    device: str, runtime: str, precision: str
+) -> None:
+    with pytest.raises(
+        InvalidField, match=f"{runtime} on {device} does not compute in {precision}; it offers"
+    ) as caught:
+        conversion_target(device, runtime, precision)
+    assert (caught.value.field, caught.value.reason) == ("precision", FailureReason.UNSUPPORTED_PRECISION)
+
+
 def test_another_precision_comes_with_advice() -> None:
     with pytest.raises(InvalidField) as bf16:
         conversion_target(X86, "onnxruntime", "BF16")
@@ -94,12 +121,9 @@ def test_invalid_quantization_targets_are_refused(target: tuple[str, str, str], 
     assert caught.value.field == field
 
 
-def test_other_rules_name_their_fields(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(targets, "graph_runtime", lambda device: "openvino" if device.id == X86 else "")
+def test_other_rules_name_their_fields() -> None:
     with pytest.raises(InvalidField, match="ONNX offers a graph only; runtimes that take it: onnxruntime") as forms:
         check_forms(X86, "inductor", "ONNX", {"graph"})
-    with pytest.raises(InvalidField, match="builds nothing for nvidia-p4; it does for: cpu-x86-64") as device:
-        reading_runtime("nvidia-p4")
     with pytest.raises(InvalidField, match="INT4 is no goal of a search for cpu-x86-64; goals are FP32") as goal:
         check_goal(X86, "INT4")
     with pytest.raises(InvalidField, match=r"no version '0\.0\.0' of the engines here; there is: ") as engines:
@@ -108,9 +132,9 @@ def test_other_rules_name_their_fields(monkeypatch: pytest.MonkeyPatch) -> None:
         check_judged(2, "classification", "metric")
     with pytest.raises(InvalidField, match="method raw, whose outputs cannot be judged") as raw:
         check_judged(1, "raw", "accuracy")
-    found = [caught.value.field for caught in (forms, device, goal, engines, several, raw)]
-    assert found == ["runtime", "device", "precision_goal", "engine_version", "metric", "accuracy"]
-    assert device.value.reason is engines.value.reason is FailureReason.TOOLCHAIN_UNAVAILABLE
+    found = [caught.value.field for caught in (forms, goal, engines, several, raw)]
+    assert found == ["runtime", "precision_goal", "engine_version", "metric", "accuracy"]
+    assert engines.value.reason is FailureReason.TOOLCHAIN_UNAVAILABLE
 
 
 def test_services_answer_with_the_field_of_the_request() -> None:
