@@ -57,7 +57,7 @@ lock: ## constraints.txt from the newest releases that fit, in a fresh environme
 	$(BIN)/pip install --quiet --editable ./protos --editable '.[dev]'
 	$(BIN)/pip freeze --all --exclude-editable --exclude pip | sed 's/+cpu$$//' > constraints.txt
 	sed -n '/^worker-nvidia/,/^]/s/^ *"\([a-z-]*\)[^=]*\(==[^"]*\)".*/\1\2/p' pyproject.toml >> constraints.txt
-	$(BIN)/pip install --dry-run --quiet --constraint constraints.txt --report - '.[mmdetection]' | $(BIN)/python -c \
+	$(BIN)/pip install --dry-run --quiet --constraint constraints.txt --report - '.[detectron2,mmdetection]' | $(BIN)/python -c \
 		'import json, sys; [print(*map(e["metadata"].get, ("name", "version")), sep="==") for e in json.load(sys.stdin)["install"]]' \
 		| grep -v '^lathe' > constraints.more  # what no test needs installed
 	cat constraints.more >> constraints.txt && sort --unique --ignore-case --field-separator = --key 1,1 --output constraints.txt constraints.txt && rm constraints.more

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from engines.failures import EngineFailure, FailureReason
 from engines.formats.caffe import Caffe
+from engines.formats.detectron2 import Detectron2
 from engines.formats.exported_program import ExportedProgram
 from engines.formats.frozen_graph import FrozenGraph
 from engines.formats.huggingface import HuggingFace
@@ -27,6 +28,7 @@ FORMATS: dict[str, Format] = {
         SavedModel(),
         HuggingFace(),
         MMDetection(),
+        Detectron2(),
         Package(),
     )
 }

@@ -18,6 +18,7 @@ def test_every_extra_that_the_images_install_exists() -> None:
     roles = re.findall(r"'\.\[([^]]+)]'", DOCKERFILE.read_text(encoding="utf-8"))
     assert sorted(roles) == [
         "api",
+        "detectron2",
         "evaluator",
         "mmdetection",
         "registry",

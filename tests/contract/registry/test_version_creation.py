@@ -30,6 +30,7 @@ from lathe.registry.v1.model_service_pb2 import (
 )
 from lathe.type.v1.digest_pb2 import Digest, File
 
+from engines.formats import FORMATS
 from services.registry.descriptions import Describer
 from tests.contract.registry import samples
 from tests.contract.registry.conftest import Registry, digest_of, new_architecture
@@ -232,7 +233,11 @@ async def test_a_pair_of_caffe_that_does_not_fit_is_told(registry: Registry, mod
     assert words in refused.message
 
 
-async def test_formats_that_cannot_be_read_yet_are_told(registry: Registry, model: str) -> None:
+async def test_formats_that_cannot_be_read_yet_are_told(
+    registry: Registry, model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As clients of a later release meet them: this one reads all that its API names."""
+    monkeypatch.delitem(FORMATS, "DETECTRON2")
     wanted = ModelVersion(format=MODEL_FORMAT_DETECTRON2, files=[await registry.file("net.pth", b"{}")])
     refused = await registry.refused(registry.version(model, wanted))
     assert (refused.code, refused.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "FORMAT_NOT_SUPPORTED_YET")

@@ -11,7 +11,7 @@ from google.rpc.error_details_pb2 import BadRequest, ErrorInfo
 from grpc_status import rpc_status
 from lathe.internal.v1.resolution_service_pb2 import ResolveTaskTemplateRequest
 from lathe.internal.v1.resolution_service_pb2_grpc import ResolutionServiceStub
-from lathe.registry.v1.model_service_pb2 import MODEL_FORMAT_DETECTRON2, MODEL_FORMAT_ONNX
+from lathe.registry.v1.model_service_pb2 import MODEL_FORMAT_ONNX, MODEL_FORMAT_PACKAGE
 from lathe.template.v1.template_service_pb2 import (
     CreateTemplateRequest,
     DeleteTemplateRequest,
@@ -185,7 +185,7 @@ async def test_the_catalog_filters_and_searches(templates: Any) -> None:
         ({"device": "tpu-v9"}, "UNKNOWN_DEVICE", "template.device"),
         ({"runtime": "tensorrt"}, "UNKNOWN_RUNTIME", "template.runtime"),
         ({"runtime": "inductor", "source_format": MODEL_FORMAT_ONNX}, "UNSUITABLE_RUNTIME", "template.runtime"),
-        ({"source_format": MODEL_FORMAT_DETECTRON2}, "INVALID_ARGUMENT", "template.source_format"),
+        ({"source_format": MODEL_FORMAT_PACKAGE}, "INVALID_ARGUMENT", "template.source_format"),
         ({"precision": "BF16"}, "UNSUPPORTED_PRECISION", "template.precision"),
         ({"components": []}, "INVALID_ARGUMENT", "template.components"),
         ({"runtime_options": {"stream": "2"}}, "INVALID_ARGUMENT", "template.runtime_options[stream]"),

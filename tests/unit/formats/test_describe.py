@@ -199,8 +199,8 @@ def test_package_without_manifest_and_with_a_broken_graph(tmp_path: Path) -> Non
 
 
 def test_format_that_cannot_be_described(tmp_path: Path) -> None:
-    with pytest.raises(EngineFailure, match="MMDETECTION, PACKAGE can") as caught:
-        describe({"format": "DETECTRON2", "files": []}, tmp_path, Report())
+    with pytest.raises(EngineFailure, match="DETECTRON2, PACKAGE can") as caught:
+        describe({"format": "FLAX", "files": []}, tmp_path, Report())
     assert caught.value.reason is FailureReason.INVALID_SPEC
 
 

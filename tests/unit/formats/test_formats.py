@@ -161,7 +161,7 @@ def _request(source_format: str = "PTH", source_file: str = "", **values: object
         (_request(inputs=[]), "has 0 files"),
         (_request(architectures={}), "has no architecture"),
         (_request("PACKAGE"), "the format PACKAGE cannot be read"),
-        (_request("DETECTRON2"), "these can: PTH"),
+        (_request("FLAX"), "these can: PTH"),
     ],
 )
 def test_a_component_without_a_source_is_refused(request_: ConversionRequest, words: str) -> None:
