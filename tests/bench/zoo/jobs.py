@@ -102,7 +102,7 @@ def quantize(subject: Subject, request: dict[str, Any], workdir: Path, runtime: 
 def optimize(request: dict[str, Any], workdir: Path, budget_seconds: int) -> child.Measured:
     """Find the fastest form, int8 allowed. Raises EngineFailure as the job does."""
     spec = {"precision_goal": "INT8", "objective": "LATENCY", "search_budget": f"{budget_seconds}s"}
-    work = {"conversion": request, "spec": spec}
+    work = {"conversion": request, "spec": spec | {"tensor_information": request["tensor_information"]}}
     return child.run(OPTIMIZATION.entry, work, workdir, OPTIMIZATION.preload, _SECONDS + budget_seconds)
 
 
