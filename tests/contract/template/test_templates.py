@@ -169,7 +169,7 @@ async def test_the_catalog_filters_and_searches(templates: Any) -> None:
     assert await names(filter="built_in = false") == ["templates/digits"]
     assert "templates/digits" not in await names(filter="built_in = true")
     assert all("openvino" in name for name in await names(filter="runtime = openvino"))
-    assert await names(filter="device = nvidia-t4") == []
+    assert all("nvidia-t4" in name for name in await names(filter="device = nvidia-t4"))
     assert "templates/digits" in await names(filter="source_format = PTH AND device = cpu-x86-64")
     (basic,) = (await templates.ListTemplates(ListTemplatesRequest(filter="name = templates/digits"))).templates
     assert (basic.runtime, len(basic.components)) == ("onnxruntime", 0)

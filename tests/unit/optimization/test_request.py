@@ -5,7 +5,10 @@ from typing import Any
 import pytest
 
 from engines.failures import EngineFailure, FailureReason
+from engines.optimization import request
 from engines.optimization.request import DEFAULT_BUDGET_SECONDS, OptimizationRequest
+from engines.runtimes import targets
+from tests.unit.spec.planned import with_planned
 
 
 def work(**spec: Any) -> dict[str, Any]:
@@ -63,7 +66,9 @@ def test_what_cannot_be_is_refused_with_a_sentence(values: dict[str, Any], reaso
     assert words in failure.message
 
 
-def test_a_device_that_nothing_is_built_for_is_refused() -> None:
+def test_a_device_that_nothing_is_built_for_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(request, "load_catalog", lambda: with_planned("nvidia-p4"))
+    monkeypatch.setattr(targets, "load_catalog", lambda: with_planned("nvidia-p4"))
     values = work()
     values["conversion"]["template"]["device"] = "nvidia-p4"
     failure = refused(values)
