@@ -66,6 +66,11 @@ def _explain_local(error: BaseException) -> Failure:
     return Failure(sentence, tuple(details))
 
 
+def _explain_ended(error: BaseException) -> Failure:
+    sentence, *details = str(error).splitlines()
+    return Failure(sentence, tuple(details), ExitCode.TASK_FAILED)
+
+
 def _explain_engine(error: BaseException) -> Failure:
     fix = getattr(error, "suggested_fix", "")
     return Failure(f"{error} [{getattr(error, 'reason', '')}]", (fix,) if fix else ())
@@ -73,6 +78,7 @@ def _explain_engine(error: BaseException) -> Failure:
 
 _KNOWN: tuple[tuple[str, str, Callable[[Any], Failure]], ...] = (
     ("lathe_client.errors", "TransferError", _explain_local),
+    ("lathe_client.errors", "ImportEndedError", _explain_ended),
     ("grpc", "RpcError", explain_rpc),
     ("services.local.errors", "LocalError", _explain_local),
     ("engines.failures", "EngineFailure", _explain_engine),

@@ -109,8 +109,9 @@ def push(
     output: Output = TABLE,
 ) -> None:
     """Upload files and add them to a model as its next version. After an interruption, run it again to continue."""
-    from lathe.registry.v1.model_service_pb2 import CreateModelVersionRequest, ModelFormat, ModelVersion
+    from lathe.registry.v1.model_service_pb2 import ModelFormat, ModelVersion
 
+    from services.cli.progress import reading
     from services.cli.transfers import upload_files
     from services.platform.words import number
 
@@ -128,8 +129,9 @@ def push(
             description=description,
             labels=parse_labels(label or []),
         )
-        request = CreateModelVersionRequest(parent=model_name(model), model_version=version)
-        show_message(connection.models.CreateModelVersion(request), VERSIONS, output)
+        with reading() as told:
+            made = connection.create_version(model_name(model), version, told)
+        show_message(made, VERSIONS, output)
 
 
 @models.command("describe")

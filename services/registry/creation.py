@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+
 from lathe.internal.v1.registry_service_pb2 import RegisterModelVersionRequest
 from lathe.registry.v1.model_service_pb2 import (
     MODEL_FORMAT_PACKAGE,
@@ -11,10 +13,11 @@ from lathe.registry.v1.model_service_pb2 import (
     ModelDescription,
     ModelVersion,
 )
+from lathe.type.v1.digest_pb2 import File
 
 from services.database.leases import Leases
 from services.database.pool import Connection, Database
-from services.platform.errors import invalid_argument, invalid_fields, not_found
+from services.platform.errors import failed_precondition, invalid_argument, invalid_fields, not_found
 from services.registry import lineage, naming
 from services.registry.architectures import Architectures
 from services.registry.blobs import Blobs
@@ -27,6 +30,8 @@ from services.resources.store import ResourceStore
 from services.storage import ContentStore
 
 Request = CreateModelVersionRequest | RegisterModelVersionRequest
+
+MOST_BYTES_OF_A_CALL = 2 << 30
 
 _OUTPUT_ONLY = ("name", "uid", "size_bytes")
 
@@ -50,8 +55,8 @@ class Creation:
         self._models: ResourceStore[Model] = ResourceStore(database, MODELS)
         self._store: ResourceStore[ModelVersion] = ResourceStore(database, VERSIONS)
 
-    async def create(self, request: Request) -> ModelVersion:
-        """Add a version to a model, once per request id.
+    async def create(self, request: Request, told: Callable[[float], None] = lambda part: None) -> ModelVersion:
+        """Add a version to a model, once per request id; `told` takes the part of its bytes that is here.
 
         Raises:
             LatheError: NOT_FOUND for the model; INVALID_ARGUMENT for files that are not what the format says
@@ -59,33 +64,48 @@ class Creation:
                 FAILED_PRECONDITION for files that are not stored (BLOB_NOT_FOUND).
         """
         if isinstance(request, CreateModelVersionRequest) and request.validate_only:
-            return await self._make(request)
+            return await self._make(request, told)
         return await made_once(
             self._leases,
             request,
             find=lambda: self._store.first_made(request),
-            make=lambda: self._make(request),
+            make=lambda: self._make(request, told),
         )
 
-    async def _make(self, request: Request) -> ModelVersion:
+    async def check(self, request: Request, inside: str = "model_version") -> tuple[Model, ModelVersion]:
+        """Return the model, and the version to store as far as it is known without its files.
+
+        Args:
+            request: The creation.
+            inside: Where the version stands in what the caller sent.
+
+        Raises:
+            LatheError: As `create`, but for what only the contents of the files tell.
+        """
         model = await self._models.get(request.parent)
-        version = _composed(request.model_version)
+        version = _composed(request.model_version, inside)
         require_described(version.format)
         await self._blobs.require(version.files)
-        description = await self._description(request, version)
+        return model, version
+
+    async def _make(self, request: Request, told: Callable[[float], None]) -> ModelVersion:
+        model, version = await self.check(request)
+        description = await self._description(request, version, told)
         if version.format == MODEL_FORMAT_PACKAGE:
             manifest = next(file for file in version.files if file.path == MANIFEST)
             fill_from_manifest(version.package, await self._content.read(manifest.digest))
         return await self._write(request, model, version, description)
 
-    async def _description(self, request: Request, version: ModelVersion) -> ModelDescription:
+    async def _description(
+        self, request: Request, version: ModelVersion, told: Callable[[float], None]
+    ) -> ModelDescription:
         """Return the description of the task that made the package, or else of a sandboxed child."""
-        told = request.description if isinstance(request, RegisterModelVersionRequest) else ModelDescription()
-        if version.format != MODEL_FORMAT_PACKAGE or not told.graphs:
-            return await self._describer.describe(version.format, version.files)
-        parameter_count = sum(graph.parameter_count for graph in told.graphs)
+        known = request.description if isinstance(request, RegisterModelVersionRequest) else ModelDescription()
+        if version.format != MODEL_FORMAT_PACKAGE or not known.graphs:
+            return await self._describer.describe(version.format, version.files, told)
+        parameter_count = sum(graph.parameter_count for graph in known.graphs)
         return ModelDescription(
-            format=version.format, size_bytes=version.size_bytes, graphs=told.graphs, parameter_count=parameter_count
+            format=version.format, size_bytes=version.size_bytes, graphs=known.graphs, parameter_count=parameter_count
         )
 
     async def _write(
@@ -137,16 +157,27 @@ class Creation:
             raise invalid_fields(wrong, reason="REFERENCE_NOT_FOUND")
 
 
-def _composed(asked: ModelVersion) -> ModelVersion:
+def require_short(files: Iterable[File]) -> None:
+    """Refuse a call that would read too much; LatheError FAILED_PRECONDITION, reason VERSION_NEEDS_IMPORT."""
+    size = sum(file.digest.size_bytes for file in files)
+    if size > MOST_BYTES_OF_A_CALL:
+        raise failed_precondition(
+            "VERSION_NEEDS_IMPORT",
+            f"To read {size} bytes takes longer than a call should; at most {MOST_BYTES_OF_A_CALL} are read in one. "
+            "Call CreateModelVersionImport with the same version, and follow it with WatchModelVersionImport.",
+        )
+
+
+def _composed(asked: ModelVersion, inside: str) -> ModelVersion:
     """Return the version to store, without what callers do not decide, and with what follows from the rest."""
     version = ModelVersion()
     version.CopyFrom(asked)
     for field in _OUTPUT_ONLY:
         version.ClearField(field)  # type: ignore[arg-type]  # all of them are fields
-    check_paths(version.files, "model_version.files")
+    check_paths(version.files, f"{inside}.files")
     if version.architecture and version.format != MODEL_FORMAT_PTH:
         raise invalid_argument(
-            "model_version.architecture", "Only a version of format PTH has an architecture; leave it empty."
+            f"{inside}.architecture", "Only a version of format PTH has an architecture; leave it empty."
         )
     complete_package(version)
     version.size_bytes = sum(file.digest.size_bytes for file in version.files)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -65,8 +65,10 @@ class Describer:
         self._store = store
         self._slots = asyncio.Semaphore(_SLOTS)
 
-    async def describe(self, model_format: ModelFormat.ValueType, files: Sequence[File]) -> ModelDescription:
-        """Return what `files` contain.
+    async def describe(
+        self, model_format: ModelFormat.ValueType, files: Sequence[File], told: Callable[[float], None]
+    ) -> ModelDescription:
+        """Return what `files` contain; `told` takes the part of the bytes that is here.
 
         Raises:
             LatheError: INVALID_ARGUMENT if a file is not what the format says (INVALID_MODEL) or carries code
@@ -75,19 +77,23 @@ class Describer:
         async with self._slots:
             with tempfile.TemporaryDirectory(prefix="lathe-describe-") as folder:
                 workdir = Path(folder)
-                await self._fetch(files, workdir / _FOLDER)
+                await self._fetch(files, workdir / _FOLDER, told)
                 found = await _read(model_format, files, workdir)
         found.format = model_format
         found.size_bytes = sum(file.digest.size_bytes for file in files)
         return found
 
-    async def _fetch(self, files: Sequence[File], folder: Path) -> None:
+    async def _fetch(self, files: Sequence[File], folder: Path, told: Callable[[float], None]) -> None:
         slots = asyncio.Semaphore(_FETCHES)
+        missing = total = sum(file.digest.size_bytes for file in files)
 
         async def fetch(file: File) -> None:
+            nonlocal missing
             path = folder / file.path
             async with slots:
                 await self._store.fetch(file.digest, path)
+            missing -= file.digest.size_bytes
+            told(1 - missing / max(total, 1))
 
         async with asyncio.TaskGroup() as group:
             for file in files:

@@ -41,6 +41,7 @@ from services.registry.models import Models
 from services.registry.releases import assembly as releases_assembly
 from services.registry.task_sources import TaskSources
 from services.registry.verification import verifications
+from services.registry.version_imports import VersionImports
 from services.registry.versions import Versions
 from services.registry.watch.servicer import WatchServicer
 from services.registry.watch.tasks import TaskWatch
@@ -78,12 +79,13 @@ async def build(platform: Platform) -> ServiceParts:
     releases = releases_assembly.assemble(platform)
     aliases = Aliases(database)
     creation = Creation(database, content, blobs, architectures)
+    imports = VersionImports(platform, creation)
 
     def register(server: grpc.aio.Server) -> None:
         add_ArtifactServiceServicer_to_server(ArtifactServicer(artifacts), server)
         add_ArchitectureServiceServicer_to_server(ArchitectureServicer(architectures), server)
         add_DatasetServiceServicer_to_server(datasets.servicer, server)
-        add_ModelServiceServicer_to_server(ModelServicer(Models(database), versions, creation), server)
+        add_ModelServiceServicer_to_server(ModelServicer(Models(database), versions, creation, imports), server)
         add_InfoServiceServicer_to_server(InfoServicer(Info(platform)), server)
         add_DeviceServiceServicer_to_server(DeviceServicer(Devices(platform.bus)), server)
         add_AliasServiceServicer_to_server(AliasServicer(aliases), server)
@@ -107,6 +109,7 @@ async def build(platform: Platform) -> ServiceParts:
         keep_house,
         datasets.imports.run,
         datasets.exports.run,
+        imports.operations.runner.run,
         verifying.run,
         releases.reconciler.heal,
     ]

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+
 import grpc
 from google.protobuf.empty_pb2 import Empty
 from lathe.registry.v1 import model_service_pb2 as pb
 from lathe.registry.v1.model_service_pb2_grpc import ModelServiceServicer
 from lathe.type.v1.view_pb2 import VIEW_FULL
 
-from services.registry.creation import Creation
+from services.registry.creation import Creation, require_short
 from services.registry.models import Models
+from services.registry.version_imports import VersionImports
 from services.registry.versions import Versions
 from services.resources.batches import deleted
+from services.resources.listing import ListQuery
 
 Context = grpc.aio.ServicerContext[object, object]
 
@@ -19,10 +23,11 @@ Context = grpc.aio.ServicerContext[object, object]
 class ModelServicer(ModelServiceServicer):
     """Answers the calls of ModelService."""
 
-    def __init__(self, models: Models, versions: Versions, creation: Creation) -> None:
+    def __init__(self, models: Models, versions: Versions, creation: Creation, imports: VersionImports) -> None:
         self._models = models
         self._versions = versions
         self._creation = creation
+        self._imports = imports
 
     async def CreateModel(self, request: pb.CreateModelRequest, context: Context) -> pb.Model:
         return await self._models.create(request)
@@ -42,7 +47,41 @@ class ModelServicer(ModelServiceServicer):
         return await deleted(deletion, allow_missing=request.allow_missing)
 
     async def CreateModelVersion(self, request: pb.CreateModelVersionRequest, context: Context) -> pb.ModelVersion:
+        require_short(request.model_version.files)
         return await self._creation.create(request)
+
+    async def CreateModelVersionImport(
+        self, request: pb.CreateModelVersionImportRequest, context: Context
+    ) -> pb.ModelVersionImport:
+        return await self._imports.create(request)
+
+    async def GetModelVersionImport(
+        self, request: pb.GetModelVersionImportRequest, context: Context
+    ) -> pb.ModelVersionImport:
+        return await self._imports.operations.get(request.name)
+
+    async def ListModelVersionImports(
+        self, request: pb.ListModelVersionImportsRequest, context: Context
+    ) -> pb.ListModelVersionImportsResponse:
+        if not request.parent.endswith("/-"):
+            await self._models.get(request.parent)
+        imports, token = await self._imports.operations.page(ListQuery.from_request(request))
+        return pb.ListModelVersionImportsResponse(model_version_imports=imports, next_page_token=token)
+
+    async def WatchModelVersionImport(
+        self, request: pb.WatchModelVersionImportRequest, context: Context
+    ) -> AsyncIterator[pb.ModelVersionImport]:
+        async for each in self._imports.operations.watch(request.name):
+            yield each
+
+    async def CancelModelVersionImport(
+        self, request: pb.CancelModelVersionImportRequest, context: Context
+    ) -> pb.ModelVersionImport:
+        return await self._imports.operations.cancel(request.name)
+
+    async def DeleteModelVersionImport(self, request: pb.DeleteModelVersionImportRequest, context: Context) -> Empty:
+        deletion = self._imports.operations.delete(request.name, request.etag)
+        return await deleted(deletion, allow_missing=request.allow_missing)
 
     async def GetModelVersion(self, request: pb.GetModelVersionRequest, context: Context) -> pb.ModelVersion:
         return await self._versions.get(request.name)

@@ -227,6 +227,17 @@ def right(method: str, made: Mapping[str, Any]) -> dict[str, Any]:
         "BatchDeleteDatasets": {"names": ["datasets/x"], "allow_missing": True},
         "ListDatasetItems": {"parent": DATASET, "page_size": 2, "values": {"animal": "cat"}},
         "PreviewDatasetItem": {"name": f"{DATASET}/items/0"},
+        "CreateModelVersionImport": {
+            "parent": MODEL,
+            "model_version_import": {
+                "display_name": "Fuzz",
+                "labels": {"team": "a"},
+                "model_version": {"format": "MODEL_FORMAT_PTH", "files": [made["file"]]},
+            },
+        },
+        "ListModelVersionImports": {"parent": MODEL, **LIST},
+        **{f"{verb}ModelVersionImport": {"name": made["import"]} for verb in ("Get", "Watch", "Cancel")},
+        "DeleteModelVersionImport": {"name": made["import"], "etag": '"x"'},
         "CreateDatasetExport": {"parent": DATASET, "dataset_export": {"display_name": "Fuzz", "labels": {"team": "a"}}},
         "ListDatasetExports": {"parent": DATASET, **LIST},
         **{f"{verb}DatasetExport": {"name": made["export"]} for verb in ("Get", "Watch", "Cancel")},

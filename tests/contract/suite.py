@@ -77,6 +77,7 @@ class Suite:
             "tasks": dict.fromkeys(SPECS, ""),
             "groups": dict.fromkeys(SPECS, ""),
             "export": "",
+            "import": "",
             "approval": "",
         }
         for method, more in (
@@ -102,6 +103,10 @@ class Suite:
             method = f"Create{kind}TaskGroup"
             group = await self.call(method, request_of(method, right(method, self.made)))
             self.made["groups"][kind] = group["name"]
+        # Last of all: the version that it makes gets a number of its own when it is done.
+        started = right("CreateModelVersionImport", self.made)
+        begun = await self.call("CreateModelVersionImport", request_of("CreateModelVersionImport", started))
+        self.made["import"] = begun["name"]
 
     async def _release(self) -> None:
         """Make a package, two channels, and a release in the first: the rules of the other one change."""

@@ -7,10 +7,14 @@ import re
 import shutil
 import subprocess
 import sys
+import uuid
 from pathlib import Path
 
 import onnx
 import pytest
+import torch
+from lathe.registry.v1.model_service_pb2 import MODEL_FORMAT_ONNX, MODEL_FORMAT_PTH
+from lathe_client import ImportEndedError, client
 from onnx import TensorProto, helper
 
 from services.local.roster import SERVICES
@@ -41,6 +45,18 @@ def test_the_example_of_the_client_runs_as_it_is_written(stack: Suite, tmp_path:
     assert "100%" in done.stdout
     assert done.stdout.splitlines()[-1].endswith(": 1}"), done.stdout
     assert (tmp_path / "package" / "manifest.json").exists()
+
+
+def test_a_large_version_is_imported(stack: Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "IMPORTED_FROM", 0)
+    torch.save({"fc.weight": torch.ones(4, 3)}, tmp_path / "a.pth")
+    model = f"imported-{uuid.uuid4().hex[:8]}"
+    with client.Lathe({service.name: stack.address(service.name) for service in SERVICES}) as lathe:
+        version = lathe.push(f"models/{model}", tmp_path / "a.pth", format=MODEL_FORMAT_PTH)
+        assert version.name == f"models/{model}/versions/1"
+        with pytest.raises(ImportEndedError, match="INVALID_MODEL") as caught:
+            lathe.push(f"models/{model}", tmp_path / "a.pth", format=MODEL_FORMAT_ONNX)
+        assert caught.value.message.name.startswith(f"models/{model}/imports/")
 
 
 @pytest.mark.timeout(600)

@@ -11,11 +11,12 @@ Errors:
 
     * `LatheError` (a `grpc.RpcError`): a service refused a call, or could not be reached.
     * `TaskEndedError`: a task FAILED, with its `failure`, or was cancelled.
+    * `ImportEndedError`: the import of a large version failed, or was cancelled.
     * `TransferError`: bytes did not arrive.
 """
 
 from lathe_client.client import Lathe
-from lathe_client.errors import LatheError, TaskEndedError, TransferError, Violation
+from lathe_client.errors import ImportEndedError, LatheError, TaskEndedError, TransferError, Violation
 from lathe_client.tasks import Task
 
-__all__ = ["Lathe", "LatheError", "Task", "TaskEndedError", "TransferError", "Violation"]
+__all__ = ["ImportEndedError", "Lathe", "LatheError", "Task", "TaskEndedError", "TransferError", "Violation"]

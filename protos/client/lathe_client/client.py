@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lathe_client.calls import repeated
+from lathe_client.calls import repeated, resumed
 from lathe_client.connection import Connection
+from lathe_client.errors import ImportEndedError
 from lathe_client.tasks import KINDS, Task, kind_of
 from lathe_client.transfers import OnBytes, download_file, upload_file
 
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
     from lathe.type.v1.digest_pb2 import File
 
     AnyPath = str | PathLike[str]
+
+
+IMPORTED_FROM = 256 << 20
+"""Bytes from which a version is created in the background: below, one call is as quick."""
 
 
 class Lathe(Connection):
@@ -78,8 +83,48 @@ class Lathe(Connection):
                 raise
             identifier = model.rpartition("/")[2]
             self.models.CreateModel(pb.CreateModelRequest(model=pb.Model(display_name=identifier), model_id=identifier))
-        version = pb.ModelVersion(files=files, **fields)
-        return self.models.CreateModelVersion(pb.CreateModelVersionRequest(parent=model, model_version=version))
+        return self.create_version(model, pb.ModelVersion(files=files, **fields))
+
+    def create_version(
+        self, model: str, version: ModelVersion, on_progress: Callable[[float], None] = lambda part: None
+    ) -> ModelVersion:
+        """Add a version with files that are stored, in the background if there is much to read.
+
+        Args:
+            model: `models/{model}`.
+            version: What to create.
+            on_progress: Called with the part of a long import that is done, 0 to 1.
+
+        Raises:
+            LatheError: The registry refuses.
+            ImportEndedError: A long import failed or was cancelled.
+        """
+        from lathe.registry.v1 import model_service_pb2 as pb
+
+        token = str(uuid.uuid4())
+        if sum(file.digest.size_bytes for file in version.files) <= IMPORTED_FROM:
+            request = pb.CreateModelVersionRequest(parent=model, model_version=version, request_id=token)
+            made: ModelVersion = repeated(self.models.CreateModelVersion, request)
+        else:
+            made = self._imported(model, version, token, on_progress)
+        return made
+
+    def _imported(
+        self, model: str, version: ModelVersion, token: str, on_progress: Callable[[float], None]
+    ) -> ModelVersion:
+        from lathe.registry.v1 import model_service_pb2 as pb
+        from lathe.type.v1.operation_pb2 import OPERATION_STATE_SUCCEEDED
+
+        begin = pb.CreateModelVersionImportRequest(parent=model, request_id=token)
+        begin.model_version_import.model_version.CopyFrom(version)
+        begun = repeated(self.models.CreateModelVersionImport, begin)
+        watch = pb.WatchModelVersionImportRequest(name=begun.name)
+        for begun in resumed(self.models.WatchModelVersionImport, watch, lambda _: None):
+            on_progress(begun.progress)
+        if begun.state != OPERATION_STATE_SUCCEEDED:
+            raise ImportEndedError(begun)
+        found: ModelVersion = self.models.GetModelVersion(pb.GetModelVersionRequest(name=begun.created_version))
+        return found
 
     def download(self, version: str, folder: AnyPath, on_bytes: OnBytes = lambda count: None) -> None:
         """Fetch the files of a model version into a folder; each appears once its digest is right.

@@ -95,6 +95,15 @@ class TaskEndedError(Exception):
         super().__init__(f"{task.name} was cancelled." if failure is None else _told(task.name, failure))
 
 
+class ImportEndedError(Exception):
+    """An import of a version that ended without one; `message` is the import as it ended."""
+
+    def __init__(self, message: Any) -> None:
+        self.message = message
+        has_failed = message.HasField("failure")
+        super().__init__(_told(message.name, message.failure) if has_failed else f"{message.name} was cancelled.")
+
+
 class TransferError(Exception):
     """Bytes that did not arrive, or are not those that were asked for. The message says what to do."""
 

@@ -12,7 +12,9 @@ from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from lathe.type.v1 import batch_pb2 as _batch_pb2
 from lathe.type.v1 import digest_pb2 as _digest_pb2
+from lathe.type.v1 import failure_pb2 as _failure_pb2
 from lathe.type.v1 import measurement_pb2 as _measurement_pb2
+from lathe.type.v1 import operation_pb2 as _operation_pb2
 from lathe.type.v1 import precision_pb2 as _precision_pb2
 from lathe.type.v1 import tensor_pb2 as _tensor_pb2
 from lathe.type.v1 import view_pb2 as _view_pb2
@@ -459,6 +461,106 @@ class ModelVersion(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ModelVersion: _TypeAlias = ModelVersion  # noqa: Y015
+
+@_typing.final
+class ModelVersionImport(_message.Message):
+    """A version that is being created, and how far it is."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class LabelsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    NAME_FIELD_NUMBER: _builtins.int
+    UID_FIELD_NUMBER: _builtins.int
+    DISPLAY_NAME_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    OWNER_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
+    UPDATE_TIME_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    PROGRESS_FIELD_NUMBER: _builtins.int
+    FAILURE_FIELD_NUMBER: _builtins.int
+    MODEL_VERSION_FIELD_NUMBER: _builtins.int
+    CREATED_VERSION_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """`models/{model}/imports/{import}`."""
+    uid: _builtins.str
+    """Unique identifier."""
+    display_name: _builtins.str
+    """Name for people."""
+    owner: _builtins.str
+    """Who created it."""
+    etag: _builtins.str
+    """Changes with every change of the resource."""
+    state: _operation_pb2.OperationState.ValueType
+    """State of the import."""
+    progress: _builtins.float
+    """Part of the work that is done, 0 to 1."""
+    created_version: _builtins.str
+    """Name of the version, once SUCCEEDED."""
+    @_builtins.property
+    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Labels."""
+
+    @_builtins.property
+    def create_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was created."""
+
+    @_builtins.property
+    def update_time(self) -> _timestamp_pb2.Timestamp:
+        """When it last changed."""
+
+    @_builtins.property
+    def failure(self) -> _failure_pb2.Failure:
+        """Why it FAILED."""
+
+    @_builtins.property
+    def model_version(self) -> Global___ModelVersion:
+        """What to create, as in CreateModelVersion. Lists leave it out."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        uid: _builtins.str = ...,
+        display_name: _builtins.str = ...,
+        labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        owner: _builtins.str = ...,
+        create_time: _timestamp_pb2.Timestamp | None = ...,
+        update_time: _timestamp_pb2.Timestamp | None = ...,
+        etag: _builtins.str = ...,
+        state: _operation_pb2.OperationState.ValueType = ...,
+        progress: _builtins.float = ...,
+        failure: _failure_pb2.Failure | None = ...,
+        model_version: Global___ModelVersion | None = ...,
+        created_version: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "failure", b"failure", "model_version", b"model_version", "update_time", b"update_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "created_version", b"created_version", "display_name", b"display_name", "etag", b"etag", "failure", b"failure", "labels", b"labels", "model_version", b"model_version", "name", b"name", "owner", b"owner", "progress", b"progress", "state", b"state", "uid", b"uid", "update_time", b"update_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ModelVersionImport: _TypeAlias = ModelVersionImport  # noqa: Y015
 
 @_typing.final
 class OperatorCount(_message.Message):
@@ -996,6 +1098,210 @@ class CreateModelVersionRequest(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CreateModelVersionRequest: _TypeAlias = CreateModelVersionRequest  # noqa: Y015
+
+@_typing.final
+class CreateModelVersionImportRequest(_message.Message):
+    """Request of CreateModelVersionImport."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARENT_FIELD_NUMBER: _builtins.int
+    MODEL_VERSION_IMPORT_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    parent: _builtins.str
+    """`models/{model}`."""
+    request_id: _builtins.str
+    """Makes a repeat return the first result: a UUID."""
+    @_builtins.property
+    def model_version_import(self) -> Global___ModelVersionImport:
+        """What to create: its `model_version`, and `display_name` and `labels` if wanted."""
+
+    def __init__(
+        self,
+        *,
+        parent: _builtins.str = ...,
+        model_version_import: Global___ModelVersionImport | None = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["model_version_import", b"model_version_import"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model_version_import", b"model_version_import", "parent", b"parent", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CreateModelVersionImportRequest: _TypeAlias = CreateModelVersionImportRequest  # noqa: Y015
+
+@_typing.final
+class GetModelVersionImportRequest(_message.Message):
+    """Request of GetModelVersionImport."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """`models/{model}/imports/{import}`."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetModelVersionImportRequest: _TypeAlias = GetModelVersionImportRequest  # noqa: Y015
+
+@_typing.final
+class WatchModelVersionImportRequest(_message.Message):
+    """Request of WatchModelVersionImport."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """`models/{model}/imports/{import}`."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchModelVersionImportRequest: _TypeAlias = WatchModelVersionImportRequest  # noqa: Y015
+
+@_typing.final
+class CancelModelVersionImportRequest(_message.Message):
+    """Request of CancelModelVersionImport."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """`models/{model}/imports/{import}`."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CancelModelVersionImportRequest: _TypeAlias = CancelModelVersionImportRequest  # noqa: Y015
+
+@_typing.final
+class DeleteModelVersionImportRequest(_message.Message):
+    """Request of DeleteModelVersionImport."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    ALLOW_MISSING_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """`models/{model}/imports/{import}`."""
+    etag: _builtins.str
+    """If set, the deletion is ABORTED unless it is the current one."""
+    allow_missing: _builtins.bool
+    """If nothing has the name, the call succeeds all the same."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        etag: _builtins.str = ...,
+        allow_missing: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_missing", b"allow_missing", "etag", b"etag", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteModelVersionImportRequest: _TypeAlias = DeleteModelVersionImportRequest  # noqa: Y015
+
+@_typing.final
+class ListModelVersionImportsRequest(_message.Message):
+    """Request of ListModelVersionImports."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARENT_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    ORDER_BY_FIELD_NUMBER: _builtins.int
+    SEARCH_FIELD_NUMBER: _builtins.int
+    MINE_ONLY_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    parent: _builtins.str
+    """`models/{model}`; `models/-` for every model."""
+    page_size: _builtins.int
+    """Most entries to return: 50 if 0, at most 1000. A page may hold fewer; `next_page_token` says whether more follow."""
+    page_token: _builtins.str
+    """`next_page_token` of the page before."""
+    order_by: _builtins.str
+    """Fields to sort by, the newest first by default: `create_time desc`. Any field of `filter` with one value."""
+    search: _builtins.str
+    """Finds by id and name; ignores case, punctuation and small typing errors."""
+    mine_only: _builtins.bool
+    """Only the caller's own."""
+    filter: _builtins.str
+    """Which entries, in the language of https://google.aip.dev/160: `state = SUCCEEDED AND labels.team = "a"`.
+    Fields: `name`, `display_name`, `owner`, `labels`, `create_time`, `update_time`, `state`.
+    """
+    def __init__(
+        self,
+        *,
+        parent: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+        order_by: _builtins.str = ...,
+        search: _builtins.str = ...,
+        mine_only: _builtins.bool = ...,
+        filter: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "mine_only", b"mine_only", "order_by", b"order_by", "page_size", b"page_size", "page_token", b"page_token", "parent", b"parent", "search", b"search"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListModelVersionImportsRequest: _TypeAlias = ListModelVersionImportsRequest  # noqa: Y015
+
+@_typing.final
+class ListModelVersionImportsResponse(_message.Message):
+    """Response of ListModelVersionImports."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_VERSION_IMPORTS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Asks for the next page; empty on the last."""
+    @_builtins.property
+    def model_version_imports(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelVersionImport]:
+        """One page."""
+
+    def __init__(
+        self,
+        *,
+        model_version_imports: _abc.Iterable[Global___ModelVersionImport] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model_version_imports", b"model_version_imports", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListModelVersionImportsResponse: _TypeAlias = ListModelVersionImportsResponse  # noqa: Y015
 
 @_typing.final
 class GetModelVersionRequest(_message.Message):

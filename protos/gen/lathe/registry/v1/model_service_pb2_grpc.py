@@ -46,6 +46,36 @@ class ModelServiceStub(object):
                 request_serializer=lathe_dot_registry_dot_v1_dot_model__service__pb2.CreateModelVersionRequest.SerializeToString,
                 response_deserializer=lathe_dot_registry_dot_v1_dot_model__service__pb2.ModelVersion.FromString,
                 )
+        self.CreateModelVersionImport = channel.unary_unary(
+                '/lathe.registry.v1.ModelService/CreateModelVersionImport',
+                request_serializer=lathe_dot_registry_dot_v1_dot_model__service__pb2.CreateModelVersionImportRequest.SerializeToString,
+                response_deserializer=lathe_dot_registry_dot_v1_dot_model__service__pb2.ModelVersionImport.FromString,
+                )
+        self.GetModelVersionImport = channel.unary_unary(
+                '/lathe.registry.v1.ModelService/GetModelVersionImport',
+                request_serializer=lathe_dot_registry_dot_v1_dot_model__service__pb2.GetModelVersionImportRequest.SerializeToString,
+                response_deserializer=lathe_dot_registry_dot_v1_dot_model__service__pb2.ModelVersionImport.FromString,
+                )
+        self.ListModelVersionImports = channel.unary_unary(
+                '/lathe.registry.v1.ModelService/ListModelVersionImports',
+                request_serializer=lathe_dot_registry_dot_v1_dot_model__service__pb2.ListModelVersionImportsRequest.SerializeToString,
+                response_deserializer=lathe_dot_registry_dot_v1_dot_model__service__pb2.ListModelVersionImportsResponse.FromString,
+                )
+        self.WatchModelVersionImport = channel.unary_stream(
+                '/lathe.registry.v1.ModelService/WatchModelVersionImport',
+                request_serializer=lathe_dot_registry_dot_v1_dot_model__service__pb2.WatchModelVersionImportRequest.SerializeToString,
+                response_deserializer=lathe_dot_registry_dot_v1_dot_model__service__pb2.ModelVersionImport.FromString,
+                )
+        self.CancelModelVersionImport = channel.unary_unary(
+                '/lathe.registry.v1.ModelService/CancelModelVersionImport',
+                request_serializer=lathe_dot_registry_dot_v1_dot_model__service__pb2.CancelModelVersionImportRequest.SerializeToString,
+                response_deserializer=lathe_dot_registry_dot_v1_dot_model__service__pb2.ModelVersionImport.FromString,
+                )
+        self.DeleteModelVersionImport = channel.unary_unary(
+                '/lathe.registry.v1.ModelService/DeleteModelVersionImport',
+                request_serializer=lathe_dot_registry_dot_v1_dot_model__service__pb2.DeleteModelVersionImportRequest.SerializeToString,
+                response_deserializer=google_dot_protobuf_dot_empty__pb2.Empty.FromString,
+                )
         self.GetModelVersion = channel.unary_unary(
                 '/lathe.registry.v1.ModelService/GetModelVersion',
                 request_serializer=lathe_dot_registry_dot_v1_dot_model__service__pb2.GetModelVersionRequest.SerializeToString,
@@ -135,7 +165,51 @@ class ModelServiceServicer(object):
 
     def CreateModelVersion(self, request, context):
         """Adds a version from finalized uploads. The files are read in a sandbox, never run: one that is not what its format
-        says is refused with what it looks like, and the version is described on the way.
+        says is refused with what it looks like, and the version is described on the way. Reading more than 2 GiB takes longer than
+        a call should: CreateModelVersionImport does the same in the background.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CreateModelVersionImport(self, request, context):
+        """Adds a version of any size. The import goes on by itself: see WatchModelVersionImport. The version appears when it has
+        SUCCEEDED.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetModelVersionImport(self, request, context):
+        """Returns an import.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListModelVersionImports(self, request, context):
+        """Lists the imports of a model, or of all models with the parent `models/-`; without what they create.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WatchModelVersionImport(self, request, context):
+        """Sends an import now and after every change, and ends with its terminal state. A stream that breaks can be opened again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CancelModelVersionImport(self, request, context):
+        """Ends an import that is RUNNING; cancelling twice is no error.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteModelVersionImport(self, request, context):
+        """Deletes an import, and ends it if it goes on; a version that it has created stays.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -236,6 +310,36 @@ def add_ModelServiceServicer_to_server(servicer, server):
                     servicer.CreateModelVersion,
                     request_deserializer=lathe_dot_registry_dot_v1_dot_model__service__pb2.CreateModelVersionRequest.FromString,
                     response_serializer=lathe_dot_registry_dot_v1_dot_model__service__pb2.ModelVersion.SerializeToString,
+            ),
+            'CreateModelVersionImport': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateModelVersionImport,
+                    request_deserializer=lathe_dot_registry_dot_v1_dot_model__service__pb2.CreateModelVersionImportRequest.FromString,
+                    response_serializer=lathe_dot_registry_dot_v1_dot_model__service__pb2.ModelVersionImport.SerializeToString,
+            ),
+            'GetModelVersionImport': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetModelVersionImport,
+                    request_deserializer=lathe_dot_registry_dot_v1_dot_model__service__pb2.GetModelVersionImportRequest.FromString,
+                    response_serializer=lathe_dot_registry_dot_v1_dot_model__service__pb2.ModelVersionImport.SerializeToString,
+            ),
+            'ListModelVersionImports': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListModelVersionImports,
+                    request_deserializer=lathe_dot_registry_dot_v1_dot_model__service__pb2.ListModelVersionImportsRequest.FromString,
+                    response_serializer=lathe_dot_registry_dot_v1_dot_model__service__pb2.ListModelVersionImportsResponse.SerializeToString,
+            ),
+            'WatchModelVersionImport': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchModelVersionImport,
+                    request_deserializer=lathe_dot_registry_dot_v1_dot_model__service__pb2.WatchModelVersionImportRequest.FromString,
+                    response_serializer=lathe_dot_registry_dot_v1_dot_model__service__pb2.ModelVersionImport.SerializeToString,
+            ),
+            'CancelModelVersionImport': grpc.unary_unary_rpc_method_handler(
+                    servicer.CancelModelVersionImport,
+                    request_deserializer=lathe_dot_registry_dot_v1_dot_model__service__pb2.CancelModelVersionImportRequest.FromString,
+                    response_serializer=lathe_dot_registry_dot_v1_dot_model__service__pb2.ModelVersionImport.SerializeToString,
+            ),
+            'DeleteModelVersionImport': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteModelVersionImport,
+                    request_deserializer=lathe_dot_registry_dot_v1_dot_model__service__pb2.DeleteModelVersionImportRequest.FromString,
+                    response_serializer=google_dot_protobuf_dot_empty__pb2.Empty.SerializeToString,
             ),
             'GetModelVersion': grpc.unary_unary_rpc_method_handler(
                     servicer.GetModelVersion,
@@ -392,6 +496,108 @@ class ModelService(object):
         return grpc.experimental.unary_unary(request, target, '/lathe.registry.v1.ModelService/CreateModelVersion',
             lathe_dot_registry_dot_v1_dot_model__service__pb2.CreateModelVersionRequest.SerializeToString,
             lathe_dot_registry_dot_v1_dot_model__service__pb2.ModelVersion.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def CreateModelVersionImport(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/lathe.registry.v1.ModelService/CreateModelVersionImport',
+            lathe_dot_registry_dot_v1_dot_model__service__pb2.CreateModelVersionImportRequest.SerializeToString,
+            lathe_dot_registry_dot_v1_dot_model__service__pb2.ModelVersionImport.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def GetModelVersionImport(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/lathe.registry.v1.ModelService/GetModelVersionImport',
+            lathe_dot_registry_dot_v1_dot_model__service__pb2.GetModelVersionImportRequest.SerializeToString,
+            lathe_dot_registry_dot_v1_dot_model__service__pb2.ModelVersionImport.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def ListModelVersionImports(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/lathe.registry.v1.ModelService/ListModelVersionImports',
+            lathe_dot_registry_dot_v1_dot_model__service__pb2.ListModelVersionImportsRequest.SerializeToString,
+            lathe_dot_registry_dot_v1_dot_model__service__pb2.ListModelVersionImportsResponse.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def WatchModelVersionImport(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(request, target, '/lathe.registry.v1.ModelService/WatchModelVersionImport',
+            lathe_dot_registry_dot_v1_dot_model__service__pb2.WatchModelVersionImportRequest.SerializeToString,
+            lathe_dot_registry_dot_v1_dot_model__service__pb2.ModelVersionImport.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def CancelModelVersionImport(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/lathe.registry.v1.ModelService/CancelModelVersionImport',
+            lathe_dot_registry_dot_v1_dot_model__service__pb2.CancelModelVersionImportRequest.SerializeToString,
+            lathe_dot_registry_dot_v1_dot_model__service__pb2.ModelVersionImport.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def DeleteModelVersionImport(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/lathe.registry.v1.ModelService/DeleteModelVersionImport',
+            lathe_dot_registry_dot_v1_dot_model__service__pb2.DeleteModelVersionImportRequest.SerializeToString,
+            google_dot_protobuf_dot_empty__pb2.Empty.FromString,
             options, channel_credentials,
             insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
 

@@ -48,8 +48,23 @@ class ModelServiceStub:
     """
     CreateModelVersion: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.CreateModelVersionRequest, _model_service_pb2.ModelVersion]
     """Adds a version from finalized uploads. The files are read in a sandbox, never run: one that is not what its format
-    says is refused with what it looks like, and the version is described on the way.
+    says is refused with what it looks like, and the version is described on the way. Reading more than 2 GiB takes longer than
+    a call should: CreateModelVersionImport does the same in the background.
     """
+    CreateModelVersionImport: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.CreateModelVersionImportRequest, _model_service_pb2.ModelVersionImport]
+    """Adds a version of any size. The import goes on by itself: see WatchModelVersionImport. The version appears when it has
+    SUCCEEDED.
+    """
+    GetModelVersionImport: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.GetModelVersionImportRequest, _model_service_pb2.ModelVersionImport]
+    """Returns an import."""
+    ListModelVersionImports: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.ListModelVersionImportsRequest, _model_service_pb2.ListModelVersionImportsResponse]
+    """Lists the imports of a model, or of all models with the parent `models/-`; without what they create."""
+    WatchModelVersionImport: _grpc.UnaryStreamMultiCallable[_model_service_pb2.WatchModelVersionImportRequest, _model_service_pb2.ModelVersionImport]
+    """Sends an import now and after every change, and ends with its terminal state. A stream that breaks can be opened again."""
+    CancelModelVersionImport: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.CancelModelVersionImportRequest, _model_service_pb2.ModelVersionImport]
+    """Ends an import that is RUNNING; cancelling twice is no error."""
+    DeleteModelVersionImport: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.DeleteModelVersionImportRequest, _empty_pb2.Empty]
+    """Deletes an import, and ends it if it goes on; a version that it has created stays."""
     GetModelVersion: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.GetModelVersionRequest, _model_service_pb2.ModelVersion]
     """Returns a version."""
     BatchGetModelVersions: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.BatchGetModelVersionsRequest, _model_service_pb2.BatchGetModelVersionsResponse]
@@ -88,8 +103,23 @@ class ModelServiceAsyncStub(ModelServiceStub):
     """
     CreateModelVersion: _aio.UnaryUnaryMultiCallable[_model_service_pb2.CreateModelVersionRequest, _model_service_pb2.ModelVersion]  # type: ignore[assignment]
     """Adds a version from finalized uploads. The files are read in a sandbox, never run: one that is not what its format
-    says is refused with what it looks like, and the version is described on the way.
+    says is refused with what it looks like, and the version is described on the way. Reading more than 2 GiB takes longer than
+    a call should: CreateModelVersionImport does the same in the background.
     """
+    CreateModelVersionImport: _aio.UnaryUnaryMultiCallable[_model_service_pb2.CreateModelVersionImportRequest, _model_service_pb2.ModelVersionImport]  # type: ignore[assignment]
+    """Adds a version of any size. The import goes on by itself: see WatchModelVersionImport. The version appears when it has
+    SUCCEEDED.
+    """
+    GetModelVersionImport: _aio.UnaryUnaryMultiCallable[_model_service_pb2.GetModelVersionImportRequest, _model_service_pb2.ModelVersionImport]  # type: ignore[assignment]
+    """Returns an import."""
+    ListModelVersionImports: _aio.UnaryUnaryMultiCallable[_model_service_pb2.ListModelVersionImportsRequest, _model_service_pb2.ListModelVersionImportsResponse]  # type: ignore[assignment]
+    """Lists the imports of a model, or of all models with the parent `models/-`; without what they create."""
+    WatchModelVersionImport: _aio.UnaryStreamMultiCallable[_model_service_pb2.WatchModelVersionImportRequest, _model_service_pb2.ModelVersionImport]  # type: ignore[assignment]
+    """Sends an import now and after every change, and ends with its terminal state. A stream that breaks can be opened again."""
+    CancelModelVersionImport: _aio.UnaryUnaryMultiCallable[_model_service_pb2.CancelModelVersionImportRequest, _model_service_pb2.ModelVersionImport]  # type: ignore[assignment]
+    """Ends an import that is RUNNING; cancelling twice is no error."""
+    DeleteModelVersionImport: _aio.UnaryUnaryMultiCallable[_model_service_pb2.DeleteModelVersionImportRequest, _empty_pb2.Empty]  # type: ignore[assignment]
+    """Deletes an import, and ends it if it goes on; a version that it has created stays."""
     GetModelVersion: _aio.UnaryUnaryMultiCallable[_model_service_pb2.GetModelVersionRequest, _model_service_pb2.ModelVersion]  # type: ignore[assignment]
     """Returns a version."""
     BatchGetModelVersions: _aio.UnaryUnaryMultiCallable[_model_service_pb2.BatchGetModelVersionsRequest, _model_service_pb2.BatchGetModelVersionsResponse]  # type: ignore[assignment]
@@ -161,8 +191,59 @@ class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_model_service_pb2.ModelVersion, _abc.Awaitable[_model_service_pb2.ModelVersion]]:
         """Adds a version from finalized uploads. The files are read in a sandbox, never run: one that is not what its format
-        says is refused with what it looks like, and the version is described on the way.
+        says is refused with what it looks like, and the version is described on the way. Reading more than 2 GiB takes longer than
+        a call should: CreateModelVersionImport does the same in the background.
         """
+
+    @_abc_1.abstractmethod
+    def CreateModelVersionImport(
+        self,
+        request: _model_service_pb2.CreateModelVersionImportRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_model_service_pb2.ModelVersionImport, _abc.Awaitable[_model_service_pb2.ModelVersionImport]]:
+        """Adds a version of any size. The import goes on by itself: see WatchModelVersionImport. The version appears when it has
+        SUCCEEDED.
+        """
+
+    @_abc_1.abstractmethod
+    def GetModelVersionImport(
+        self,
+        request: _model_service_pb2.GetModelVersionImportRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_model_service_pb2.ModelVersionImport, _abc.Awaitable[_model_service_pb2.ModelVersionImport]]:
+        """Returns an import."""
+
+    @_abc_1.abstractmethod
+    def ListModelVersionImports(
+        self,
+        request: _model_service_pb2.ListModelVersionImportsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_model_service_pb2.ListModelVersionImportsResponse, _abc.Awaitable[_model_service_pb2.ListModelVersionImportsResponse]]:
+        """Lists the imports of a model, or of all models with the parent `models/-`; without what they create."""
+
+    @_abc_1.abstractmethod
+    def WatchModelVersionImport(
+        self,
+        request: _model_service_pb2.WatchModelVersionImportRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_model_service_pb2.ModelVersionImport], _abc.AsyncIterator[_model_service_pb2.ModelVersionImport]]:
+        """Sends an import now and after every change, and ends with its terminal state. A stream that breaks can be opened again."""
+
+    @_abc_1.abstractmethod
+    def CancelModelVersionImport(
+        self,
+        request: _model_service_pb2.CancelModelVersionImportRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_model_service_pb2.ModelVersionImport, _abc.Awaitable[_model_service_pb2.ModelVersionImport]]:
+        """Ends an import that is RUNNING; cancelling twice is no error."""
+
+    @_abc_1.abstractmethod
+    def DeleteModelVersionImport(
+        self,
+        request: _model_service_pb2.DeleteModelVersionImportRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_empty_pb2.Empty, _abc.Awaitable[_empty_pb2.Empty]]:
+        """Deletes an import, and ends it if it goes on; a version that it has created stays."""
 
     @_abc_1.abstractmethod
     def GetModelVersion(

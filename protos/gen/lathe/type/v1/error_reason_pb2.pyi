@@ -102,6 +102,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """Reading the files took more memory or time than is allowed. Make them smaller as the message says, or ask the operators
     for more.
     """
+    ERROR_REASON_VERSION_NEEDS_IMPORT: _ErrorReason.ValueType  # 70
+    """Reading files of this size takes longer than a call should. Create a ModelVersionImport with the same version."""
     ERROR_REASON_FORMAT_NOT_SUPPORTED_YET: _ErrorReason.ValueType  # 63
     """This release cannot read files of the format. Export the model to one of those that the message names."""
     ERROR_REASON_INVALID_ARCHITECTURE: _ErrorReason.ValueType  # 64
@@ -306,6 +308,8 @@ ERROR_REASON_MODEL_TOO_LARGE: ErrorReason.ValueType  # 62
 """Reading the files took more memory or time than is allowed. Make them smaller as the message says, or ask the operators
 for more.
 """
+ERROR_REASON_VERSION_NEEDS_IMPORT: ErrorReason.ValueType  # 70
+"""Reading files of this size takes longer than a call should. Create a ModelVersionImport with the same version."""
 ERROR_REASON_FORMAT_NOT_SUPPORTED_YET: ErrorReason.ValueType  # 63
 """This release cannot read files of the format. Export the model to one of those that the message names."""
 ERROR_REASON_INVALID_ARCHITECTURE: ErrorReason.ValueType  # 64
