@@ -30,6 +30,7 @@ from services.cli.groups import groups
 from services.cli.import_evaluation import import_evaluation
 from services.cli.info import info, whoami
 from services.cli.models import models
+from services.cli.operations import operations
 from services.cli.optimize import optimize, save
 from services.cli.options import set_options
 from services.cli.output import error
@@ -72,6 +73,7 @@ GROUPS: dict[str, typer.Typer] = {
     "tasks": tasks,
     "devices": devices,
     "groups": groups,
+    "operations": operations,
 }
 
 app = typer.Typer(
