@@ -15,6 +15,7 @@ from engines.api.display import show_report, shown
 from engines.api.test_data import write_test_data
 from engines.failures import EngineFailure, invalid
 from engines.package.writer import PACKAGE_DIR
+from engines.runtimes import Where, installed
 from engines.spec.devices import Device, load_catalog
 from engines.spec.request import ConversionRequest
 
@@ -53,7 +54,8 @@ def optimize(  # noqa: PLR0917 - the order that callers know
         input_model: A `torch.nn.Module`, or the path of a model: ONNX, TorchScript, an exported program, a Hugging Face
             folder, a SavedModel or a frozen graph.
         optimization_level: 0 is lossless; 1 allows half precision.
-        device_type: Device of the catalog, this machine's own kind: `cpu-x86-64`; `cpu` stands for it.
+        device_type: Device of the catalog that this machine is or has: `cpu-x86-64`, `nvidia-t4`; `cpu` stands for
+            its processor.
         input_shapes: One item per input: `['1*3*224*224']`; `[{'range': ['1*3*224*224', '8*3*224*224']}]`; by name,
             `{'image': '1*3*224*224'}`; nested inputs as tensor information, `"input_0['key']:float(1*8)"`. If empty,
             the shapes that the files state, or for a module those of the test data.
@@ -120,7 +122,7 @@ def _device(name: str) -> Device:
     device = load_catalog().device(here if name.lower() == "cpu" else name)
     if not device.buildable_runtimes:
         raise invalid(f"This release builds nothing for '{device.id}'.")
-    if device.id != here:
+    if device.id != here and not any(room.where(device) is Where.HERE for room in installed(device)):
         raise invalid(
             f"optimize() measures on this machine, which is '{here or platform.machine()}', not '{device.id}'."
         )
