@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import grpc
@@ -79,7 +80,10 @@ class Templates:
         A user's template that has the name of a built-in one stays, and the built-in one is left out.
         """
         wanted = {template.name: template for template in built_in_templates()}
+        kept = await self._stored_built_in()
         for name, template in wanted.items():
+            if name in kept and _released(kept[name]) == _released(template):
+                continue
             try:
                 await self._store.create(template, resource_id=name.removeprefix("templates/"), owner=OWNER)
             except LatheError as error:
@@ -92,10 +96,20 @@ class Templates:
                     await self._store.update(template, FieldMask(paths=CHANGEABLE), CHANGEABLE)
                 else:
                     _log.warning("built-in template left out", template=name, cause=error.message)
-        stored_ones, _ = await self._store.list(ListQuery(page_size=MAX_PAGE_SIZE, filter="built_in = true"))
-        for stored in stored_ones:
-            if stored.name not in wanted:
-                await self._remove_outdated(stored.name)
+        for name in kept:
+            if name not in wanted:
+                await self._remove_outdated(name)
+
+    async def _stored_built_in(self) -> dict[str, Template]:
+        """Return all built-in templates that are stored, by name, whatever release brought them."""
+        found: dict[str, Template] = {}
+        query = ListQuery(page_size=MAX_PAGE_SIZE, filter="built_in = true", full=True)
+        while True:
+            page, token = await self._store.list(query)
+            found |= {template.name: template for template in page}
+            if not token:
+                return found
+            query = replace(query, page_token=token)
 
     async def _bring_back(self, template: Template) -> bool:
         """Give a built-in template that an earlier release left out its name again; False if a user's had the name."""
@@ -217,3 +231,8 @@ def _check_sound(template: Template) -> None:
     if not template.display_name.strip():
         raise invalid_argument("template.display_name", "the name is blank")
     check_template(template)
+
+
+def _released(template: Template) -> dict[str, Any]:
+    """Return what a release states of a template, by field, without what the service sets."""
+    return {field.name: value for field, value in template.ListFields() if field.name not in _SET_BY_SERVICE}
