@@ -27,6 +27,9 @@ from engines.tensors.signature import Signature, TensorSpec
 
 log = logging.getLogger(__name__)
 
+NATIVE = "frozen_graph"
+"""The native form: the binary file, whose inputs and outputs have the names of the interface."""
+
 
 def read_frozen_graph(path: Path, job: ReadJob) -> Source:
     """Read a frozen graph.
@@ -38,7 +41,17 @@ def read_frozen_graph(path: Path, job: ReadJob) -> Source:
     signature, runner, called = convert_graph(path, inputs, job.component.output_names, job.onnx_path)
     runner(job.arguments)
     baked = active_steps(job.component.inputs)
-    return Source(signature, lambda: SourceGraph(job.onnx_path, "tf2onnx"), runner, None, baked, called)
+    graph = SourceGraph(job.onnx_path, "tf2onnx")
+    return Source(signature, lambda: graph, runner, None, baked, called, files=_native(path, signature))
+
+
+def _native(path: Path, signature: Signature) -> dict[str, Path]:
+    """Return the file as a native form, if it is binary and has the inputs and outputs of the interface by name."""
+    nodes = {} if is_text(path) else {node.name: node.op for _, node in inspect_graph(path).all_nodes()}
+    if "PlaceholderWithDefault" in nodes.values():
+        return {}
+    names = {node_of(spec.name) for spec in (*signature.inputs, *signature.outputs)}
+    return {NATIVE: path} if names <= nodes.keys() else {}
 
 
 def convert_graph(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from engines.failures import EngineFailure, FailureReason, first_line
 from engines.graph.hygiene import load_model, save_model
@@ -12,16 +11,11 @@ from engines.graph.precision import QUANTIZED, not_quantized
 from engines.graph.quantized import quantized_nodes
 from engines.graph.walk import all_nodes
 
-if TYPE_CHECKING:
-    import onnx
-
 log = logging.getLogger(__name__)
 
 OLDEST, NEWEST = 11, 18
 """Operator sets that ATC takes, by the manual's page on `--framework`."""
 _MAIN = ("", "ai.onnx")
-_ASCEND_QUANTIZED = frozenset({"AscendQuant", "AscendDequant"})
-"""Operators that Huawei's quantizer AMCT writes."""
 
 
 def write_for_atc(graph: Path, precision: str, folder: Path) -> str:
@@ -38,7 +32,7 @@ def write_for_atc(graph: Path, precision: str, folder: Path) -> str:
     import onnx.version_converter
 
     model = load_model(graph)
-    if precision in QUANTIZED and not _is_quantized(model):
+    if precision in QUANTIZED and not quantized_nodes(model):
         raise not_quantized(precision)
     onnx.load_external_data_for_model(model, str(graph.parent))
     used = {node.domain for node in all_nodes(model)} - {*_MAIN}
@@ -69,7 +63,3 @@ def write_for_atc(graph: Path, precision: str, folder: Path) -> str:
             ) from error
         log.info("The graph's operator set %d became %d, which ATC takes.", stated, wanted)
     return save_model(model, folder / "model.onnx")[0].name
-
-
-def _is_quantized(model: onnx.ModelProto) -> bool:
-    return bool(quantized_nodes(model)) or any(node.op_type in _ASCEND_QUANTIZED for node in all_nodes(model))

@@ -130,6 +130,7 @@ def test_frozen_graph(models: Path, tmp_path: Path, name: str) -> None:
     source = _read(models / name, tmp_path, [_random(1, 4)], max_batch=4)
     outputs = _agree(source, {"x": _random(3, 4)})
     assert list(outputs) == ["best", "best:1"], "what nobody consumes; what has a default is no input"
+    assert not source.files  # the file itself has more inputs than the source
 
 
 def test_ends_of_a_frozen_graph_that_are_named(models: Path, tmp_path: Path) -> None:
@@ -222,3 +223,13 @@ def test_the_messages_are_those_of_tensorflow() -> None:
     compare(SavedModel.DESCRIPTOR, saved_model_pb2.SavedModel.DESCRIPTOR, set())
     numbers = types_pb2.DataType.items()
     assert set(DataType.items()) <= set(numbers)
+
+
+def test_a_binary_frozen_graph_is_offered_as_it_is(tmp_path: Path) -> None:
+    from engines.formats.tensorflow.messages_pb2 import DT_FLOAT, AttrValue
+    from tests.unit.formats.tensorflow_bytes import node, write_graph
+
+    relu = node("y", "Relu", ["x"])
+    relu.attr["T"].CopyFrom(AttrValue(type=DT_FLOAT))
+    path = write_graph(tmp_path / "net.pb", node("x", "Placeholder", shape=[-1, 4]), relu)
+    assert list(_read(path, tmp_path / "out", [_random(1, 4)]).files) == ["frozen_graph"]
