@@ -11,7 +11,9 @@ PRIVATE = ".sandbox"
 
 ARM_EMULATOR = "LATHE_ARM_EMULATOR"
 LITERT_TORCH = "LATHE_LITERT_TORCH"
-TOOLS = (ARM_EMULATOR, LITERT_TORCH)
+CANN = ("ASCEND_HOME_PATH", "ASCEND_TOOLKIT_HOME", "ASCEND_OPP_PATH")
+"""Variables with the folders of Ascend's toolkit, which its `set_env.sh` sets."""
+TOOLS = (ARM_EMULATOR, LITERT_TORCH, *CANN)
 """Variables that name folders of tools outside Lathe's own environment; a child may read and run what is in them."""
 
 _KEPT = frozenset(
@@ -39,9 +41,6 @@ _KEPT = frozenset(
         "CUDA_PATH",
         "NVIDIA_VISIBLE_DEVICES",
         "NVIDIA_DRIVER_CAPABILITIES",
-        "ASCEND_HOME_PATH",
-        "ASCEND_TOOLKIT_HOME",
-        "ASCEND_OPP_PATH",
         "ASCEND_AICPU_PATH",
         "ASCEND_VISIBLE_DEVICES",
         "TOOLCHAIN_HOME",
