@@ -98,13 +98,13 @@ class PlanRuntime:
         stated = self._stated_options(trt, target, options)
         return BuiltForm(self.name, target.id, options.precision, out_dir, (PLAN,), outputs, stated)
 
-    def _built(self, trt: Any, asked: PlanRequest, cache: Path | None) -> bytes:
-        """Return the plan; what is timed for it goes to the cache, and what was timed before is not timed again."""
-        if cache is None or not self.keeps_timings:
+    def _built(self, trt: Any, asked: PlanRequest, folder: Path | None) -> bytes:
+        """Return the plan; what is timed for it goes to the folder, and what was timed before is not timed again."""
+        if folder is None or not self.keeps_timings:
             return build_plan(trt, asked)[0]
-        kept = cache / f"{self.name}-{asked.architecture}-{trt.__version__}.timings"
+        kept = folder / f"{self.name}-{asked.architecture}-{trt.__version__}.timings"
         plan, timings = build_plan(trt, asked, kept.read_bytes() if kept.is_file() else b"")
-        cache.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         kept.write_bytes(timings)
         return plan
 
