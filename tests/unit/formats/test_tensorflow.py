@@ -15,7 +15,10 @@ from engines.formats.reading import read_source, with_inputs
 from engines.formats.source import Source
 from engines.formats.tensorflow.messages_pb2 import DataType, SavedModel
 from engines.formats.tensorflow.tools import import_tensorflow
+from engines.runtimes import BuildOptions, BuildSource, open_form, runtime
 from engines.runtimes.onnxruntime.runtime import OnnxRuntimeSession
+from engines.runtimes.source import Function
+from engines.spec.devices import load_catalog
 from engines.spec.request import ConversionRequest
 from tests.unit.formats.tensorflow_bytes import node, write_graph
 
@@ -131,6 +134,23 @@ def test_frozen_graph(models: Path, tmp_path: Path, name: str) -> None:
     outputs = _agree(source, {"x": _random(3, 4)})
     assert list(outputs) == ["best", "best:1"], "what nobody consumes; what has a default is no input"
     assert not source.files  # the file itself has more inputs than the source
+
+
+@pytest.mark.parametrize("name", ["default", "frozen.pb"])
+def test_litert_computes_what_tensorflow_does(models: Path, tmp_path: Path, name: str) -> None:
+    source = _read(models / name, tmp_path, [_random(1, 4)], max_batch=4)
+    assert source.tensorflow is not None
+    (given,) = source.signature.inputs
+    function = Function(source.tensorflow.call, source.tensorflow.owner, [given.dtype])
+    room, arm = runtime("litert"), load_catalog().device("cpu-arm64")
+    form = room.build(BuildSource(source.signature, function=function), arm, BuildOptions("FP32"), tmp_path / "form")
+    with open_form(form, 1) as session:
+        for batch in (1, 3):
+            feed = {given.name: _random(batch, 4)}
+            found, wanted = session.run(feed), source.run(feed)
+            assert list(found) == list(wanted)
+            for output, value in wanted.items():
+                np.testing.assert_allclose(found[output], value, rtol=1e-5, atol=1e-6)
 
 
 def test_ends_of_a_frozen_graph_that_are_named(models: Path, tmp_path: Path) -> None:

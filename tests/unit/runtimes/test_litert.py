@@ -13,8 +13,9 @@ import pytest
 
 from engines.failures import EngineFailure, FailureReason
 from engines.formats.tensorflow.tools import import_tensorflow
+from engines.quantization.tflite_coverage import products_of
 from engines.runtimes import BuildOptions, BuildSource, BuiltForm, Network, Where, open_form, runtime
-from engines.runtimes.litert import torch_converter
+from engines.runtimes.litert import quantizing, torch_converter
 from engines.runtimes.litert.tensorflow_converter import file_inputs
 from engines.runtimes.source import Function
 from engines.sandbox.environment import LITERT_TORCH
@@ -98,6 +99,37 @@ def test_nv12_images_are_decoded_in_the_file(tf: Any, tmp_path: Path, channels_l
     form = build(source(tf, network, (1, 12, 8), (1, 12, 8), **steps, scale_values=(255.0,)), tmp_path)
     images = np.random.default_rng(0).integers(0, 256, (1, 12, 8)).astype(np.uint8)
     assert largest_error(form, network, tf, images, Preprocessing(**steps, scale_values=(255.0,))) <= 1e-5
+
+
+@pytest.mark.parametrize("per_channel", [True, False])
+def test_a_file_is_quantized_whatever_wrote_it(tf: Any, tmp_path: Path, per_channel: bool) -> None:
+    features = convolution(tf)
+
+    def network(arguments: Sequence[Any]) -> list[Any]:
+        return features(arguments)[:1]
+
+    given = source(tf, network, (1, 8, 8, 3), (2, 8, 8, 3))
+    floating = build(given, tmp_path / "floating").entry.read_bytes()
+    images = [np.random.default_rng(seed).random((1, 8, 8, 3), np.float32) for seed in range(8)]
+    images[0] *= 100  # its values alone reach so far: a mean over samples would cut them off
+    feeds, keys = [{"image/x:0": image} for image in images], {"image/x:0": "image_x_0"}
+    files = {
+        "static": quantizing.static_file(floating, feeds, keys, per_channel=per_channel),
+        "dynamic": quantizing.dynamic_file(floating, per_channel=per_channel),
+        "weights": quantizing.weights_file(floating, 8),
+        "half": quantizing.half_file(floating),
+    }
+    expected = network([tf.constant(images[0])])[0].numpy()
+    for name, content in files.items():
+        (tmp_path / f"{name}.tflite").write_bytes(content)
+        form = build(BuildSource.of_file(tmp_path / f"{name}.tflite", given.signature), tmp_path / name, "INT8")
+        with open_form(form, 1) as session:
+            found = session.run(feeds[0])["y"]
+        assert found.dtype == np.float32
+        assert 0 < np.abs(found - expected).max() < 0.05 * np.abs(expected).max(), name
+        products = products_of(content)
+        assert [product.quantized for product in products] == [name != "half"] * 2, name
+        assert [product.size for product in products] == [216, 40]
 
 
 def test_a_file_is_a_source_too(tf: Any, tmp_path: Path) -> None:
