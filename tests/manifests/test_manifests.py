@@ -131,7 +131,9 @@ def test_the_images_carry_the_version_of_the_project() -> None:
     assert tags == {container_of(each)["image"]: PROJECT["version"] for each in DEPLOYMENTS.values()}
     targets = {
         f"lathe-{target}"
-        for target in re.findall(r"^FROM (?!worker-)\S+ AS (?!build-|role$)(\S+)$", DOCKERFILE.read_text(), re.MULTILINE)
+        for target in re.findall(
+            r"^FROM (?!worker-)\S+ AS (?!build-|role$)(\S+)$", DOCKERFILE.read_text(), re.MULTILINE
+        )
     }
     assert targets == set(tags)  # one that extends a worker's is named by an overlay (`newName`)
     ours = [each for each in compose()["services"].values() if "build" in each]
