@@ -81,24 +81,30 @@ class Templates:
         """
         wanted = {template.name: template for template in built_in_templates()}
         kept = await self._stored_built_in()
-        for name, template in wanted.items():
-            if name in kept and _released(kept[name]) == _released(template):
-                continue
-            try:
-                await self._store.create(template, resource_id=name.removeprefix("templates/"), owner=OWNER)
-            except LatheError as error:
-                if error.code != grpc.StatusCode.ALREADY_EXISTS and error.reason != "NAME_RETIRED":
-                    raise
-                if error.reason == "NAME_RETIRED" and await self._bring_back(template):
-                    continue
-                stored = await self._store.find("name", name)
-                if stored is not None and stored.built_in:
-                    await self._store.update(template, FieldMask(paths=CHANGEABLE), CHANGEABLE)
-                else:
-                    _log.warning("built-in template left out", template=name, cause=error.message)
+        # In one transaction, as there are more than a thousand: each of its own would wait for the disk.
+        async with self._database.transaction() as connection:
+            for name, template in wanted.items():
+                if name not in kept or _released(kept[name]) != _released(template):
+                    await self._install(template, connection)
         for name in kept:
             if name not in wanted:
                 await self._remove_outdated(name)
+
+    async def _install(self, template: Template, connection: Connection) -> None:
+        resource_id = template.name.removeprefix("templates/")
+        try:
+            await self._store.create(template, resource_id=resource_id, owner=OWNER, connection=connection)
+        except LatheError as error:
+            if error.code != grpc.StatusCode.ALREADY_EXISTS and error.reason != "NAME_RETIRED":
+                raise
+            if error.reason == "NAME_RETIRED" and await connection.fetchval(_BRING_BACK, template.name):
+                await self._store.create(template, resource_id=resource_id, owner=OWNER, connection=connection)
+                return
+            stored = await self._store.find("name", template.name, connection=connection)
+            if stored is not None and stored.built_in:
+                await self._store.update(template, FieldMask(paths=CHANGEABLE), CHANGEABLE, connection=connection)
+            else:
+                _log.warning("built-in template left out", template=template.name, cause=error.message)
 
     async def _stored_built_in(self) -> dict[str, Template]:
         """Return all built-in templates that are stored, by name, whatever release brought them."""
@@ -110,15 +116,6 @@ class Templates:
             if not token:
                 return found
             query = replace(query, page_token=token)
-
-    async def _bring_back(self, template: Template) -> bool:
-        """Give a built-in template that an earlier release left out its name again; False if a user's had the name."""
-        async with self._database.transaction() as connection:
-            if not await connection.fetchval(_BRING_BACK, template.name):
-                return False
-            resource_id = template.name.removeprefix("templates/")
-            await self._store.create(template, resource_id=resource_id, owner=OWNER, connection=connection)
-        return True
 
     async def _remove_outdated(self, name: str) -> None:
         async def keep_the_name(connection: Connection, _template: Template) -> None:
