@@ -2,7 +2,6 @@
 
 import functools
 import importlib
-import importlib.util
 from collections.abc import Collection
 
 from engines.failures import EngineFailure, FailureReason
@@ -30,8 +29,7 @@ ROOMS = (
 )
 """The table: the runtimes' names in the device catalog, each the name of a folder beside this file (see `module_of`).
 
-Each has a module `serving`; those that this release builds for have a module `runtime`, whose `RUNTIME` follows the
-protocol.
+Each has a module `runtime`, whose `RUNTIME` follows the protocol, and a module `serving`.
 """
 
 
@@ -42,10 +40,8 @@ def module_of(runtime: str, part: str) -> str:
 
 @functools.cache
 def runtimes() -> dict[str, Runtime]:
-    """Return every runtime that this release has a builder for, by name, whether it is installed or not."""
-    modules = (module_of(name, "runtime") for name in ROOMS)
-    rooms = [importlib.import_module(name).RUNTIME for name in modules if importlib.util.find_spec(name)]
-    return {room.name: room for room in rooms}
+    """Return every runtime of the table by name, whether it is installed or not."""
+    return {name: importlib.import_module(module_of(name, "runtime")).RUNTIME for name in ROOMS}
 
 
 def runtime(name: str) -> Runtime:

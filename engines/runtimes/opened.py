@@ -39,6 +39,12 @@ class CallTimes(NamedTuple):
     compute: float
     device_to_host: float
 
+    @classmethod
+    def between(cls, moments: Sequence[float]) -> CallTimes:
+        """Return the times between four moments of `time.perf_counter()`: start, copied in, computed, copied back."""
+        start, copied, computed, end = moments
+        return cls((copied - start) * 1e3, (computed - copied) * 1e3, (end - computed) * 1e3)
+
 
 class OpenedForm(ABC):
     """A form that is ready to run.

@@ -1,7 +1,7 @@
 """How forms of a runtime are served: by Triton, by the package's own `infer.py`, and on which machines.
 
-Each room states it in its module `serving`, which imports no framework: the registry asks it, too. The runtimes that
-this release has no builder for are in the table as well, because anybody may upload a package for them.
+Each room states it in its module `serving`, which imports no framework: the registry asks it, too. Anybody may upload a
+package, so a runtime that is in no table is answered for, as well.
 """
 
 from __future__ import annotations

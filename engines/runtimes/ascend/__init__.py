@@ -1,1 +1,1 @@
-"""Ascend's ACL: known to the catalog of devices; this release builds nothing for it."""
+"""Ascend chips: ATC compiles for them, pyACL runs what it compiled."""

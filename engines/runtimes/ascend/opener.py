@@ -139,8 +139,7 @@ class OfflineModel(OpenedForm):
         if gear is not None and samples is not None:
             filled = gear[min(self._batches)]
             outputs = [value[:samples] if value.shape[:1] == (filled,) else value for value in outputs]
-        times = CallTimes((copied - started) * 1e3, (computed - copied) * 1e3, (ended - computed) * 1e3)
-        return outputs, times
+        return outputs, CallTimes.between((started, copied, computed, ended))
 
     def close(self) -> None:
         """Release the model, its buffers and the device."""

@@ -6,7 +6,6 @@ import contextlib
 import sys
 import time
 from collections.abc import Mapping
-from itertools import pairwise
 from typing import Any
 
 from ..onnxruntime.opener import GraphForm, settings_of
@@ -65,7 +64,7 @@ class CudaForm(GraphForm):
         moments.append(time.perf_counter())
         outputs: list[Any] = self._binding.copy_outputs_to_cpu()
         moments.append(time.perf_counter())
-        return outputs, CallTimes(*((end - start) * 1e3 for start, end in pairwise(moments)))
+        return outputs, CallTimes.between(moments)
 
     def close(self) -> None:
         """Release the tensors on the GPU and the session."""

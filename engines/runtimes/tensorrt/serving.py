@@ -35,7 +35,7 @@ def _settings(options: Mapping[str, str], _batch: int) -> TritonSettings:
 SERVING = Serving(
     VersionRule.EXACT,
     PACKAGES,
-    ("tensorrt_plans/opener.py", "tensorrt/opener.py"),
+    ("tensorrt_plans/memory.py", "tensorrt_plans/opener.py", "tensorrt/opener.py"),
     TritonBackend(
         "tensorrt",
         "model.plan",

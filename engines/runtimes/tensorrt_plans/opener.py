@@ -8,17 +8,15 @@ runtime while it computes.
 
 from __future__ import annotations
 
-import ctypes
-import math
 import time
 from collections.abc import Mapping
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..opened import CallTimes, OpenedForm, UnfitMachineError
+from .memory import Buffer, checked, late_output
 
 ARCHITECTURE = "architecture"
 """Option of a form: the chip that it was built for: `sm_86`."""
@@ -81,23 +79,12 @@ def gpu_architecture() -> str:
     kinds = cudart.cudaDeviceAttr
     try:
         major, minor = (
-            _checked(cudart.cudaDeviceGetAttribute(kind, 0))
+            checked(cudart.cudaDeviceGetAttribute(kind, 0))
             for kind in (kinds.cudaDevAttrComputeCapabilityMajor, kinds.cudaDevAttrComputeCapabilityMinor)
         )
     except RuntimeError as error:
         raise UnfitMachineError(f"there is no NVIDIA GPU to run on ({error})") from error
     return f"sm_{major}{minor}"
-
-
-def _checked(answer: tuple[Any, ...]) -> Any:
-    """Return what a call of CUDA's runtime returned beside its error code: nothing, a value, or several."""
-    from cuda.bindings import runtime as cudart
-
-    code, *values = answer
-    if code != cudart.cudaError_t.cudaSuccess:
-        words = cudart.cudaGetErrorString(code)[1]
-        raise RuntimeError(f"CUDA: {words.decode() if isinstance(words, bytes) else words}")
-    return values[0] if len(values) == 1 else values
 
 
 def _logger(trt: Any, said: list[str]) -> Any:
@@ -110,46 +97,6 @@ def _logger(trt: Any, said: list[str]) -> Any:
                 said.append(text)
 
     return Errors()
-
-
-class Buffer:
-    """A tensor on the GPU, and its pinned copy on the host.
-
-    Attributes:
-        device: Address on the GPU.
-        host: The pinned copy, as an array.
-    """
-
-    def __init__(self, shape: tuple[int, ...], dtype: Any) -> None:
-        from cuda.bindings import runtime as cudart
-
-        self.size = math.prod(shape) * np.dtype(dtype).itemsize
-        self._pinned = _checked(cudart.cudaMallocHost(max(self.size, 1)))
-        self.device = int(_checked(cudart.cudaMalloc(max(self.size, 1))))
-        memory = (ctypes.c_uint8 * self.size).from_address(int(self._pinned))
-        self.host: Any = np.frombuffer(memory, dtype).reshape(shape)
-
-    def to_device(self, stream: Any) -> None:
-        """Begin to copy the pinned values to the GPU."""
-        from cuda.bindings import runtime as cudart
-
-        kind = cudart.cudaMemcpyKind.cudaMemcpyHostToDevice
-        _checked(cudart.cudaMemcpyAsync(self.device, self.host.ctypes.data, self.size, kind, stream))
-
-    def to_host(self, stream: Any) -> None:
-        """Begin to copy the values on the GPU to the pinned copy."""
-        from cuda.bindings import runtime as cudart
-
-        kind = cudart.cudaMemcpyKind.cudaMemcpyDeviceToHost
-        _checked(cudart.cudaMemcpyAsync(self.host.ctypes.data, self.device, self.size, kind, stream))
-
-    def free(self) -> None:
-        """Release both."""
-        from cuda.bindings import runtime as cudart
-
-        self.host = None
-        cudart.cudaFree(self.device)
-        cudart.cudaFreeHost(self._pinned)
 
 
 class PlanForm(OpenedForm):
@@ -169,7 +116,7 @@ class PlanForm(OpenedForm):
         self._on_host = {name for name in names if engine.get_tensor_location(name) == trt.TensorLocation.HOST}
         fixed = all(extent >= 0 for name in names for extent in engine.get_tensor_shape(name))
         self._capturable = captured and fixed
-        self._stream: Any = _checked(cudart.cudaStreamCreate())
+        self._stream: Any = checked(cudart.cudaStreamCreate())
         self._buffers: dict[str, Buffer] = {}
         self._late: dict[str, Any] = {}
         self._shapes: dict[str, tuple[int, ...]] = {}
@@ -194,7 +141,7 @@ class PlanForm(OpenedForm):
         moments.append(time.perf_counter())
         outputs = self._copied_out()
         moments.append(time.perf_counter())
-        return outputs, CallTimes(*((end - start) * 1e3 for start, end in pairwise(moments)))
+        return outputs, CallTimes.between(moments)
 
     def profiled(self, feed: Mapping[str, Any], profiler: Any) -> None:
         """Compute one call whose layers a profiler of the vendor's takes the times of."""
@@ -245,14 +192,14 @@ class PlanForm(OpenedForm):
         self._enqueue()  # the first call sets the plan up, which cannot be captured
         self._wait()
         mode = cudart.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
-        _checked(cudart.cudaStreamBeginCapture(self._stream, mode))
+        checked(cudart.cudaStreamBeginCapture(self._stream, mode))
         enqueued = self._context.execute_async_v3(self._stream_handle)
         code, graph = cudart.cudaStreamEndCapture(self._stream)
         if not enqueued or code != cudart.cudaError_t.cudaSuccess:
             cudart.cudaGetLastError()  # the failed capture is no failure of the calls that follow
             self._capturable = False
             return
-        self._graph = _checked(cudart.cudaGraphInstantiate(graph, 0))
+        self._graph = checked(cudart.cudaGraphInstantiate(graph, 0))
         cudart.cudaGraphDestroy(graph)
 
     @property
@@ -269,7 +216,7 @@ class PlanForm(OpenedForm):
         if self._graph is None:
             self._enqueue()
         else:
-            _checked(cudart.cudaGraphLaunch(self._graph, self._stream))
+            checked(cudart.cudaGraphLaunch(self._graph, self._stream))
 
     def _copy_in(self, feed: Mapping[str, Any]) -> None:
         for name in self._inputs:
@@ -289,7 +236,7 @@ class PlanForm(OpenedForm):
     def _wait(self) -> None:
         from cuda.bindings import runtime as cudart
 
-        _checked(cudart.cudaStreamSynchronize(self._stream))
+        checked(cudart.cudaStreamSynchronize(self._stream))
 
     def _release(self) -> None:
         from cuda.bindings import runtime as cudart
@@ -301,39 +248,3 @@ class PlanForm(OpenedForm):
         for late in self._late.values():
             late.free()
         self._graph, self._buffers, self._late, self._shapes = None, {}, {}, {}
-
-
-def late_output(trt: Any) -> Any:
-    """Return an allocator of the vendor's kind for an output whose shape is known when it is computed."""
-    from cuda.bindings import runtime as cudart
-
-    class LateOutput(trt.IOutputAllocator):  # type: ignore[misc] # the base is known when the vendor's module is
-        def __init__(self) -> None:
-            trt.IOutputAllocator.__init__(self)
-            self._address, self._room, self._shape = 0, 0, ()
-
-        def reallocate_output(self, _name: str, _memory: int, size: int, _alignment: int) -> int:
-            if size > self._room:
-                self.free()
-                self._address, self._room = int(_checked(cudart.cudaMalloc(size))), size
-            return self._address
-
-        def reallocate_output_async(self, name: str, memory: int, size: int, alignment: int, _stream: int) -> int:
-            return self.reallocate_output(name, memory, size, alignment)
-
-        def notify_shape(self, _name: str, shape: Any) -> None:
-            self._shape = tuple(shape)
-
-        def values(self, dtype: Any) -> Any:
-            found = np.empty(self._shape, dtype)
-            if found.nbytes:
-                kind = cudart.cudaMemcpyKind.cudaMemcpyDeviceToHost
-                _checked(cudart.cudaMemcpy(found.ctypes.data, self._address, found.nbytes, kind))
-            return found
-
-        def free(self) -> None:
-            if self._address:
-                cudart.cudaFree(self._address)
-            self._address = self._room = 0
-
-    return LateOutput()

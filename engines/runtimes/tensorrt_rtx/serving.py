@@ -5,4 +5,6 @@ from __future__ import annotations
 from engines.runtimes.serving import Serving, VersionRule
 from engines.runtimes.tensorrt_rtx.opener import PACKAGES
 
-SERVING = Serving(VersionRule.EXACT, PACKAGES, ("tensorrt_plans/opener.py", "tensorrt_rtx/opener.py"))
+SERVING = Serving(
+    VersionRule.EXACT, PACKAGES, ("tensorrt_plans/memory.py", "tensorrt_plans/opener.py", "tensorrt_rtx/opener.py")
+)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from engines.failures import FailureReason
-from engines.runtimes.tensorrt_plans import opener
+from engines.runtimes.tensorrt_plans import memory, opener
 from engines.runtimes.tensorrt_plans.refusals import failed_build, refused_by_parser
 from engines.runtimes.tensorrt_plans.vendor import ParserError
 from engines.runtimes.tensorrt_plans.watching import Watch
@@ -128,8 +128,8 @@ def test_a_watch_ends_a_build_when_time_is_up() -> None:
 def test_the_opener_calls_what_cuda_has() -> None:
     from cuda.bindings import runtime as cudart
 
-    tree = ast.parse(Path(opener.__file__).read_text(encoding="utf-8"))
-    chains = {ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    trees = [ast.parse(Path(module.__file__).read_text(encoding="utf-8")) for module in (opener, memory)]
+    chains = {ast.unparse(node) for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
     called = [chain.split(".")[1:] for chain in chains if chain.startswith("cudart.")]
     assert len(called) > 20
     for names in called:
