@@ -89,20 +89,10 @@ class Choice:
             plan: The candidates.
             missing: What it takes to verify a form.
         """
-        entries: list[Entry] = []
-        for spec in dict.fromkeys((*plan.specs, *plan.otherwise)):
-            entry = Entry(spec)
-            entries.append(entry)
-            self.progress(len(entries) / (1 + len(plan.specs) + len(plan.otherwise)), f"making {spec.name}")
-            with self.journal.risking(spec.name):
-                try:
-                    entry.made = self.maker.make(spec)
-                except EngineFailure as failure:
-                    entry.failure = failure
-                    continue
-            entry.size_bytes, entry.parity = entry.made.form.size_bytes, self.truth.unseen(spec, missing)
-            return Found(entries, entry, None, no_gain=False)
-        return Found(entries, None, None, no_gain=False)
+        entries, best = self._first(plan, "making")
+        if best is not None:
+            best.parity = self.truth.unseen(best.spec, missing)
+        return Found(entries, best, None, no_gain=False)
 
     def by_parity(self, plan: Plan) -> Found:
         """Return the first form that computes what the source computes, else the one that misses it by least.
@@ -113,19 +103,38 @@ class Choice:
             baseline = Entry(plan.baselines[0], made=self.maker.make(plan.baselines[0]))
             judged_alone(baseline, self.truth, self.threads, self.workdir)
             self.truth.source_accuracy = baseline.accuracy
-        entries: list[Entry] = []
-        for spec in dict.fromkeys((*plan.specs, *plan.otherwise)):
-            entry = Entry(spec)
+        entries, best = self._first(
+            plan, "trying", lambda entry: judged_alone(entry, self.truth, self.threads, self.workdir)
+        )
+        missed = [entry for entry in entries if entry.misses]
+        return Found(entries, best or max(missed, key=self.truth.score, default=None), None, no_gain=False)
+
+    def _first(
+        self, plan: Plan, doing: str, judge: Callable[[Entry], None] = lambda _entry: None
+    ) -> tuple[list[Entry], Entry | None]:
+        """Return the candidates that were tried, and of them the first that could be made and that nothing rules out.
+
+        A candidate that an earlier process of this work died of is not made again.
+
+        Args:
+            plan: The candidates.
+            doing: What is done with them, for the progress.
+            judge: Notes in an entry why its form may not be chosen, or raises EngineFailure.
+        """
+        specs, entries = list(dict.fromkeys((*plan.specs, *plan.otherwise))), list[Entry]()
+        for place, spec in enumerate(specs, 1):
+            entry = self.journal.find(spec) or Entry(spec)
             entries.append(entry)
-            self.progress(len(entries) / (1 + len(plan.specs) + len(plan.otherwise)), f"trying {spec.name}")
+            if entry.failure is not None:
+                continue
+            self.progress(place / (1 + len(specs)), f"{doing} {spec.name}")
             with self.journal.risking(spec.name):
                 try:
                     entry.made = self.maker.make(spec)
                     entry.size_bytes = entry.made.form.size_bytes
-                    judged_alone(entry, self.truth, self.threads, self.workdir)
+                    judge(entry)
                 except EngineFailure as failure:
                     entry.failure = failure
             if entry.failure is None:
-                return Found(entries, entry, None, no_gain=False)
-        missed = [entry for entry in entries if entry.misses]
-        return Found(entries, max(missed, key=self.truth.score, default=None), None, no_gain=False)
+                return entries, entry
+        return entries, None
