@@ -128,7 +128,7 @@ def test_a_watch_ends_a_build_when_time_is_up() -> None:
 def test_the_opener_calls_what_cuda_has() -> None:
     from cuda.bindings import runtime as cudart
 
-    trees = [ast.parse(Path(module.__file__).read_text(encoding="utf-8")) for module in (opener, memory)]
+    trees = [ast.parse(Path(str(module.__file__)).read_text(encoding="utf-8")) for module in (opener, memory)]
     chains = {ast.unparse(node) for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
     called = [chain.split(".")[1:] for chain in chains if chain.startswith("cudart.")]
     assert len(called) > 20
