@@ -106,7 +106,9 @@ def _layer(step: Step, bottoms: Sequence[torch.Tensor], weights: Weights) -> lis
     except (IndexError, ValueError, RuntimeError, OverflowError) as error:
         if isinstance(error, torch.OutOfMemoryError) or "memory" in str(error):
             raise EngineFailure(
-                FailureReason.OUT_OF_MEMORY, f"The {step.where} takes more memory than there is: {first_line(error)}"
+                FailureReason.OUT_OF_MEMORY,
+                f"The {step.where} takes more memory than there is: {first_line(error)}",
+                suggested_fix="Allow more memory (`memory_limit_bytes` of a task), or declare smaller shapes.",
             ) from error
         raise refused(
             f"The {step.where}, of the type {step.kind}, does not take {words}: {first_line(error)}",

@@ -125,7 +125,11 @@ def _kind(source: BuildSource, soc: str, prepared: str, knobs: Mapping[str, str]
     if native and not obstacle and wanted != READ_GRAPH:
         return native
     if ONNX not in source.offers and native and obstacle:
-        raise EngineFailure(FailureReason.INVALID_SPEC, f"ATC cannot read the source: {obstacle}.")
+        raise EngineFailure(
+            FailureReason.INVALID_SPEC,
+            f"ATC cannot read the source: {obstacle}; and the source does not become an ONNX graph.",
+            suggested_fix="Upload the model as ONNX, or choose another device in the template.",
+        )
     source.form_for("ATC", (ONNX,))
     return ONNX
 
