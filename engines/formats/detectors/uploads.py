@@ -77,11 +77,19 @@ def read_config(path: Path, root: Path) -> str:
     """
     shown = path.relative_to(root).as_posix()
     if path.stat().st_size > LARGEST_CONFIG:
-        raise EngineFailure(FailureReason.INVALID_MODEL, f"'{shown}' is larger than any configuration, which is 1 MiB.")
+        raise EngineFailure(
+            FailureReason.INVALID_MODEL,
+            f"'{shown}' is larger than 1 MiB, the most that a configuration may have.",
+            suggested_fix="Upload the configuration of the detector alone, without data in it.",
+        )
     try:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        raise EngineFailure(FailureReason.INVALID_MODEL, f"'{shown}' is not UTF-8 text.") from error
+        raise EngineFailure(
+            FailureReason.INVALID_MODEL,
+            f"'{shown}' is not UTF-8 text.",
+            suggested_fix="Store the configuration in UTF-8.",
+        ) from error
 
 
 def base_inside(base: str, config: Path, root: Path, line: int, advice: str) -> Path:

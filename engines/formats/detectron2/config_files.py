@@ -12,7 +12,7 @@ from engines.failures import EngineFailure, FailureReason
 from engines.formats.detectors.uploads import LARGEST_CONFIG, base_inside, read_config, the_checkpoint, the_config
 
 _BASE = "_BASE_"
-_ADVICE = (
+ADVICE = (
     "Upload the whole configuration as one file: the config.yaml that training writes into OUTPUT_DIR, or what "
     "cfg.dump() returns."
 )
@@ -59,7 +59,7 @@ def find(root: Path, named: str = "") -> DetectorFiles:
         raise EngineFailure(
             FailureReason.INVALID_MODEL,
             "No file of the upload is a configuration of Detectron2: YAML with MODEL.META_ARCHITECTURE.",
-            suggested_fix=_ADVICE,
+            suggested_fix=ADVICE,
         )
     bases = {path: _base(path, root) for path in configs}
     checkpoint = the_checkpoint(root, named, _NO_WEIGHTS)
@@ -83,20 +83,20 @@ def _base(path: Path, root: Path) -> Path | None:
             f"The configuration holds something other than data, which reading would run ({where}): "
             f"{str(error.problem).removeprefix('could not determine a constructor for ')}.",
             node=where,
-            suggested_fix=_ADVICE,
+            suggested_fix=ADVICE,
         ) from error
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise EngineFailure(
             FailureReason.INVALID_MODEL,
             f"'{shown}' is not valid YAML: {' '.join(str(error).split())[:300]}.",
-            suggested_fix=_ADVICE,
+            suggested_fix=ADVICE,
         ) from error
     base = values.get(_BASE) if isinstance(values, dict) else None
     if base is None:
         return None
     if not isinstance(base, str):
         raise EngineFailure(
-            FailureReason.INVALID_MODEL, f"'{_BASE}' of '{shown}' must be a path.", suggested_fix=_ADVICE
+            FailureReason.INVALID_MODEL, f"'{_BASE}' of '{shown}' must be a path.", suggested_fix=ADVICE
         )
     line = next((number for number, row in enumerate(text.splitlines(), 1) if row.lstrip().startswith(_BASE)), 0)
-    return base_inside(base, path, root, line, _ADVICE)
+    return base_inside(base, path, root, line, ADVICE)

@@ -2,32 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from engines.formats.detectors.uploads import checkpoints
+from engines.formats.detectors.format import DetectorFormat, Reader
 from engines.formats.files import ModelFiles
-from engines.formats.protocol import Format, ReadJob
-from engines.spec.source_files import ROOT
 
 if TYPE_CHECKING:
     from engines.formats.mmdetection.config_files import DetectorFiles
-    from engines.formats.source import Source
-    from engines.spec.open_axes import Declared
-    from engines.spec.request import ConversionRequest
-    from engines.spec.template import Component, Template
 
 
-class MMDetection(Format):
+class MMDetection(DetectorFormat):
     """A configuration, which is a Python file, and a checkpoint of mmengine."""
 
     name = "MMDETECTION"
     words = "a detector of MMDetection"
     advice = "Upload the configuration (config.py) and the checkpoint (.pth), in one folder."
     template_note = "A detector's raw heads; classes and how boxes come from them are those of its configuration."
-    method = "heads"
-    forms = frozenset({"graph", "network"})
     packages = ("mmengine", "mmcv-lite", "mmcv", "mmdet", "torchvision")
 
     def matches(self, files: ModelFiles) -> bool:
@@ -35,39 +26,12 @@ class MMDetection(Format):
 
         return any(map(is_config, files.ending(".py")))
 
-    def describe(self, folder: Path, file: str) -> list[dict[str, Any]]:
-        from engines.formats.detectors.description import described
+    def find(self, root: Path, named: str) -> DetectorFiles:
         from engines.formats.mmdetection.config_files import find
 
-        found = find(folder, file)
-        return described(found.config, found.checkpoint, folder)
+        return find(root, named)
 
-    def model_files(self, paths: Iterable[str]) -> list[str]:
-        return checkpoints(paths)
+    def reader(self) -> Reader:
+        from engines.formats.mmdetection import reader
 
-    def files_beside(self, path: Path) -> list[str]:
-        return [
-            entry.relative_to(path.parent).as_posix() for entry in sorted(path.parent.rglob("*")) if entry.is_file()
-        ]
-
-    def stated(self, request: ConversionRequest, workdir: Path) -> Template:
-        from engines.formats.mmdetection.reader import stated
-
-        only = request.template.components[0]
-        return stated(self._files(request, only, workdir), request.template)
-
-    def inputs(self, request: ConversionRequest, component: Component, workdir: Path) -> Declared:
-        from engines.formats.mmdetection.reader import declared
-
-        return declared(self._files(request, component, workdir), component)
-
-    def read(self, job: ReadJob) -> Source:
-        from engines.formats.mmdetection.reader import read
-
-        return read(self._files(job.request, job.component, job.workdir), job.component, job.arguments, job.onnx_path)
-
-    def _files(self, request: ConversionRequest, component: Component, workdir: Path) -> DetectorFiles:
-        from engines.formats.mmdetection.config_files import find
-
-        path = self.located(request, component, workdir)
-        return find(workdir / ROOT, path.relative_to((workdir / ROOT).resolve()).as_posix())
+        return reader

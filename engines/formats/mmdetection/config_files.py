@@ -24,7 +24,7 @@ _CALLED = frozenset(
 ) | {"setattr", "vars"}
 """Functions of Python that no configuration needs."""
 _SCOPE = "mmdet::"
-_ADVICE = (
+ADVICE = (
     "Upload the whole configuration as one file, the one that training writes into its work_dir or "
     "cfg.dump('config.py') does; or the files that it builds on, in folders that keep their relative paths. For "
     "MMDetection's own, write _base_ = 'mmdet::…'."
@@ -82,7 +82,7 @@ def find(root: Path, named: str = "") -> DetectorFiles:
         raise EngineFailure(
             FailureReason.INVALID_MODEL,
             "No file of the upload is a configuration of MMDetection: a Python file that assigns `model`.",
-            suggested_fix=_ADVICE,
+            suggested_fix=ADVICE,
         )
     parsed = {path: _parsed(path, root) for path in configs}
     below = {base for entry in parsed.values() for base in entry.bases}
@@ -139,11 +139,11 @@ def _parsed(path: Path, root: Path) -> _Parsed:
     for base, line in _bases(tree, shown):
         if base.startswith(_SCOPE) and not {"..", ""} & set(base.removeprefix(_SCOPE).split("/")):
             continue
-        bases.append(base_inside(base, path, root, line, _ADVICE))
+        bases.append(base_inside(base, path, root, line, ADVICE))
     for child in inside:
         if isinstance(child, ast.ImportFrom) and child.level:
             relative = "../" * (child.level - 1) + (child.module or "").replace(".", "/") + ".py"
-            bases.append(base_inside(relative, path, root, child.lineno, _ADVICE))
+            bases.append(base_inside(relative, path, root, child.lineno, ADVICE))
     for module, line in _custom_imports(tree, shown):
         if module.split(".")[0] not in _TOOLBOX:
             modules.append((module, _folder_of(module, path, root, line)))
@@ -228,6 +228,6 @@ def _unsafe(shown: str, line: int, what: str) -> EngineFailure:
     )
 
 
-def _failure(reason: FailureReason, shown: str, line: int, what: str, fix: str = _ADVICE) -> EngineFailure:
+def _failure(reason: FailureReason, shown: str, line: int, what: str, fix: str = ADVICE) -> EngineFailure:
     where = f"{shown}:{line}" if line else shown
     return EngineFailure(reason, f"The configuration {what} ({where}).", node=where, suggested_fix=fix)

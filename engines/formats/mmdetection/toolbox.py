@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from engines.failures import EngineFailure, FailureReason, first_line
-from engines.formats.mmdetection.config_files import DetectorFiles
+from engines.formats.mmdetection.config_files import ADVICE, DetectorFiles
 from engines.formats.protocol import not_installed
 from engines.formats.torch_export.user_code import failure_of
 
@@ -99,6 +99,7 @@ def load_config(files: DetectorFiles) -> Any:
         raise EngineFailure(
             FailureReason.INVALID_MODEL,
             f"The configuration '{files.config.name}' describes no detector: it has no dictionary `model`.",
+            suggested_fix=ADVICE,
         )
     return config
 
