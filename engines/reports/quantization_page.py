@@ -15,6 +15,7 @@ from engines.reports.quantization_sections import (
     ladder_section,
     sensitivity_section,
     speed_of_result,
+    unseen,
 )
 from engines.reports.text import as_number
 
@@ -136,7 +137,8 @@ def _tiles(result: Mapping[str, Any]) -> list[Tile]:
         tiles.append(Tile("Latency, p50", text.milliseconds(as_number(form.get("median_ms"))), quantiles))
     smaller = _ratio(result)
     if smaller:
-        was = f"{text.number(smaller)}× smaller than {text.size(as_number(result.get('source_size_bytes')))}"
+        times = f"{text.number(smaller)}× smaller" if smaller >= 1 else f"{text.number(1 / smaller)}× larger"
+        was = f"{times} than {text.size(as_number(result.get('source_size_bytes')))}"
         tiles.append(Tile("Size of weights", text.size(as_number(result.get("size_bytes"))), was))
     return tiles
 
@@ -156,7 +158,10 @@ def _sections(result: Mapping[str, Any], max_degradation: float | None) -> Itera
         ("source", text.size(as_number(result.get("source_size_bytes")))),
         ("result", text.size(as_number(result.get("size_bytes")))),
     ]
-    yield Section("Size, software and hardware", [Facts("Weights", sizes), Facts("Run by", run_by)])
+    yield Section(
+        "Size, software and hardware",
+        [Facts("Weights", sizes), Facts("Made by" if unseen(result) else "Run by", run_by)],
+    )
 
 
 def _in_integers(coverage: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -170,8 +175,11 @@ def _small_print(result: Mapping[str, Any]) -> list[str]:
     lines = [
         "SQNR is the power of the source's output over the power of the difference, in decibels: 20 dB is an error of "
         "a tenth, 40 dB of a hundredth. A node's own SQNR is measured at its output.",
-        "Every candidate was run in the runtime that will serve the result; a quantizer that is right for one runtime "
-        "can be wrong for another.",
+        "The result was made and not run: its runtime computes on the device alone. The figures of nodes are those of "
+        "the quantized graph on the machine that made it."
+        if unseen(result)
+        else "Every candidate was run in the runtime that will serve the result; a quantizer that is right for one "
+        "runtime can be wrong for another.",
     ]
     if profile:
         lines.append(

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from engines.parity.report import Verdict
 from engines.reports import charts, matrix_charts, metric_text, text
 from engines.reports.charts import Bar, Point
 from engines.reports.matrix_charts import Step
@@ -25,32 +26,38 @@ def accuracy_of(result: Mapping[str, Any]) -> tuple[float | None, float | None, 
     return None if before is None else float(before), None if after is None else float(after), name
 
 
+def unseen(result: Mapping[str, Any]) -> bool:
+    """Return whether the result was made and not run."""
+    return bool((result.get("parity") or {}).get("verdict") == Verdict.UNVERIFIED)
+
+
 def candidate_section(result: Mapping[str, Any]) -> Iterator[Section]:
     """Yield the quantizers that were tried, with their figures or why they failed."""
     candidates = result.get("candidates", [])
     if not candidates:
         return
     metric = accuracy_of(result)[2]
-    rows: list[list[str | Cell]] = [_candidate_row(number, entry, metric) for number, entry in enumerate(candidates, 1)]
+    rows: list[list[str | Cell]] = [
+        _candidate_row(number, entry, metric, "bad" if unseen(result) else "good")
+        for number, entry in enumerate(candidates, 1)
+    ]
     name = metric_text.title(metric) if any(entry.get("accuracy") is not None for entry in candidates) else "accuracy"
     columns = ["", "quantizer", "cosine", "SQNR", name, "latency, p50", "size", "outcome"]
     table = Table("Every way to quantize that was tried", columns, rows, frozenset({1, 7}), wide=True)
     yield Section("Candidates", [*_trade_off(candidates, metric), *_sizes(result, candidates), table])
 
 
-def _candidate_row(number: int, entry: Mapping[str, Any], metric: str) -> list[str | Cell]:
+def _candidate_row(number: int, entry: Mapping[str, Any], metric: str, tone: Tone) -> list[str | Cell]:
     cosine, noise, median = (as_number(entry.get(key) or None) for key in ("cosine", "sqnr_db", "median_ms"))
     accuracy = entry.get("accuracy")
     size = as_number(entry.get("size_bytes") or None)
     chosen = bool(entry.get("chosen"))
     outcome = (
-        Cell("chosen", "good", str(entry.get("reason", "")))
-        if chosen
-        else Cell(str(entry.get("reason") or "not chosen"))
+        Cell("chosen", tone, str(entry.get("reason", ""))) if chosen else Cell(str(entry.get("reason") or "not chosen"))
     )
     return [
         str(number),
-        Cell(str(entry.get("quantizer", "")), "good" if chosen else ""),
+        Cell(str(entry.get("quantizer", "")), tone if chosen else ""),
         text.number(cosine, 4),
         f"{text.number(noise)}{text.SPACE}dB" if math.isfinite(noise) else text.NONE,
         metric_text.value(metric, None if accuracy is None else float(accuracy)),

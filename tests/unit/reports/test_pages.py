@@ -156,6 +156,24 @@ def test_a_bound_that_nothing_holds_is_told_first() -> None:
     assert words.startswith("No form holds the bound of 0.500 points: this is the best that was found.")
 
 
+def test_a_quantization_that_nobody_ran_claims_no_run_and_shows_nothing_in_green() -> None:
+    candidate = {"quantizer": "entropy", "chosen": True, "size_bytes": 4000, "reason": "UNVERIFIED: it was made"}
+    report = {
+        "parity": {"verdict": "UNVERIFIED", "missing": "a run on nvidia-t4"},
+        "candidates": [candidate],
+        "source_size_bytes": 1000,
+        "size_bytes": 4000,
+    }
+    html = quantization_html(report)
+    words = Document(html).words
+    for said in ("Missing: a run on nvidia-t4", "The result was made and not run", "× larger than", "Made by"):
+        assert said in words
+    assert "was run in the runtime" not in words
+    assert "Run by" not in words
+    assert 'class="good' not in html
+    assert verdict(report)[1] == "bad"
+
+
 def test_a_quantization_with_nothing_measured_is_still_a_page() -> None:
     require_self_contained(quantization_html({}))
     not_finite = {
