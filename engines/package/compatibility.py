@@ -73,8 +73,11 @@ def judge(manifest: Manifest, machine: Machine, catalog: Catalog) -> Judgement:
     else:
         found.checks.append(f"No device was given; the package is for {manifest.device}.")
     for runtime, given in _versions(manifest, machine).items():
-        rules = [_version_rule(runtime.name, entry) for entry in _served_by(manifest, runtime)]
-        _judge_version(runtime, given, _who(manifest, runtime), min(rules, key=_STRICTEST.index), found)
+        entries = _served_by(manifest, runtime)
+        rules = [_version_rule(runtime.name, entry) for entry in entries]
+        unseen = any(entry.parity.get("verdict") == Verdict.UNVERIFIED for entry in entries)
+        who_was_with = f"{_who(manifest, runtime)} was {'made' if unseen else 'verified'} with"
+        _judge_version(runtime, given, who_was_with, min(rules, key=_STRICTEST.index), found)
     for form in manifest.forms:
         _judge_flags(manifest, form, machine, catalog, found)
     for component in manifest.components:
@@ -167,10 +170,10 @@ def _versions(manifest: Manifest, machine: Machine) -> dict[RuntimeEntry, str]:
     return {runtime: machine.runtime_versions.get(runtime.name, machine.runtime_version) for runtime in runtimes}
 
 
-def _judge_version(runtime: RuntimeEntry, given: str, who: str, rule: VersionRule, found: Judgement) -> None:
+def _judge_version(runtime: RuntimeEntry, given: str, who_was_with: str, rule: VersionRule, found: Judgement) -> None:
     name, verified = runtime.name, runtime.version
     if not given:
-        found.checks.append(f"No version of {name} was given; {who} was verified with {verified}.")
+        found.checks.append(f"No version of {name} was given; {who_was_with} {verified}.")
         return
     has, built = parse_version(given), parse_version(verified)
     if has is None:
@@ -178,9 +181,9 @@ def _judge_version(runtime: RuntimeEntry, given: str, who: str, rule: VersionRul
             FailureReason.INVALID_SPEC, f"'{given}' is not a version of {name}; write it like {verified or '1.2.3'}."
         )
     if built is None:
-        found.reasons.append(f"The manifest does not say which {name} {who} was verified with.")
+        found.reasons.append(f"The manifest does not say which {name} {who_was_with}.")
         return
-    against = f"The machine has {name} {given}, {who} was verified with {verified}"
+    against = f"The machine has {name} {given}, {who_was_with} {verified}"
     if has == built:
         found.checks.append(f"{against}: the same.")
     elif rule is VersionRule.EXACT:

@@ -113,7 +113,11 @@ def test_what_nobody_has_seen_compute_is_said() -> None:
     unseen: dict[str, Any] = {
         "components": [component | {"parity": {"verdict": "UNVERIFIED", "missing": "a run on a T4"}}]
     }
-    assert "UNVERIFIED: nobody has seen it compute" in " ".join(ask(Machine(device="cpu-x86-64"), **unseen).checks)
+    for version in ("", "2026.4.0"):
+        checks = " ".join(ask(Machine(device="cpu-x86-64", runtime_version=version), **unseen).checks)
+        assert "UNVERIFIED: nobody has seen it compute" in checks
+        assert "the package was made with" in checks
+        assert "was verified with" not in checks
 
 
 def test_a_package_may_need_one_of_several_processor_flags() -> None:
