@@ -134,7 +134,7 @@ def _refuse_unknown(layers: Sequence[WrittenLayer], file: str) -> None:
         + (" A Python layer is code of its owner, which is not in the files." if kind == "Python" else ""),
         layer=first.message.name,
         kind=kind,
-        evidence=f"Layers that are not read: {', '.join(each)}{more}",
+        evidence=f"Layers that are not read: {', '.join(each)}{more}.",
     )
 
 

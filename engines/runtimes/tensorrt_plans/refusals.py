@@ -61,7 +61,8 @@ _BUILD = (
         r"Cannot compile operation '(?P<node>[^']+)' for (?P<chip>\w+ \(SM\d+\)): (?P<what>[^.\]]+?) is not supported",
         FailureReason.UNSUPPORTED_PRECISION,
         "{title} does not compute the node '{node}' for {chip}: {what} is not supported there",
-        "Choose the precision FP16, or another runtime or device in the template.",
+        "Choose the precision FP16, or another runtime or device in the template. A quantized form computes in FP32 "
+        "what it does not quantize.",
     ),
     _known(
         r"Cannot compile for target\(s\) (?P<chip>\w+), because .* contains HW-specific datatypes: (?P<what>\w+)",

@@ -150,6 +150,7 @@ def test_a_chip_without_products_in_float32_says_which_node_and_what_to_choose(t
     assert failure.reason is FailureReason.UNSUPPORTED_PRECISION
     assert (failure.node, failure.operator) == ("multiply", "MatMul")
     assert "FP32 GEMM is not supported" in failure.message
+    assert "A quantized form computes in FP32 what it does not quantize" in failure.suggested_fix
     assert "FP16" in failure.suggested_fix
 
 
