@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -100,4 +101,17 @@ def _parse(values: dict[str, Any], message: M, where: str) -> M:
     try:
         return from_values(values, message)
     except ParseError as error:
-        raise CliError(f"{where}: {error}", ExitCode.USAGE) from error
+        raise CliError(f"{where}: {_in_words(str(error), message)}", ExitCode.USAGE) from error
+
+
+def _in_words(error: str, message: Message) -> str:
+    """Return what protobuf says of a value; of one that an enum does not have, the field and those that it has."""
+    from services.platform.words import short_name
+
+    found = re.search(r"Invalid enum value (\S+) for enum type (\S+) at \w+\.(\S+?)\.*$", error)
+    if not found:
+        return error
+    value, name, field = found.groups()
+    enum: Any = message.DESCRIPTOR.file.pool.FindEnumTypeByName(name)
+    offered = ", ".join(short_name(each.name, enum) for each in enum.values if each.number)
+    return f"{field} cannot be '{short_name(value, enum)}'; it is one of {offered}."

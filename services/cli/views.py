@@ -116,13 +116,19 @@ VERSIONS: list[Column[Any]] = [
     Column("created", lambda version: when(version.create_time), whole=True, detail=True),
 ]
 
+
+def _read(graph: Any) -> bool:
+    """Return whether a form's file could be read: those of some runtimes, such as plans, cannot."""
+    return bool(graph.operators or graph.parameter_count)
+
+
 GRAPHS: list[Column[Any]] = [
     Column("graph", lambda graph: plain(graph.component or graph.path)),
     Column("inputs", lambda graph: "\n".join(extents(tensor) for tensor in graph.signature.inputs)),
     Column("outputs", lambda graph: "\n".join(extents(tensor) for tensor in graph.signature.outputs)),
     Column("operators", lambda graph: "\n".join(f"{each.count} {each.operator}" for each in graph.operators[:10])),
-    Column("parameters", lambda graph: f"{graph.parameter_count:,}", numeric=True),
-    Column("weights", lambda graph: size(graph.parameter_bytes), numeric=True),
+    Column("parameters", lambda graph: f"{graph.parameter_count:,}" if _read(graph) else "–", numeric=True),
+    Column("weights", lambda graph: size(graph.parameter_bytes) if _read(graph) else "–", numeric=True),
 ]
 
 DIFFERENCES: list[Column[Any]] = [

@@ -51,3 +51,12 @@ def test_invalid_pairs_are_rejected(pair: str) -> None:
     with pytest.raises(CliError) as caught:
         overrides([pair], None)
     assert caught.value.code is ExitCode.USAGE
+
+
+def test_a_word_that_a_field_does_not_have_is_refused_with_those_that_it_has() -> None:
+    with pytest.raises(CliError, match=r"precision cannot be 'FP8'; it is one of FP32, FP16, BF16, INT8, INT4"):
+        overrides(["precision=FP8"], None)
+    with pytest.raises(
+        CliError, match=r"inputs\[0\]\.preprocessing\.input_color cannot be 'NV21'; it is one of .*NV12"
+    ):
+        overrides(["components.net.inputs=[{name: x, preprocessing: {input_color: NV21}}]"], None)

@@ -4,13 +4,20 @@ import json
 import re
 
 import pytest
-from lathe.registry.v1.model_service_pb2 import ListModelsRequest, ListModelsResponse, Model
+from lathe.registry.v1.model_service_pb2 import (
+    GraphDescription,
+    ListModelsRequest,
+    ListModelsResponse,
+    Model,
+    OperatorCount,
+)
 from lathe.type.v1.digest_pb2 import Digest
 from rich.cells import cell_len
 
 from services.cli.exit_codes import ExitCode, exit_code_for
 from services.cli.listing import pages
 from services.cli.output import Column, OutputFormat, error, plain, print_rows, show_message, show_messages
+from services.cli.views import GRAPHS
 
 DIGESTS = [Digest(sha256="ab" * 32, size_bytes=7), Digest(sha256="[red]", size_bytes=2**40)]
 COLUMNS: list[Column[Digest]] = [
@@ -106,3 +113,11 @@ def test_an_error_is_one_sentence_with_its_details(capsys: pytest.CaptureFixture
 )
 def test_exit_codes_of_grpc_codes(name: str, code: int) -> None:
     assert exit_code_for(name) is ExitCode(code)
+
+
+def test_a_form_whose_file_nobody_could_read_has_no_figures(capsys: pytest.CaptureFixture[str]) -> None:
+    show_messages([GraphDescription(component="net", path="net/model.plan")], GRAPHS, OutputFormat.TABLE)
+    assert "0 B" not in capsys.readouterr().out
+    known = GraphDescription(component="net", operators=[OperatorCount(operator="Relu", count=1)])
+    show_messages([known], GRAPHS, OutputFormat.TABLE)
+    assert "0 B" in capsys.readouterr().out
