@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
+from engines.formats.detectors.reading import heads_source
 from engines.formats.detectors.statement import Images, Statement, with_image, with_statement
-from engines.formats.detectors.two_stage import check_batch
 from engines.formats.detectron2.config_files import DetectorFiles
 from engines.formats.detectron2.networks import raw_detector
 from engines.formats.detectron2.toolbox import build, load_config
 from engines.formats.pytorch.checkpoint import load_state_dict
 from engines.formats.pytorch.weights import load_weights
 from engines.formats.source import Source
-from engines.formats.torch_export.module_source import module_source
 from engines.spec.open_axes import Declared
 from engines.spec.template import Component, Template
 from engines.tensors import Array
@@ -50,7 +48,7 @@ def read(files: DetectorFiles, component: Component, arguments: Sequence[Array],
     """Return the raw heads of a detector as a source.
 
     Raises:
-        EngineFailure: TOOLCHAIN_UNAVAILABLE, INVALID_MODEL, UNSAFE_MODEL, WEIGHTS_MISMATCH; as `module_source`.
+        EngineFailure: TOOLCHAIN_UNAVAILABLE, INVALID_MODEL, UNSAFE_MODEL, WEIGHTS_MISMATCH; as `heads_source`.
     """
     detector = build(load_config(files))
     weights = load_state_dict(
@@ -62,16 +60,4 @@ def read(files: DetectorFiles, component: Component, arguments: Sequence[Array],
     )
     # Pixels' mean and deviation are kept with the weights by old releases; the configuration says them.
     load_weights(detector, {key: value for key, value in weights.items() if not key.startswith("pixel_")})
-    built = raw_detector(detector)
-    if built.two_stage:
-        check_batch(component)
-    source = module_source(
-        built.network,
-        component,
-        arguments,
-        onnx_path,
-        output_names=built.outputs,
-        companions={f"configuration/{files.config.name}": files.config},
-    )
-    # Suppression and pooling are operators of torchvision, which what serves a torch network does not have.
-    return replace(source, module=None) if built.two_stage else source
+    return heads_source(raw_detector(detector), files.config, component, arguments, onnx_path)

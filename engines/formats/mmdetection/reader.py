@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from engines.formats.detectors.reading import heads_source
 from engines.formats.detectors.statement import Statement, with_image, with_statement
-from engines.formats.detectors.two_stage import OUTPUTS, check_batch
+from engines.formats.detectors.two_stage import OUTPUTS
 from engines.formats.mmdetection import dense, two_stage
 from engines.formats.mmdetection.config_files import DetectorFiles
 from engines.formats.mmdetection.images import classes_of, images_of
@@ -16,7 +17,6 @@ from engines.formats.mmdetection.toolbox import build, load_config
 from engines.formats.pytorch.checkpoint import load_beside, load_state_dict
 from engines.formats.pytorch.weights import load_weights
 from engines.formats.source import Source
-from engines.formats.torch_export.module_source import module_source
 from engines.spec.open_axes import Declared
 from engines.spec.template import Component, Template
 from engines.tensors import Array
@@ -73,7 +73,7 @@ def read(files: DetectorFiles, component: Component, arguments: Sequence[Array],
 
     Raises:
         EngineFailure: TOOLCHAIN_UNAVAILABLE, INVALID_MODEL, UNSAFE_MODEL, WEIGHTS_MISMATCH, UNSUPPORTED_OPERATOR; as
-            `module_source`.
+            `heads_source`.
     """
     detector = build(load_config(files))
     weights = load_state_dict(
@@ -84,20 +84,7 @@ def read(files: DetectorFiles, component: Component, arguments: Sequence[Array],
         component=component.name,
     )
     load_weights(detector, weights)
-    built = _built(detector)
-    if built.two_stage:
-        check_batch(component)
-    source = module_source(
-        built.network,
-        component,
-        arguments,
-        onnx_path,
-        output_names=built.outputs,
-        architecture=files.config,
-        companions={f"configuration/{files.config.name}": files.config},
-    )
-    # Suppression and pooling are operators of torchvision, which what serves a torch network does not have.
-    return replace(source, module=None) if built.two_stage else source
+    return heads_source(_built(detector), files.config, component, arguments, onnx_path, architecture=files.config)
 
 
 def _built(detector: Any) -> _Detector:
