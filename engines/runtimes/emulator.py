@@ -6,6 +6,7 @@ What it takes to compute says nothing about the processor's speed.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import subprocess
@@ -91,7 +92,8 @@ class EmulatedForm(OpenedForm):
         self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout, self._log):
             if pipe is not None:
-                pipe.close()
+                with contextlib.suppress(BrokenPipeError):  # of what it never read
+                    pipe.close()
 
     def _ask(self, message: bytes) -> tuple[dict[str, Any], list[Any]]:
         assert self._process.stdin is not None  # it is a pipe
@@ -120,7 +122,11 @@ class EmulatedForm(OpenedForm):
         return bytes(data)
 
     def _said(self) -> str:
-        self._process.wait(_END_SECONDS)
+        try:
+            self._process.wait(_END_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()  # it closed its output, and went on
+            self._process.wait()
         self._log.seek(0)
         said = self._log.read().decode(errors="replace").strip()
         return first_line(RuntimeError(said[-_TAIL:])) if said else f"exit status {self._process.returncode}"

@@ -66,6 +66,15 @@ def test_an_emulator_that_ends_says_why(same_processor: Path) -> None:
         Emulator(same_processor).open("onnxruntime.opener", "absent", {}, 1)
 
 
+def test_an_emulator_that_goes_on_without_an_output_is_ended(
+    same_processor: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("engines.runtimes.emulator._END_SECONDS", 0.1)
+    (same_processor / "python").write_text("#!/bin/sh\necho lost >&2\nexec sleep 60 >&-\n", encoding="utf-8")
+    with pytest.raises(RuntimeError, match="the emulator ended: lost"):
+        Emulator(same_processor).open("onnxruntime.opener", "absent", {}, 1)
+
+
 def test_there_is_no_emulator_of_other_processors_nor_in_an_empty_folder(
     same_processor: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
