@@ -24,6 +24,8 @@ IDENTITIES = {"CreateArchitecture": {"class_name": "ForgedNet"}}
 IDS = {"CreateAlias": {"alias_id": "forged"}}
 # Nothing here can be compared: the request gets as far as any other.
 REFUSED = {"CreateEvaluationComparison"}
+# Makes nothing: the template that it takes is nobody's resource.
+MAKING_NOTHING = {"ResolveTaskTemplate"}
 
 
 def resources_of(method: str) -> Iterator[tuple[str, Descriptor]]:
@@ -33,7 +35,9 @@ def resources_of(method: str) -> Iterator[tuple[str, Descriptor]]:
             yield field.name, field.message_type
 
 
-MAKING = [name for name in METHODS if not name.startswith("Update") and any(resources_of(name))]
+MAKING = [
+    name for name in METHODS if not name.startswith("Update") and name not in MAKING_NOTHING and any(resources_of(name))
+]
 CHANGING = [name for name in METHODS if name.startswith("Update")]
 
 

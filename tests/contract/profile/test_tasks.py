@@ -100,7 +100,7 @@ async def test_a_package_is_measured_as_it_was_built(workplace: Workplace) -> No
 
 async def test_a_profile_in_which_nothing_runs_fails_with_the_reason(workplace: Workplace) -> None:
     async def gone(request: dict[str, Any], *more: Any) -> dict[str, Any]:
-        request["spec"]["runtimes"] = ["litert"]  # one that the worker does not have
+        request["spec"]["runtimes"] = ["ascend"]  # one that the worker does not have
         return await profile(request, *more)
 
     version = await workplace.source()

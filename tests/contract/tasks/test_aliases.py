@@ -13,7 +13,7 @@ from lathe.optimizer.v1 import optimization_service_pb2 as optimization
 from lathe.quantizer.v1 import quantization_service_pb2 as quantization
 from lathe.registry.v1.alias_service_pb2 import Alias, DeleteAliasRequest, UpdateAliasRequest
 from lathe.registry.v1.dataset_service_pb2 import Dataset
-from lathe.registry.v1.model_service_pb2 import MODEL_FORMAT_ONNX, ModelVersion
+from lathe.registry.v1.model_service_pb2 import ModelVersion
 from lathe.template.v1.template_service_pb2 import ListTemplatesRequest, ResolveTemplateRequest
 
 from services.platform.words import from_values
@@ -31,9 +31,10 @@ async def test_every_kind_of_task_records_the_number(workplace: Workplace, digit
     source = await workplace.source()
     package = await workplace.package(source)
     raw, best = await point(workplace, "raw", source), await point(workplace, "best", package)
-    page = await workplace.registry.templates.ListTemplates(ListTemplatesRequest(page_size=1000))
-    fitting = (each for each in page.templates if each.source_format == MODEL_FORMAT_ONNX and each.device == DEVICE)
-    template = next(fitting).name
+    page = await workplace.registry.templates.ListTemplates(
+        ListTemplatesRequest(page_size=1, filter=f'source_format = ONNX AND device = "{DEVICE}"')
+    )
+    template = page.templates[0].name
     calls: list[tuple[Any, Any, dict[str, Any], ModelVersion]] = [
         (
             workplace.conversions.CreateConversionTask,

@@ -163,7 +163,7 @@ def test_honest_tensor_written_by_hand(tmp_path: Path) -> None:
     [
         ("cos\nsystem\n", "os.system"),
         ("cbuiltins\neval\n", "builtins.eval"),
-        ("cbuiltins\ngetattr\n", "builtins.getattr"),
+        ("cbuiltins\nsetattr\n", "builtins.setattr"),
         ("ctorch.hub\nload\n", "torch.hub.load"),
         ("ctorch\nload\n", "torch.load"),
         ("ctorch._utils\n_rebuild_tensor_v2.__globals__\n", "torch._utils._rebuild_tensor_v2.__globals__"),

@@ -71,10 +71,10 @@ def test_a_package_is_measured_as_it_was_built_on_the_samples_of_its_user(tmp_pa
 
 
 def test_a_runtime_that_cannot_be_built_is_listed_and_the_others_are_measured(tmp_path: Path) -> None:
-    asked = ["torchscript", "onnxruntime", "litert"]
+    asked = ["torchscript", "onnxruntime", "ascend"]
     rows = kit.run(tmp_path, {"conversion": kit.source(tmp_path)}, runtimes=asked)["result"]["measurements"]
     reasons = {row["runtime"]: row.get("failure", {}).get("reason") for row in rows}
-    assert reasons == {"torchscript": "INVALID_SPEC", "onnxruntime": None, "litert": "TOOLCHAIN_UNAVAILABLE"}
+    assert reasons == {"torchscript": "INVALID_SPEC", "onnxruntime": None, "ascend": "TOOLCHAIN_UNAVAILABLE"}
     page = (tmp_path / "report" / "profile.html").read_text(encoding="utf-8")
     assert "TorchScript builds from network" in page
 
