@@ -1,4 +1,4 @@
-"""Chooses the quantized form of a component: the fastest by a search; where no time means anything, the first."""
+"""Chooses the quantized form of a component: the fastest by a search; when no time means anything, the first."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ class DeviceRuntime(_Entry):
             half precision and there is no arithmetic for it.
         toolchain: What must be installed to build for it: pip requirements, and the names of vendors' toolkits.
         built: The place where its forms are built; empty if this release has no builder.
-        emulator: What runs its forms where there is no such device, for parity alone; empty if nothing does.
+        emulator: What runs its forms if there is no such device, for parity alone; empty if nothing does.
         precision_flags: Processor flags of which one must be present for a precision.
         sources: Names of the catalog's sources, each with the claims that stand on it: precisions, and `toolchain`.
     """

@@ -1,7 +1,7 @@
 """Conversions, optimizations and an evaluation on the GPU of this machine, as tables.
 
     python -m tests.gpu                            the device of the catalog that this machine's GPU is
-    python -m tests.gpu --device cpu-x86-64        another one: proves the script where there is no GPU
+    python -m tests.gpu --device cpu-x86-64        another one: proves the script without a GPU
     python -m tests.gpu --quick                    small batches and budgets
 
 ResNet-50 has random weights; MiniLM and the digits have trained ones. The last table is in the form in which

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import torch
 
 _MOST = 10_000
-"""Boxes of an image where the toolbox sets no limit."""
+"""Boxes of an image if the toolbox sets no limit."""
 
 
 def raw_heads(detector: Any, levels: int, roles: Sequence[str]) -> torch.nn.Module:

@@ -96,7 +96,7 @@ def _impossible(spec: TensorSpec, why: str) -> EngineFailure:
     return EngineFailure(
         FailureReason.INVALID_SPEC,
         f"The input '{spec.name}' {why}.",
-        suggested_fix="Give the input a `shape`, and `min_shape` and `max_shape` where it varies.",
+        suggested_fix="Give the input a `shape`, and `min_shape` and `max_shape` if it varies.",
     )
 
 

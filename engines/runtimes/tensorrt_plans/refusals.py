@@ -17,7 +17,7 @@ from engines.runtimes.tensorrt_plans.vendor import ParserError
 
 _EVIDENCE = 1500
 _NOISE = re.compile(r"cudaError 35|CUDA initialization failure|driver version is insufficient", re.IGNORECASE)
-"""What is logged where there is no driver, whatever goes wrong."""
+"""What is logged if there is no driver, whatever goes wrong."""
 _LESS = "Use a smaller batch or input shape, or a smaller largest extent; or build on a chip that is otherwise idle."
 _ROOM = "Raise `runtime_options[workspace_mib]` of the template, or leave it out."
 _PROFILE = "Declare min, opt and max of this input in the template or by tensor information."

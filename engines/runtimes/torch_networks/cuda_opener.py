@@ -12,7 +12,7 @@ from .opener import CUDA, TorchForm
 
 
 def set_up_cuda() -> str:
-    """Let torch compute in FP32 where the form says FP32, and return the architecture of the GPU: `sm_75`.
+    """Let torch compute in FP32 if the form says FP32, and return the architecture of the GPU: `sm_75`.
 
     Raises:
         UnfitMachineError: torch finds no GPU.

@@ -107,7 +107,7 @@ def _written(count: int) -> Arrays:
 
 
 def _files(count: int) -> Arrays:
-    """Return the first and last 1,024 bytes of files of Python's library, 256 where a file is shorter: int32."""
+    """Return the first and last 1,024 bytes of files of Python's library, 256 if a file is shorter: int32."""
     paths = sorted(path for path in Path(sys.prefix).rglob("*") if path.is_file() and path.stat().st_size > 64)
     rows = []
     for path in paths[:: max(1, len(paths) // count)][:count]:

@@ -1,4 +1,4 @@
-"""Choosing the first form, where no time means anything: after a candidate that ended the process before."""
+"""Choosing the first form, when no time means anything: after a candidate that ended the process before."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Each layer of Caffe: the truth and the ONNX graph against OpenCV, or a formula in NumPy where it has none."""
+"""Each layer of Caffe: the truth and the ONNX graph against OpenCV, or a formula in NumPy if it has none."""
 
 from __future__ import annotations
 

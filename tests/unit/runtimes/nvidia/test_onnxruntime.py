@@ -1,4 +1,4 @@
-"""ONNX Runtime's CUDA provider: its forms are built anywhere, and opened where there is a GPU."""
+"""ONNX Runtime's CUDA provider: its forms are built anywhere, and opened if there is a GPU."""
 
 from __future__ import annotations
 

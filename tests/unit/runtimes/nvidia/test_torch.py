@@ -1,4 +1,4 @@
-"""torch's runtimes for NVIDIA's GPUs: what is refused where one is missing, and how a form computes on one."""
+"""torch's runtimes for NVIDIA's GPUs: what is refused if one is missing, and how a form computes on one."""
 
 from __future__ import annotations
 

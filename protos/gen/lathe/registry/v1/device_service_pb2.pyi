@@ -328,7 +328,7 @@ class DeviceRuntime(_message.Message):
     built: Global___BuildPlace.ValueType
     """Where its forms are built."""
     emulator: _builtins.str
-    """What runs its forms where there is no such device, for parity alone: `qemu-aarch64`. Empty if only the device does."""
+    """What runs its forms if there is no such device, for parity alone: `qemu-aarch64`. Empty if only the device does."""
     @_builtins.property
     def precisions(self) -> _containers.RepeatedScalarFieldContainer[_precision_pb2.Precision.ValueType]:
         """Precisions of conversions, on the best processor of this kind."""
