@@ -27,7 +27,7 @@ def converted(bench: Bench, **parts: Any) -> Any:
 
 
 def test_what_runs_on_the_device_alone_is_built_and_unverified(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(OnnxRuntime, "where", lambda *_: Where.DEVICE)
     monkeypatch.setattr(OnnxRuntime, "open", lambda *_: pytest.fail("it was opened"))
@@ -37,7 +37,7 @@ def test_what_runs_on_the_device_alone_is_built_and_unverified(
     assert "a worker for cpu-x86-64" in parity.missing
     assert (parity.device, parity.verified_on, parity.samples, list(parity.outputs)) == ("", "", 0, [])
     assert not component.HasField("profile")
-    assert "UNVERIFIED: missing is" in caplog.text
+    assert "UNVERIFIED: missing is" in capsys.readouterr().out  # the task's log
     entry = read_manifest(bench.package).components[0]
     assert entry.parity["verdict"] == "UNVERIFIED"
     assert [output.name for output in entry.signature.outputs] == ["output_0"]
