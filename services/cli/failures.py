@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from services.cli.exit_codes import ExitCode, exit_code_for
@@ -67,8 +67,7 @@ def _explain_local(error: BaseException) -> Failure:
 
 
 def _explain_ended(error: BaseException) -> Failure:
-    sentence, *details = str(error).splitlines()
-    return Failure(sentence, tuple(details), ExitCode.TASK_FAILED)
+    return replace(_explain_local(error), code=ExitCode.TASK_FAILED)
 
 
 def _explain_engine(error: BaseException) -> Failure:

@@ -131,8 +131,8 @@ class ResourceStore(Generic[M]):
         if isinstance(value, str) and "\0" in value:
             return None
         lock = " FOR UPDATE" if for_update else ""
-        columns = ", ".join(["body || detail AS body", *self._kind.live])
-        query = f"SELECT {columns} FROM {self._kind.table} s WHERE {column} = $1 ORDER BY uid LIMIT 1{lock}"  # noqa: S608
+        columns, table = self._full_listing.columns, self._kind.table
+        query = f"SELECT {columns} FROM {table} s WHERE {column} = $1 ORDER BY uid LIMIT 1{lock}"  # noqa: S608
         row = await (connection or self._database).fetchrow(query, value)
         return None if row is None else self._kind.read(row)
 

@@ -10,6 +10,10 @@ import grpc
 import pytest
 from google.protobuf import empty_pb2
 from grpc_status import rpc_status
+from lathe.registry.v1.model_service_pb2 import ModelVersionImport
+from lathe.type.v1.failure_pb2 import FAILURE_REASON_INVALID_SPEC
+from lathe.type.v1.failure_pb2 import Failure as Cause
+from lathe_client import ImportEndedError
 
 from engines.failures import EngineFailure, FailureReason
 from services.cli.exit_codes import ExitCode
@@ -105,3 +109,11 @@ def test_expected_failures_of_the_command_line() -> None:
 
 def test_a_bug_of_the_program_is_not_a_failure() -> None:
     assert explain(ZeroDivisionError()) is None
+
+
+def test_an_import_that_failed_has_its_reason_and_exit_code() -> None:
+    failure = Cause(reason=FAILURE_REASON_INVALID_SPEC, message="a.onnx is no model.", evidence="INVALID_MODEL")
+    told = explain(ImportEndedError(ModelVersionImport(name="models/m/imports/i", failure=failure)))
+    assert told is not None
+    assert told.sentence == "models/m/imports/i failed: a.onnx is no model. [INVALID_SPEC]"
+    assert (told.details, told.code) == (("evidence: INVALID_MODEL",), ExitCode.TASK_FAILED)
