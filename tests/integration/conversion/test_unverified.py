@@ -6,7 +6,6 @@ ONNX Runtime stands in for a runtime of another device here: it builds, and says
 from __future__ import annotations
 
 import json
-import logging
 import subprocess
 import sys
 from typing import Any
@@ -28,19 +27,17 @@ def converted(bench: Bench, **parts: Any) -> Any:
 
 
 def test_what_runs_on_the_device_alone_is_built_and_unverified(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(OnnxRuntime, "where", lambda *_: Where.DEVICE)
     monkeypatch.setattr(OnnxRuntime, "open", lambda *_: pytest.fail("it was opened"))
-    # Not on the root, whose handlers a framework may take away when it is imported.
-    monkeypatch.setattr(logging.getLogger("engines"), "handlers", [caplog.handler])
     component = converted(bench)
     parity = component.parity
     assert parity.verdict == VERDICT_UNVERIFIED
     assert "a worker for cpu-x86-64" in parity.missing
     assert (parity.device, parity.verified_on, parity.samples, list(parity.outputs)) == ("", "", 0, [])
     assert not component.HasField("profile")
-    assert "UNVERIFIED: missing is" in caplog.text
+    assert "UNVERIFIED: missing is" in capsys.readouterr().out
     entry = read_manifest(bench.package).components[0]
     assert entry.parity["verdict"] == "UNVERIFIED"
     assert [output.name for output in entry.signature.outputs] == ["output_0"]
