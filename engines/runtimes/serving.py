@@ -85,6 +85,7 @@ class Serving:
         flags: Returns the processor flags that a form with some options needs, all of them.
         versions_of: Returns which versions run a form with some options; None if `versions` says it.
         also_on: Returns whether a form with some options runs on an architecture that it was not built for.
+        modelarts_folder: Folder of ModelArts' output directory in which such a form is; empty for the directory itself.
     """
 
     versions: VersionRule = VersionRule.EXACT
@@ -94,6 +95,7 @@ class Serving:
     flags: Callable[[Mapping[str, str]], frozenset[str]] = _no_flags
     versions_of: Callable[[Mapping[str, str]], VersionRule | None] = _no_other
     also_on: Callable[[Mapping[str, str], str], bool] = _no_other_chip
+    modelarts_folder: str = "model"
 
 
 @functools.cache

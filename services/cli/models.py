@@ -11,6 +11,7 @@ from services.cli.client import connect
 from services.cli.exit_codes import ExitCode
 from services.cli.failures import CliError
 from services.cli.formats import format_of
+from services.cli.layouts import Layout, download_in, taken_from
 from services.cli.listing import Filter, Label, Limit, Mine, OrderBy, Page, Search, filter_of, pages
 from services.cli.names import architecture_name, is_version, model_name, parse_labels, version_name
 from services.cli.options import NewLabels, mask_of
@@ -106,6 +107,9 @@ def push(
     description: Annotated[str, typer.Option()] = "",
     label: NewLabels = None,
     create_model: Annotated[bool, typer.Option("--create", help="Create the model if it does not exist.")] = False,
+    layout: Annotated[
+        Layout | None, typer.Option(help="FILES is one directory in this form, whose rules are checked.")
+    ] = None,
     output: Output = TABLE,
 ) -> None:
     """Upload files and add them to a model as its next version. After an interruption, run it again to continue."""
@@ -115,7 +119,7 @@ def push(
     from services.cli.transfers import upload_files
     from services.platform.words import number
 
-    chosen = format_of(format_name, files)
+    chosen, files = taken_from(layout, format_name, files) if layout else (format_of(format_name, files), files)
     with connect() as connection:
         if create_model:
             ensure_model(connection, model)
@@ -175,6 +179,9 @@ def lineage(version: VersionArgument, output: Output = TABLE) -> None:
 def download(
     version: VersionArgument,
     directory: Annotated[Path, typer.Option("--directory", "-d", help="Folder for the files.")] = Path(),
+    layout: Annotated[
+        Layout | None, typer.Option(help="Write a package as another platform leaves what it converted.")
+    ] = None,
 ) -> None:
     """Download the files of a version, checked against their digests."""
     from lathe.registry.v1.model_service_pb2 import GetModelVersionRequest
@@ -183,6 +190,9 @@ def download(
 
     with connect() as connection:
         found = connection.models.GetModelVersion(GetModelVersionRequest(name=version_name(version)))
+        if layout:
+            download_in(layout, connection, found, directory)
+            return
         download_files(connection, found.files, directory)
     note(f"{len(found.files)} file{'' if len(found.files) == 1 else 's'} in {directory}")
 

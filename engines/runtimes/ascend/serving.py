@@ -7,4 +7,4 @@ loads `.om` files (MindIE, ais_bench) takes the file of the package as it is. py
 
 from engines.runtimes.serving import Serving, VersionRule
 
-SERVING = Serving(VersionRule.NEWER, (), ("ascend/opener.py",))
+SERVING = Serving(VersionRule.NEWER, (), ("ascend/opener.py",), modelarts_folder="")
