@@ -13,6 +13,7 @@
 | `s3_settings`     | session  | the `s3_*` arguments of `Settings`                                |
 | `settings`        | function | `Settings` with `database_url`, `fresh_nats_url`, `s3_settings`   |
 | `shared_settings` | session  | `Settings` with the shared servers, for fixtures of session scope |
+| `exporter`        | session  | collects every span of the session                                |
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ from services.local.postgres import PostgresServer
 from services.local.s3 import S3Server
 
 if TYPE_CHECKING:
+    from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
     from services.platform.settings import Settings
 
 # A job in the background of a shell ignores Ctrl-C, and so would every process that a test starts and interrupts.
@@ -42,6 +45,18 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 # No example may fail because something else keeps the machine busy.
 hypothesis.settings.register_profile("lathe", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("lathe")
+
+
+@pytest.fixture(scope="session")
+def exporter() -> InMemorySpanExporter:
+    """Collects every span of the session: a process has one tracer provider for good."""
+    from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+    from services.platform import telemetry
+
+    exporter = InMemorySpanExporter()
+    telemetry.export_spans(exporter, "toy")
+    return exporter
 
 
 @pytest.fixture(scope="session")

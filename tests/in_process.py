@@ -49,6 +49,16 @@ class InProcessSlot:
             self._made = Path(tempfile.mkdtemp(prefix="task-", dir=self._root))
         return self._made
 
+    @property
+    def memory_bytes(self) -> int:
+        """Zero: the job has no process of its own."""
+        return 0
+
+    @property
+    def peak_memory_bytes(self) -> int:
+        """Zero, likewise."""
+        return 0
+
     async def run(
         self, request: dict[str, Any], limits: Limits, on_progress: OnProgress, on_log: OnLog
     ) -> dict[str, Any]:

@@ -167,12 +167,19 @@ def _exit_code(status: bytes) -> int | None:
         return None
 
 
-async def watch_usage(pid: int, limits: Limits, log: Iterable[str], fail: Callable[[EngineFailure], None]) -> None:
-    """Check the whole process tree ten times a second; call `fail` if it uses too much."""
+async def watch_usage(
+    pid: int,
+    limits: Limits,
+    log: Iterable[str],
+    fail: Callable[[EngineFailure], None],
+    note: Callable[[processes.Usage], None],
+) -> None:
+    """Check the whole process tree ten times a second and `note` what it uses; call `fail` if that is too much."""
     expendables = processes.Expendables(pid)
     while True:
         expendables.offer()
         used = processes.usage(pid, limits.memory_bytes)
+        note(used)
         if used.memory_bytes > limits.memory_bytes:
             return fail(outcome.over_memory(used, limits, log))
         if used.processes > outcome.MAX_PROCESSES:

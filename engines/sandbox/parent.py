@@ -15,6 +15,7 @@ from engines.sandbox import frames, outcome
 from engines.sandbox.following import Following, OnLog, OnProgress, end_tree, watch_usage
 from engines.sandbox.launch import Handles, launch
 from engines.sandbox.pipes import write_all
+from engines.sandbox.processes import Usage
 from engines.sandbox.types import Limits, Sandbox
 
 _STARTUP_SECONDS = 300.0
@@ -47,6 +48,10 @@ class Child:
     """One process in the sandbox, for one job.
 
     Created by `spawn`; as an async context manager it kills the process at the end.
+
+    Attributes:
+        memory_bytes: Resident memory of its processes when it was last read, ten times a second while the job runs.
+        peak_memory_bytes: The highest of these figures.
     """
 
     def __init__(self, handles: Handles, following: Following) -> None:
@@ -56,6 +61,8 @@ class Child:
         self._used = False
         self._requests: int | None = handles.requests
         self._ending: asyncio.Task[None] | None = None
+        self.memory_bytes = 0
+        self.peak_memory_bytes = 0
 
     @classmethod
     async def spawn(
@@ -174,7 +181,8 @@ class Child:
     async def _do(self, entry: str, request: dict[str, Any], limits: Limits) -> dict[str, Any]:
         await asyncio.to_thread(_write_repro, self.workdir, entry, request, limits, self._handles.readable)
         job = frames.encode({"entry": entry, "request": request, "memory_bytes": limits.memory_bytes})
-        watcher = asyncio.create_task(watch_usage(self.pid, limits, self._following.tail, self._following.fail))
+        following = self._following
+        watcher = asyncio.create_task(watch_usage(self.pid, limits, following.tail, following.fail, self._note))
         try:
             async with asyncio.timeout(limits.timeout_seconds - limits.spent_seconds) as clock:
                 await self._send(job)
@@ -188,6 +196,10 @@ class Child:
             raise outcome.timed_out(limits, self._following.progress, self._following.tail) from None
         finally:
             watcher.cancel()
+
+    def _note(self, used: Usage) -> None:
+        self.memory_bytes = used.memory_bytes
+        self.peak_memory_bytes = max(self.peak_memory_bytes, used.memory_bytes)
 
     async def _send(self, job: bytes) -> None:
         requests, self._requests = self._requests, None

@@ -13,7 +13,7 @@ from uuid import uuid4
 
 import nats.errors
 
-from services.bus.connection import PUBLISH_TIMEOUT_SECONDS, Bus, BusUnavailableError
+from services.bus.connection import PUBLISH_TIMEOUT_SECONDS, Bus, BusUnavailableError, timed
 
 MAX_BATCH = 1000
 """Messages that the server takes in one batch."""
@@ -57,7 +57,8 @@ async def _publish_batch(bus: Bus, messages: Sequence[Message]) -> int:
                 await bus.nc.publish(subject, payload, headers=headers)
                 continue
             headers["Nats-Batch-Commit"] = "1"
-            reply = await bus.nc.request(subject, payload, timeout=PUBLISH_TIMEOUT_SECONDS, headers=headers)
+            with timed("publish_batch"):
+                reply = await bus.nc.request(subject, payload, timeout=PUBLISH_TIMEOUT_SECONDS, headers=headers)
     except (nats.errors.Error, OSError) as error:
         raise BusUnavailableError(f"NATS did not store the batch: {error or type(error).__name__}.") from error
     refusal = json.loads(reply.data).get("error")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+import time
+from collections.abc import Awaitable, Callable, Iterator
 
 import nats
 import nats.errors
@@ -14,8 +15,18 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 from nats.js import JetStreamContext
+from prometheus_client import Counter, Gauge, Histogram
 
 log = structlog.get_logger(__name__)
+
+SECONDS = Histogram(
+    "lathe_bus_seconds",
+    "Time until NATS confirmed that a message, or a batch of them, is stored.",
+    ["operation", "outcome"],
+    buckets=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 2, 5),
+)
+CONNECTED = Gauge("lathe_bus_connected", "Whether this process is connected to NATS.")
+DISCONNECTS = Counter("lathe_bus_disconnects", "Times that this process lost its connection to NATS.")
 
 PUBLISH_TIMEOUT_SECONDS = 5.0
 RECONNECT_WAIT_SECONDS = 0.2
@@ -62,6 +73,7 @@ class Bus:
             disconnected_cb=bus._disconnected,
             reconnected_cb=bus._reconnected,
         )
+        CONNECTED.set(1)
         return bus
 
     @property
@@ -96,7 +108,8 @@ class Bus:
         if len(payload) > self.max_bytes:
             raise MessageTooLargeError(f"{subject} has {len(payload)} bytes; NATS takes {self.max_bytes}.")
         try:
-            await self.js.publish(subject, payload, headers=headers)
+            with timed("publish"):
+                await self.js.publish(subject, payload, headers=headers)
         except nats.js.errors.APIError as error:
             if error.err_code == _STORE_REFUSED and "per subject" in (error.description or ""):
                 raise SubjectTakenError(subject) from error
@@ -124,13 +137,27 @@ class Bus:
         await self.nc.close()
 
     async def _reconnected(self) -> None:
+        CONNECTED.set(1)
         log.info("bus.reconnected")
         for callback in list(self._on_reconnect):
             await callback()
 
     async def _disconnected(self) -> None:
+        CONNECTED.set(0)
         if not self._closing:
+            DISCONNECTS.inc()
             log.warning("bus.disconnected")
+
+
+@contextlib.contextmanager
+def timed(operation: str) -> Iterator[None]:
+    """Time an exchange with NATS."""
+    started, outcome = time.perf_counter(), "failed"
+    try:
+        yield
+        outcome = "ok"
+    finally:
+        SECONDS.labels(operation, outcome).observe(time.perf_counter() - started)
 
 
 async def _log_error(error: Exception) -> None:

@@ -39,6 +39,11 @@ class bind_task:  # noqa: N801 - reads as a verb in use
         _task_id.reset(self._token)
 
 
+def bound_task() -> str:
+    """Return the id that is bound; empty outside of any block."""
+    return _task_id.get()
+
+
 def configure_logs(settings: Settings, service: str, stream: TextIO | None = None) -> None:
     """Send the logs of this process, the libraries' included, to `stream` (standard error) in the chosen format."""
     cached = stream is None

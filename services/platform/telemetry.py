@@ -10,21 +10,24 @@ import random
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from opentelemetry import context as otel
 from opentelemetry import trace
 from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, SpanKind, TraceFlags
 
-from services.platform.logs import bind_task, configure_logs
+from services.platform.logs import bind_task, bound_task, configure_logs
 from services.platform.settings import Settings
 
 if TYPE_CHECKING:
+    from opentelemetry.sdk.trace import SpanProcessor
     from opentelemetry.sdk.trace.export import SpanExporter
 
 __all__ = ["bind_task", "configure", "continue_trace", "current_traceparent", "export_spans", "start_span"]
 
 TRACEPARENT_KEY = "traceparent"
+TASK_ATTRIBUTE = "lathe.task_id"
+"""Attribute of spans: the id of the task that they work on."""
 
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
 _tracer = trace.get_tracer("lathe")
@@ -56,8 +59,21 @@ def export_spans(exporter: SpanExporter, service: str, processor: type | None = 
     from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 
     provider = TracerProvider(resource=Resource.create({"service.name": f"lathe-{service}"}))
+    provider.add_span_processor(_task_namer())
     provider.add_span_processor((processor or SimpleSpanProcessor)(exporter))
     trace.set_tracer_provider(provider)
+
+
+def _task_namer() -> SpanProcessor:
+    """Return what writes the id of the bound task on every span."""
+    from opentelemetry.sdk.trace import SpanProcessor
+
+    class TaskNamer(SpanProcessor):
+        def on_start(self, span: Any, parent_context: otel.Context | None = None) -> None:
+            if task_id := bound_task():
+                span.set_attribute(TASK_ATTRIBUTE, task_id)
+
+    return TaskNamer()
 
 
 def flush() -> None:
@@ -94,6 +110,16 @@ def continue_trace(name: str, traceparent: str) -> Iterator[Span]:
     finally:
         span.end()
         otel.attach(before)
+
+
+def begin_span(name: str, parent: Span | None = None) -> Span:
+    """Begin a span within `parent`, or the current one, and do not make it the current one; the caller ends it."""
+    return _tracer.start_span(name, context=None if parent is None else trace.set_span_in_context(parent))
+
+
+def name_task(task_id: str) -> None:
+    """Write a task's id on the current span: that of the call that created the task."""
+    trace.get_current_span().set_attribute(TASK_ATTRIBUTE, task_id)
 
 
 def current_traceparent() -> str:

@@ -17,10 +17,11 @@ from services.database.leases import KeyedLocks
 from services.platform.errors import LatheError, failed_precondition, invalid_argument
 from services.platform.identity import current_user
 from services.platform.messages import MAX_TASK_BYTES
-from services.platform.telemetry import current_traceparent
+from services.platform.telemetry import current_traceparent, name_task
 from services.tasks.api.cache import ActionCache, work_key
 from services.tasks.api.dispatcher import Dispatcher
 from services.tasks.api.ledger import Ledger
+from services.tasks.api.metrics import count_created
 from services.tasks.api.request import TaskRequest
 from services.tasks.api.settler import Settler
 from services.tasks.api.workers import WorkersView
@@ -75,8 +76,10 @@ class Creator:
         self._check_size(draft.row)
         try:
             if result is not None:
-                return await self._record(draft, result)
-            return await self._cache.create(draft, prepared.standing) or await self._enqueue(draft, wanted.spec)
+                return self._counted(await self._record(draft, result), "imported")
+            if (row := await self._cache.create(draft, prepared.standing)) is not None:
+                return self._counted(row, "cached")
+            return await self._enqueue(draft, wanted.spec)
         except RequestRepeatedError:
             assert request_id is not None
             first = await self._first(request_id, wanted)
@@ -110,12 +113,18 @@ class Creator:
             created = await self._queue(draft)
             if created.hit is not None:  # an equal one ended since the cache was asked
                 if (row := await self._cache.create(draft)) is not None:
-                    return row
+                    return self._counted(row, "cached")
                 created = await self._queue(draft._replace(action_keys=()))
         except BaseException:
             await self._let_go(draft, spec)
             raise
-        return draft.row._replace(leader=created.leader, leading=draft.shares and created.leader is None)
+        row = draft.row._replace(leader=created.leader, leading=draft.shares and created.leader is None)
+        return self._counted(row, "queued" if created.leader is None else "shared")
+
+    def _counted(self, row: TaskRow, how: str) -> TaskRow:
+        count_created(self._kind.name, row.device, how)
+        name_task(str(row.uid))
+        return row
 
     async def _queue(self, draft: NewTask) -> Created:
         """Write the task, and send it to the workers at once if there is room."""

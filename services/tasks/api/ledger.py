@@ -13,6 +13,7 @@ from google.protobuf.message import Message
 from services.bus.connection import Bus
 from services.bus.topology import changed_subject, control_subject
 from services.tasks.api.dispatcher import Dispatcher
+from services.tasks.api.metrics import count_step
 from services.tasks.api.relay import Relay
 from services.tasks.state.commands import Command
 from services.tasks.state.machine import TERMINAL, Effect, Event, TaskSnapshot, apply
@@ -26,6 +27,7 @@ class Folded:
     """A row, what the machine makes of it after some events, and the effects that this asks for."""
 
     row: TaskRow
+    before: TaskSnapshot
     snapshot: TaskSnapshot
     effects: frozenset[Effect]
     changed: bool
@@ -60,7 +62,7 @@ class Ledger:
         for event in events:
             snapshot, asked = apply(snapshot, event)
             effects.update(asked)
-        return Folded(row, snapshot, frozenset(effects), snapshot is not before)
+        return Folded(row, before, snapshot, frozenset(effects), snapshot is not before)
 
     def change(
         self,
@@ -81,10 +83,11 @@ class Ledger:
             outcome=outcome,
         )
         outbox = [self._cancel_signal(row)] if Effect.SIGNAL_CANCEL in folded.effects else []
+        step = (folded.before, folded.snapshot)
         if Effect.DISPATCH not in folded.effects:
-            return Change(folded.row, row, outbox)
+            return Change(folded.row, row, outbox, step=step)
         again = self.dispatch(row, folded.snapshot)
-        return Change(folded.row, again.new, outbox, again.dispatch)
+        return Change(folded.row, again.new, outbox, again.dispatch, step)
 
     def dispatch(self, row: TaskRow, snapshot: TaskSnapshot) -> Change:
         """Return the change of a row that sends it to the workers again."""
@@ -101,6 +104,8 @@ class Ledger:
             for item in change.outbox:
                 self._relay.hand(item)
             self._dispatcher.changed(change.new.device, change.old.state, change.new.state)
+            if change.step is not None:
+                count_step(self.codec.kind.name, change.new.uid, change.new.device, *change.step)
             if change.dispatch is not None:
                 self._dispatcher.waits(change.new.device)
             subject = changed_subject(self.codec.kind.name, str(change.new.uid))

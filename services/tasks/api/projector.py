@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from uuid import UUID
 
 import structlog
@@ -166,7 +166,7 @@ class Projector:
             change = self._ledger.change(fold, outcome=succeeded.outcome.value, action_key=key)
             return change if fold.changed else None
         snapshot, effects = apply(fold.snapshot, command)
-        after = Folded(fold.row, snapshot, fold.effects | set(effects), True)
+        after = replace(fold, snapshot=snapshot, effects=fold.effects | set(effects), changed=True)
         result = ended.result if isinstance(ended, Done) else None
         return self._ledger.change(after, result=result, outcome=succeeded.outcome.value, action_key=key)
 

@@ -16,6 +16,7 @@ from services.tasks.api.claims import Claims, Pace
 from services.tasks.api.creation import Creator
 from services.tasks.api.deadletters import DeadLetters
 from services.tasks.api.dispatcher import Dispatcher
+from services.tasks.api.gauges import Gauges
 from services.tasks.api.groups import Groups
 from services.tasks.api.handlers import TaskHandlers
 from services.tasks.api.ledger import Ledger
@@ -53,6 +54,7 @@ class TaskEngine:
     workers: WorkersView
     publisher: Publisher
     queues: Queues
+    gauges: Gauges
 
     @property
     def background(self) -> list[Callable[[], Awaitable[None]]]:
@@ -67,6 +69,7 @@ class TaskEngine:
             self.dead_letters,
             self.publisher,
             self.queues,
+            self.gauges,
         )
         return [part.run for part in parts]
 
@@ -82,7 +85,8 @@ def build_engine(
     workers, queue = WorkersView(bus, kind.name, options.timing.worker_ttl), TaskQueue(database)
     dispatcher = Dispatcher(database, queue, bus, workers, kind.name, poll=options.relay_poll)
     ledger = Ledger(codec, TaskStore(database, codec, publisher), relay, dispatcher, bus)
-    settler, queues = Settler(ledger), Queues(kind, Standing(database), queue, workers, bus)
+    settler, standing = Settler(ledger), Standing(database)
+    queues = Queues(kind, standing, queue, workers, bus)
     ledger.settle_with(settler)
     handlers = TaskHandlers(ledger, Creator(ledger, dispatcher, settler, workers, bus), workers, queues)
     pace = Pace()
@@ -112,6 +116,7 @@ def build_engine(
         workers=workers,
         publisher=publisher,
         queues=queues,
+        gauges=Gauges(kind.name, standing, workers),
     )
 
 

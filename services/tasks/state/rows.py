@@ -66,12 +66,16 @@ class TaskRow(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A new version of a row, written only if nobody else wrote since it was read."""
+    """A new version of a row, written only if nobody else wrote since it was read.
+
+    `step` is what the state machine made of what, if it was asked.
+    """
 
     old: TaskRow
     new: TaskRow
     outbox: Sequence[OutboxItem] = field(default=())
     dispatch: Dispatch | None = None
+    step: tuple[TaskSnapshot, TaskSnapshot] | None = None
 
 
 class NewTask(NamedTuple):

@@ -6,6 +6,7 @@ from enum import Enum, auto
 from typing import Any, NamedTuple
 
 from google.protobuf.timestamp_pb2 import Timestamp
+from lathe.internal.v1 import event_pb2
 from lathe.type.v1 import failure_pb2, task_pb2
 from lathe.type.v1.digest_pb2 import Digest
 
@@ -143,6 +144,17 @@ def ran_with(task: TaskSnapshot, environment: str) -> tuple[task_pb2.Attempt, ..
     last.CopyFrom(task.attempts[-1])
     last.environment = environment
     return (*task.attempts[:-1], last)
+
+
+def measured(task: TaskSnapshot, event: event_pb2.TaskEvent) -> TaskSnapshot:
+    """Return the task with what its newest attempt took, if an event says so for the first time."""
+    if not event.stage_times or task.attempts[-1].stage_times:
+        return task
+    last = task_pb2.Attempt()
+    last.CopyFrom(task.attempts[-1])
+    last.stage_times.extend(event.stage_times)
+    last.peak_memory_bytes = event.peak_memory_bytes
+    return task._replace(attempts=(*task.attempts[:-1], last))
 
 
 def registering(task: TaskSnapshot) -> bool:

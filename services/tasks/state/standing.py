@@ -24,6 +24,13 @@ SELECT w.device, w.waiting, (SELECT t.create_time FROM queue q JOIN tasks t ON t
 FROM (SELECT device, count(*) AS waiting, min(id) AS oldest FROM queue GROUP BY device) AS w
 """
 _RUNNING = "SELECT device, count(*) FROM tasks WHERE state IN (2, 5) GROUP BY device"
+_LOADS = """
+SELECT w.device, w.owner, w.waiting, 0, t.create_time
+FROM (SELECT device, owner, count(*) AS waiting, min(id) AS oldest FROM queue GROUP BY device, owner) AS w
+JOIN queue q ON q.id = w.oldest JOIN tasks t ON t.uid = q.task
+UNION ALL
+SELECT device, owner, 0, count(*), NULL FROM tasks WHERE state IN (2, 5) GROUP BY device, owner
+"""
 
 
 class Entry(NamedTuple):
@@ -41,6 +48,23 @@ class Count(NamedTuple):
     device: str
     waiting: int
     oldest: datetime | None
+
+
+class Load(NamedTuple):
+    """How many tasks wait for a worker, how many run, and when the oldest of those that wait was created."""
+
+    waiting: int = 0
+    running: int = 0
+    oldest: datetime | None = None
+
+    def plus(self, other: Load) -> Load:
+        """Return both together."""
+        oldest = min((each for each in (self.oldest, other.oldest) if each is not None), default=None)
+        return Load(self.waiting + other.waiting, self.running + other.running, oldest)
+
+    def age(self, now: datetime) -> float:
+        """Return for how many seconds the oldest has waited; 0 if none waits."""
+        return max((now - self.oldest).total_seconds(), 0.0) if self.oldest is not None else 0.0
 
 
 class Standing:
@@ -78,3 +102,10 @@ class Standing:
     async def running(self) -> dict[str, int]:
         """Return how many tasks run for each device."""
         return {record[0]: record[1] for record in await self._database.fetch(_RUNNING)}
+
+    async def loads(self) -> dict[tuple[str, str], Load]:
+        """Return how much waits and runs, by device and owner, with one query."""
+        found: dict[tuple[str, str], Load] = {}
+        for device, owner, *load in await self._database.fetch(_LOADS):
+            found[device, owner] = found.get((device, owner), Load()).plus(Load(*load))
+        return found

@@ -15,6 +15,7 @@ from services.tasks.state.snapshot import (
     copy,
     end,
     logged,
+    measured,
     ran_with,
     try_again,
     waiting,
@@ -29,7 +30,7 @@ def apply_event(task: TaskSnapshot, event: event_pb2.TaskEvent) -> Step:
     claimed = _claim(task, event)
     if claimed is None:
         return task, ()
-    return handler(claimed, event)
+    return handler(measured(claimed, event), event)
 
 
 def _claim(task: TaskSnapshot, event: event_pb2.TaskEvent) -> TaskSnapshot | None:

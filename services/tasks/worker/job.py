@@ -7,6 +7,7 @@ import contextlib
 import traceback
 from dataclasses import dataclass
 from enum import Enum, auto
+from typing import Any
 
 import nats.errors
 import structlog
@@ -24,8 +25,9 @@ from services.tasks.kind import WorkKind
 from services.tasks.state.tasklog import AttemptLog
 from services.tasks.worker.attempt import Attempt
 from services.tasks.worker.blobs import Blobs
+from services.tasks.worker.metrics import RUNNING
 from services.tasks.worker.report import AttemptReport
-from services.tasks.worker.runner import JobRunner
+from services.tasks.worker.runner import JobRunner, Slot
 
 log = structlog.get_logger(__name__)
 
@@ -63,7 +65,7 @@ class Job:
 
     def __init__(self, kind: WorkKind, assignment: event_pb2.TaskAssignment, message: Msg, tools: JobTools) -> None:
         self._kind = kind
-        self._assignment = assignment
+        self.assignment = assignment
         self._message = message
         self._tools = tools
         self.attempt = assignment.attempt_base + message.metadata.num_delivered
@@ -73,6 +75,22 @@ class Job:
         self._log = AttemptLog(self._report.logged)
         self._work: asyncio.Task[AnyMessage] | None = None
         self._wish: _Wish | None = None
+        self._slot: Slot | None = None
+
+    @property
+    def stage(self) -> Any:
+        """The stage that it is in."""
+        return self._report.stage
+
+    @property
+    def progress(self) -> float:
+        """The part of the work that is done."""
+        return self._report.progress
+
+    @property
+    def memory_bytes(self) -> int:
+        """What its processes hold now; 0 before and after they run."""
+        return self._slot.memory_bytes if self._slot is not None else 0
 
     def adopt(self, message: Msg) -> None:
         """Take a repeated delivery of the same task for this one: NATS forgot, in a restart, who holds it."""
@@ -99,6 +117,7 @@ class Job:
             return
         log.info("task.claimed", attempt=self.attempt)
         await self._report.begins()
+        RUNNING.begin(self)
         try:
             if self._wish is not None:  # asked to stop before there was anything to stop
                 await self._stopped()
@@ -120,15 +139,17 @@ class Job:
             else:
                 await self._succeeded(outcome)
         finally:
+            RUNNING.end(self)
             self._report.close()
             self._log.discard()
 
     async def _attempt(self) -> AnyMessage:
-        slot = await self._tools.runner.acquire()
-        attempt = Attempt(self._kind, self._assignment, slot, self._tools.blobs, self._report.progressed)
+        slot = self._slot = await self._tools.runner.acquire()
+        attempt = Attempt(self._kind, self.assignment, slot, self._tools.blobs, self._report.progressed)
         try:
             return await attempt.run(self._log.write)
         finally:
+            self._slot, self._report.peak_memory_bytes = None, slot.peak_memory_bytes
             # Shielded, so that a cancelled job leaves neither child nor folder behind.
             await asyncio.shield(slot.discard())
             await self._tools.runner.warm()

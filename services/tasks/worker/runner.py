@@ -34,6 +34,14 @@ class Slot(Protocol):
     def workdir(self) -> Path:
         """The work directory, fresh."""
 
+    @property
+    def memory_bytes(self) -> int:
+        """Memory that the processes of the job hold now, in bytes; 0 if it runs in none of its own."""
+
+    @property
+    def peak_memory_bytes(self) -> int:
+        """The most that they held at once."""
+
     async def run(
         self, request: dict[str, Any], limits: Limits, on_progress: OnProgress, on_log: OnLog
     ) -> dict[str, Any]:
@@ -78,11 +86,22 @@ class ChildSlot:
         self._spawn = spawn
         self._stopped = False
         self._turn = turn
+        self._peak_before = 0
 
     @property
     def workdir(self) -> Path:
         """The work directory; the child may write nowhere else."""
         return self._workdir
+
+    @property
+    def memory_bytes(self) -> int:
+        """Memory that the child and its children hold now, in bytes."""
+        return self._child.memory_bytes
+
+    @property
+    def peak_memory_bytes(self) -> int:
+        """The most that one of the children of this job held at once, with its children."""
+        return max(self._peak_before, self._child.peak_memory_bytes)
 
     async def run(
         self, request: dict[str, Any], limits: Limits, on_progress: OnProgress, on_log: OnLog
@@ -105,6 +124,7 @@ class ChildSlot:
                 log.info("runner.died", step=step, reason=death.reason.value, message=death.message)
                 deaths[step] = {"step": step, "failure": death.to_dict(), "at": time.monotonic()}
                 on_log(f"{step}: {death.message} The work goes on without it, in another process.")
+            self._peak_before = self.peak_memory_bytes
             self._child = await self._spawn()
             if self._stopped:
                 await self._child.kill()

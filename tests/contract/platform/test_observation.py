@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 import grpc
-import pytest
 from lathe.converter.v1.conversion_service_pb2 import WatchConversionTaskRequest
 from lathe.registry.v1.architecture_service_pb2 import Architecture
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -20,14 +19,6 @@ Lines = Callable[[], list[dict[str, Any]]]
 METHOD = "lathe.registry.v1.ArchitectureService/GetArchitecture"
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 TRACEPARENT = f"00-{TRACE}-b7ad6b7169203331-01"
-
-
-@pytest.fixture(scope="session")
-def exporter() -> InMemorySpanExporter:
-    """Collects every span of the session: a process has one tracer provider for good."""
-    exporter = InMemorySpanExporter()
-    telemetry.export_spans(exporter, "toy")
-    return exporter
 
 
 def counted(code: str) -> float:

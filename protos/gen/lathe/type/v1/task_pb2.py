@@ -18,7 +18,7 @@ from lathe.type.v1 import digest_pb2 as lathe_dot_type_dot_v1_dot_digest__pb2
 from lathe.type.v1 import failure_pb2 as lathe_dot_type_dot_v1_dot_failure__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18lathe/type/v1/task.proto\x12\rlathe.type.v1\x1a\x19google/api/resource.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1alathe/type/v1/digest.proto\x1a\x1blathe/type/v1/failure.proto\"\xdb\x02\n\nTaskStatus\x12\'\n\x05state\x18\x01 \x01(\x0e\x32\x18.lathe.type.v1.TaskState\x12\'\n\x05stage\x18\x02 \x01(\x0e\x32\x18.lathe.type.v1.TaskStage\x12\x10\n\x08progress\x18\x03 \x01(\x01\x12\x0f\n\x07message\x18\x04 \x01(\t\x12\x16\n\x0epending_reason\x18\x05 \x01(\t\x12\'\n\x07\x66\x61ilure\x18\x06 \x01(\x0b\x32\x16.lathe.type.v1.Failure\x12\x10\n\x08revision\x18\x07 \x01(\x03\x12.\n\nstart_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\'\n\x05queue\x18\n \x01(\x0b\x32\x18.lathe.type.v1.TaskQueue\"\x9f\x01\n\tTaskQueue\x12\x10\n\x08position\x18\x01 \x01(\x03\x12\x0f\n\x07workers\x18\x02 \x01(\x05\x12\x38\n\x14\x65stimated_start_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x35\n\x12\x65stimated_duration\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xe4\x02\n\x07\x41ttempt\x12\x0e\n\x06number\x18\x01 \x01(\x05\x12\x0e\n\x06worker\x18\x02 \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\x03 \x01(\t\x12.\n\nstart_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\x07outcome\x18\x06 \x01(\x0e\x32\x1d.lathe.type.v1.AttemptOutcome\x12\'\n\x07\x66\x61ilure\x18\x07 \x01(\x0b\x32\x16.lathe.type.v1.Failure\x12\"\n\x03log\x18\x08 \x01(\x0b\x32\x15.lathe.type.v1.Digest\x12\x13\n\x0b\x65nvironment\x18\t \x01(\t\x12\'\n\x05stage\x18\n \x01(\x0e\x32\x18.lathe.type.v1.TaskStage\x12\x10\n\x08progress\x18\x0b \x01(\x01\"\xa0\x01\n\nTaskOrigin\x12\x18\n\x08retry_of\x18\x01 \x01(\tB\x06\xfa\x41\x03\n\x01*\x12\x1f\n\x0fresubmission_of\x18\x02 \x01(\tB\x06\xfa\x41\x03\n\x01*\x12\x19\n\tcache_hit\x18\x03 \x01(\tB\x06\xfa\x41\x03\n\x01*\x12\x10\n\x08work_key\x18\x04 \x01(\t\x12\x13\n\x0b\x65nvironment\x18\x05 \x01(\t\x12\x15\n\x05group\x18\x06 \x01(\tB\x06\xfa\x41\x03\n\x01*\"b\n\x07LogLine\x12\x0f\n\x07\x61ttempt\x18\x01 \x01(\x05\x12\x0e\n\x06number\x18\x02 \x01(\x03\x12(\n\x04time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04text\x18\x04 \x01(\t\"1\n\x08LogLines\x12%\n\x05lines\x18\x01 \x03(\x0b\x32\x16.lathe.type.v1.LogLine*\xbd\x01\n\tTaskState\x12\x1a\n\x16TASK_STATE_UNSPECIFIED\x10\x00\x12\x16\n\x12TASK_STATE_PENDING\x10\x01\x12\x16\n\x12TASK_STATE_RUNNING\x10\x02\x12\x18\n\x14TASK_STATE_SUCCEEDED\x10\x03\x12\x15\n\x11TASK_STATE_FAILED\x10\x04\x12\x19\n\x15TASK_STATE_CANCELLING\x10\x05\x12\x18\n\x14TASK_STATE_CANCELLED\x10\x06*\xc3\x01\n\x0e\x41ttemptOutcome\x12\x1f\n\x1b\x41TTEMPT_OUTCOME_UNSPECIFIED\x10\x00\x12\x1d\n\x19\x41TTEMPT_OUTCOME_SUCCEEDED\x10\x01\x12\x1a\n\x16\x41TTEMPT_OUTCOME_FAILED\x10\x02\x12\x1d\n\x19\x41TTEMPT_OUTCOME_CANCELLED\x10\x03\x12\x18\n\x14\x41TTEMPT_OUTCOME_LOST\x10\x04\x12\x1c\n\x18\x41TTEMPT_OUTCOME_RETURNED\x10\x05\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18lathe/type/v1/task.proto\x12\rlathe.type.v1\x1a\x19google/api/resource.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1alathe/type/v1/digest.proto\x1a\x1blathe/type/v1/failure.proto\"\xdb\x02\n\nTaskStatus\x12\'\n\x05state\x18\x01 \x01(\x0e\x32\x18.lathe.type.v1.TaskState\x12\'\n\x05stage\x18\x02 \x01(\x0e\x32\x18.lathe.type.v1.TaskStage\x12\x10\n\x08progress\x18\x03 \x01(\x01\x12\x0f\n\x07message\x18\x04 \x01(\t\x12\x16\n\x0epending_reason\x18\x05 \x01(\t\x12\'\n\x07\x66\x61ilure\x18\x06 \x01(\x0b\x32\x16.lathe.type.v1.Failure\x12\x10\n\x08revision\x18\x07 \x01(\x03\x12.\n\nstart_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\'\n\x05queue\x18\n \x01(\x0b\x32\x18.lathe.type.v1.TaskQueue\"\x9f\x01\n\tTaskQueue\x12\x10\n\x08position\x18\x01 \x01(\x03\x12\x0f\n\x07workers\x18\x02 \x01(\x05\x12\x38\n\x14\x65stimated_start_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x35\n\x12\x65stimated_duration\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xae\x03\n\x07\x41ttempt\x12\x0e\n\x06number\x18\x01 \x01(\x05\x12\x0e\n\x06worker\x18\x02 \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\x03 \x01(\t\x12.\n\nstart_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\x07outcome\x18\x06 \x01(\x0e\x32\x1d.lathe.type.v1.AttemptOutcome\x12\'\n\x07\x66\x61ilure\x18\x07 \x01(\x0b\x32\x16.lathe.type.v1.Failure\x12\"\n\x03log\x18\x08 \x01(\x0b\x32\x15.lathe.type.v1.Digest\x12\x13\n\x0b\x65nvironment\x18\t \x01(\t\x12\'\n\x05stage\x18\n \x01(\x0e\x32\x18.lathe.type.v1.TaskStage\x12\x10\n\x08progress\x18\x0b \x01(\x01\x12-\n\x0bstage_times\x18\x0c \x03(\x0b\x32\x18.lathe.type.v1.StageTime\x12\x19\n\x11peak_memory_bytes\x18\r \x01(\x03\"a\n\tStageTime\x12\'\n\x05stage\x18\x01 \x01(\x0e\x32\x18.lathe.type.v1.TaskStage\x12+\n\x08\x64uration\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xa0\x01\n\nTaskOrigin\x12\x18\n\x08retry_of\x18\x01 \x01(\tB\x06\xfa\x41\x03\n\x01*\x12\x1f\n\x0fresubmission_of\x18\x02 \x01(\tB\x06\xfa\x41\x03\n\x01*\x12\x19\n\tcache_hit\x18\x03 \x01(\tB\x06\xfa\x41\x03\n\x01*\x12\x10\n\x08work_key\x18\x04 \x01(\t\x12\x13\n\x0b\x65nvironment\x18\x05 \x01(\t\x12\x15\n\x05group\x18\x06 \x01(\tB\x06\xfa\x41\x03\n\x01*\"b\n\x07LogLine\x12\x0f\n\x07\x61ttempt\x18\x01 \x01(\x05\x12\x0e\n\x06number\x18\x02 \x01(\x03\x12(\n\x04time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04text\x18\x04 \x01(\t\"1\n\x08LogLines\x12%\n\x05lines\x18\x01 \x03(\x0b\x32\x16.lathe.type.v1.LogLine*\xbd\x01\n\tTaskState\x12\x1a\n\x16TASK_STATE_UNSPECIFIED\x10\x00\x12\x16\n\x12TASK_STATE_PENDING\x10\x01\x12\x16\n\x12TASK_STATE_RUNNING\x10\x02\x12\x18\n\x14TASK_STATE_SUCCEEDED\x10\x03\x12\x15\n\x11TASK_STATE_FAILED\x10\x04\x12\x19\n\x15TASK_STATE_CANCELLING\x10\x05\x12\x18\n\x14TASK_STATE_CANCELLED\x10\x06*\xc3\x01\n\x0e\x41ttemptOutcome\x12\x1f\n\x1b\x41TTEMPT_OUTCOME_UNSPECIFIED\x10\x00\x12\x1d\n\x19\x41TTEMPT_OUTCOME_SUCCEEDED\x10\x01\x12\x1a\n\x16\x41TTEMPT_OUTCOME_FAILED\x10\x02\x12\x1d\n\x19\x41TTEMPT_OUTCOME_CANCELLED\x10\x03\x12\x18\n\x14\x41TTEMPT_OUTCOME_LOST\x10\x04\x12\x1c\n\x18\x41TTEMPT_OUTCOME_RETURNED\x10\x05\x62\x06proto3')
 
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, globals())
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'lathe.type.v1.task_pb2', globals())
@@ -33,20 +33,22 @@ if _descriptor._USE_C_DESCRIPTORS == False:
   _TASKORIGIN.fields_by_name['cache_hit']._serialized_options = b'\372A\003\n\001*'
   _TASKORIGIN.fields_by_name['group']._options = None
   _TASKORIGIN.fields_by_name['group']._serialized_options = b'\372A\003\n\001*'
-  _TASKSTATE._serialized_start=1378
-  _TASKSTATE._serialized_end=1567
-  _ATTEMPTOUTCOME._serialized_start=1570
-  _ATTEMPTOUTCOME._serialized_end=1765
+  _TASKSTATE._serialized_start=1551
+  _TASKSTATE._serialized_end=1740
+  _ATTEMPTOUTCOME._serialized_start=1743
+  _ATTEMPTOUTCOME._serialized_end=1938
   _TASKSTATUS._serialized_start=193
   _TASKSTATUS._serialized_end=540
   _TASKQUEUE._serialized_start=543
   _TASKQUEUE._serialized_end=702
   _ATTEMPT._serialized_start=705
-  _ATTEMPT._serialized_end=1061
-  _TASKORIGIN._serialized_start=1064
-  _TASKORIGIN._serialized_end=1224
-  _LOGLINE._serialized_start=1226
-  _LOGLINE._serialized_end=1324
-  _LOGLINES._serialized_start=1326
-  _LOGLINES._serialized_end=1375
+  _ATTEMPT._serialized_end=1135
+  _STAGETIME._serialized_start=1137
+  _STAGETIME._serialized_end=1234
+  _TASKORIGIN._serialized_start=1237
+  _TASKORIGIN._serialized_end=1397
+  _LOGLINE._serialized_start=1399
+  _LOGLINE._serialized_end=1497
+  _LOGLINES._serialized_start=1499
+  _LOGLINES._serialized_end=1548
 # @@protoc_insertion_point(module_scope)

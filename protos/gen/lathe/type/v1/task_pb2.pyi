@@ -228,6 +228,8 @@ class Attempt(_message.Message):
     ENVIRONMENT_FIELD_NUMBER: _builtins.int
     STAGE_FIELD_NUMBER: _builtins.int
     PROGRESS_FIELD_NUMBER: _builtins.int
+    STAGE_TIMES_FIELD_NUMBER: _builtins.int
+    PEAK_MEMORY_BYTES_FIELD_NUMBER: _builtins.int
     number: _builtins.int
     """1 for the first. Events of an older attempt than the newest are ignored."""
     worker: _builtins.str
@@ -242,6 +244,10 @@ class Attempt(_message.Message):
     """Once it ended: the stage that it reached."""
     progress: _builtins.float
     """Once it ended: the part of the work that it did, 0 to 1."""
+    peak_memory_bytes: _builtins.int
+    """Once its worker has said how it ended: the most memory that its processes held at once, in bytes. Their resident memory is
+    read ten times a second. 0 if none of them was seen.
+    """
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
         """When it was claimed."""
@@ -258,6 +264,12 @@ class Attempt(_message.Message):
     def log(self) -> _digest_pb2.Digest:
         """Its whole log, once it ended."""
 
+    @_builtins.property
+    def stage_times(self) -> _containers.RepeatedCompositeFieldContainer[Global___StageTime]:
+        """Once its worker has said how it ended: how long it was in each stage on the worker, in their order. That of recording the
+        result is not among them: it is the service's work.
+        """
+
     def __init__(
         self,
         *,
@@ -272,14 +284,44 @@ class Attempt(_message.Message):
         environment: _builtins.str = ...,
         stage: _failure_pb2.TaskStage.ValueType = ...,
         progress: _builtins.float = ...,
+        stage_times: _abc.Iterable[Global___StageTime] | None = ...,
+        peak_memory_bytes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "failure", b"failure", "log", b"log", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["device", b"device", "end_time", b"end_time", "environment", b"environment", "failure", b"failure", "log", b"log", "number", b"number", "outcome", b"outcome", "progress", b"progress", "stage", b"stage", "start_time", b"start_time", "worker", b"worker"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["device", b"device", "end_time", b"end_time", "environment", b"environment", "failure", b"failure", "log", b"log", "number", b"number", "outcome", b"outcome", "peak_memory_bytes", b"peak_memory_bytes", "progress", b"progress", "stage", b"stage", "stage_times", b"stage_times", "start_time", b"start_time", "worker", b"worker"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Attempt: _TypeAlias = Attempt  # noqa: Y015
+
+@_typing.final
+class StageTime(_message.Message):
+    """How long an attempt was in a stage."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STAGE_FIELD_NUMBER: _builtins.int
+    DURATION_FIELD_NUMBER: _builtins.int
+    stage: _failure_pb2.TaskStage.ValueType
+    """The stage."""
+    @_builtins.property
+    def duration(self) -> _duration_pb2.Duration:
+        """How long."""
+
+    def __init__(
+        self,
+        *,
+        stage: _failure_pb2.TaskStage.ValueType = ...,
+        duration: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["duration", b"duration"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["duration", b"duration", "stage", b"stage"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StageTime: _TypeAlias = StageTime  # noqa: Y015
 
 @_typing.final
 class TaskOrigin(_message.Message):

@@ -13,6 +13,7 @@ from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from lathe.type.v1 import digest_pb2 as _digest_pb2
 from lathe.type.v1 import failure_pb2 as _failure_pb2
+from lathe.type.v1 import task_pb2 as _task_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -94,6 +95,8 @@ class TaskEvent(_message.Message):
     WORKER_FIELD_NUMBER: _builtins.int
     TIME_FIELD_NUMBER: _builtins.int
     TRACEPARENT_FIELD_NUMBER: _builtins.int
+    STAGE_TIMES_FIELD_NUMBER: _builtins.int
+    PEAK_MEMORY_BYTES_FIELD_NUMBER: _builtins.int
     STARTED_FIELD_NUMBER: _builtins.int
     PROGRESSED_FIELD_NUMBER: _builtins.int
     SUCCEEDED_FIELD_NUMBER: _builtins.int
@@ -111,9 +114,15 @@ class TaskEvent(_message.Message):
     """The worker that sent it."""
     traceparent: _builtins.str
     """W3C trace context."""
+    peak_memory_bytes: _builtins.int
+    """With the event that ends the attempt: the most memory that its processes held at once, in bytes."""
     @_builtins.property
     def time(self) -> _timestamp_pb2.Timestamp:
         """When it was sent."""
+
+    @_builtins.property
+    def stage_times(self) -> _containers.RepeatedCompositeFieldContainer[_task_pb2.StageTime]:
+        """With the event that ends the attempt: how long it was in each stage, in their order."""
 
     @_builtins.property
     def started(self) -> Global___TaskStarted:
@@ -152,6 +161,8 @@ class TaskEvent(_message.Message):
         worker: _builtins.str = ...,
         time: _timestamp_pb2.Timestamp | None = ...,
         traceparent: _builtins.str = ...,
+        stage_times: _abc.Iterable[_task_pb2.StageTime] | None = ...,
+        peak_memory_bytes: _builtins.int = ...,
         started: Global___TaskStarted | None = ...,
         progressed: Global___TaskProgressed | None = ...,
         succeeded: Global___TaskSucceeded | None = ...,
@@ -162,7 +173,7 @@ class TaskEvent(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["cancelled", b"cancelled", "event", b"event", "failed", b"failed", "logged", b"logged", "progressed", b"progressed", "returned", b"returned", "started", b"started", "succeeded", b"succeeded", "time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "cancelled", b"cancelled", "event", b"event", "failed", b"failed", "kind", b"kind", "logged", b"logged", "progressed", b"progressed", "returned", b"returned", "started", b"started", "succeeded", b"succeeded", "task_id", b"task_id", "time", b"time", "traceparent", b"traceparent", "worker", b"worker"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "cancelled", b"cancelled", "event", b"event", "failed", b"failed", "kind", b"kind", "logged", b"logged", "peak_memory_bytes", b"peak_memory_bytes", "progressed", b"progressed", "returned", b"returned", "stage_times", b"stage_times", "started", b"started", "succeeded", b"succeeded", "task_id", b"task_id", "time", b"time", "traceparent", b"traceparent", "worker", b"worker"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["started", "progressed", "succeeded", "failed", "cancelled", "logged", "returned"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
