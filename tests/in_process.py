@@ -82,8 +82,8 @@ class InProcessRunner:
     async def warm(self) -> None:
         """Do nothing: there is nothing to warm."""
 
-    async def acquire(self) -> Slot:
-        """Return a slot."""
+    async def acquire(self, entry: str) -> Slot:
+        """Return a slot; the job is always this runner's."""
         return InProcessSlot(self._function, self._root)
 
     async def close(self) -> None:

@@ -8,6 +8,7 @@ WORKERS       KV, seconds   <kind>.<device>.<worker>             the worker live
 CHANGES       7 days        lathe.changes.<kind>.<uid>           public: changes of tasks, datasets and releases
 lathe.changed.<kind>.<uid>  plain NATS: CHANGES has stored one
 changed.<kind>.<task_id>    plain NATS: the task has a new revision
+sent.<kind>.<device>        plain NATS: TASKS has stored a message for these workers
 queues.<kind>               plain NATS: a replica answers with the queues of the kind
 """
 
@@ -59,6 +60,11 @@ class Timing:
 def task_subject(kind: str, device: str, task_id: str) -> str:
     """Return the subject of a task's message."""
     return f"task.{kind}.{device}.{task_id}"
+
+
+def sent_subject(kind: str, device: str) -> str:
+    """Return the subject on which the server says that TASKS has a new message for a pool of workers."""
+    return f"sent.{kind}.{device}"
 
 
 def event_subject(kind: str, task_id: str, event: str) -> str:
@@ -136,6 +142,7 @@ def _streams() -> list[StreamConfig]:
             discard=DiscardPolicy.NEW,
             discard_new_per_subject=True,
             allow_direct=True,
+            republish=RePublish("task.*.*.*", "sent.$1.$2", headers_only=True),
         ),
         StreamConfig(name=EVENTS, subjects=["event.>"], storage=StorageType.FILE, max_age=30 * _DAY, allow_direct=True),
         StreamConfig(

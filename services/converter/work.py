@@ -20,18 +20,12 @@ class ConversionWorkKind(EngineWork):
     work_type = ConversionWork
     outcome_type = ConversionOutcome
     outputs_dir = "package"
+    packages = READING_PACKAGES
     runs_forms = False  # without the device, its forms are UNVERIFIED
     # The latency that it measures is a note that names its processor; the package is the same on the next one.
     timed = False
-
-    def __init__(self, device: str) -> None:
-        super().__init__(device, READING_PACKAGES)
 
     def inputs(self, work: Message) -> Sequence[tuple[str, Digest]]:
         """Return model files, architectures and samples."""
         assert isinstance(work, ConversionWork)
         return [(entry.path, entry.digest) for entry in work.inputs]
-
-    def file_lists(self, work: Message) -> Sequence[tuple[str, Digest]]:
-        """Return nothing: a conversion names every file itself."""
-        return ()

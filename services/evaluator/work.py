@@ -28,9 +28,7 @@ class EvaluationWorkKind(EngineWork):
     work_type = EvaluationWork
     outcome_type = EvaluationOutcome
     outputs_dir = "report"
-
-    def __init__(self, device: str) -> None:
-        super().__init__(device, ENGINE_PACKAGES)
+    packages = ENGINE_PACKAGES
 
     def inputs(self, work: Message) -> Sequence[tuple[str, Digest]]:
         """Return the package's files, and the index of the dataset or the uploaded images."""

@@ -32,7 +32,7 @@ class WorkerEntry:
     Attributes:
         name: Its name.
         module: Module that `python -m` runs.
-        kind: Kind of task under which it announces itself.
+        kind: Kind of task that it takes.
         runs_forms: Whether its tasks run forms, so that it has to be on the device.
         device: Device that it serves; that of the environment if empty.
     """
@@ -53,11 +53,11 @@ SERVICES = (
     ServiceEntry("evaluator", "services.evaluator.main", 50056),
 )
 WORKERS = (
-    WorkerEntry("worker-conversion", "services.converter.worker", "conversion", runs_forms=False),
-    WorkerEntry("worker-quantization", "services.quantizer.worker", "quantization", runs_forms=False),
-    WorkerEntry("worker-optimization", "services.optimizer.worker", "optimization"),
-    WorkerEntry("worker-profile", "services.optimizer.profiles.worker", "profile"),
-    WorkerEntry("worker-evaluation", "services.evaluator.worker", "evaluation"),
+    WorkerEntry("worker-conversion", "services.worker", "conversion", runs_forms=False),
+    WorkerEntry("worker-quantization", "services.worker", "quantization", runs_forms=False),
+    WorkerEntry("worker-optimization", "services.worker", "optimization"),
+    WorkerEntry("worker-profile", "services.worker", "profile"),
+    WorkerEntry("worker-evaluation", "services.worker", "evaluation"),
 )
 
 POSTGRES_PORT = 55432

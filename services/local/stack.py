@@ -22,7 +22,7 @@ from services.local.roster import SERVICES, WORKERS, ServiceEntry, WorkerEntry
 from services.local.servers import Servers
 
 # Settings of a single process; if inherited, all processes would use the same port.
-_NOT_INHERITED = ("LATHE_PORT", "LATHE_METRICS_PORT")
+_NOT_INHERITED = ("LATHE_PORT", "LATHE_METRICS_PORT", "LATHE_IDLE_EXIT_SECONDS")
 _HEALTHY_SECONDS = 90.0
 _WORKER_GRACE_SECONDS = 15.0
 _SERVICE_GRACE_SECONDS = 15.0
@@ -134,8 +134,10 @@ class Stack:
         values |= self.servers.settings()
         values |= {self._services[service].address_variable: self.address(service) for service in self._services}
         values |= {"LATHE_DATA_DIR": str(self.data_dir)}
-        if name in self._workers and self._workers[name].device:
-            values["LATHE_DEVICE"] = self._workers[name].device
+        if name in self._workers:
+            values["LATHE_KINDS"] = self._workers[name].kind
+            if self._workers[name].device:
+                values["LATHE_DEVICE"] = self._workers[name].device
         if name in self._services:
             values |= {"LATHE_PORT": str(self._ports[name]), "LATHE_BIND_HOST": "127.0.0.1"}
             # There is no load balancer in front of it.

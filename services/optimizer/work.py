@@ -25,9 +25,7 @@ class OptimizationWorkKind(EngineWork):
     work_type = OptimizationWork
     outcome_type = OptimizationOutcome
     outputs_dir = "package"
-
-    def __init__(self, device: str) -> None:
-        super().__init__(device, QUANTIZING_PACKAGES)
+    packages = QUANTIZING_PACKAGES
 
     def inputs(self, work: Message) -> Sequence[tuple[str, Digest]]:
         """Return what reads the source, the indexes of the selections, the user's arrays, and the earlier record."""

@@ -89,11 +89,20 @@ class Settings(BaseSettings):
     data_dir: Path = Path(".lathe")
     # Device of the catalog that a worker serves.
     device: str = "cpu-x86-64"
+    # Kinds of task that a worker takes, separated by commas; all that this machine can do if empty.
+    kinds: str = ""
+    # A worker that had nothing to do for so long ends; 0 is never.
+    idle_exit_seconds: float = Field(default=0, ge=0)
     # Most that a worker keeps of what it fetched, for the next task.
     cache_bytes: int = Field(default=10 << 30, ge=0)
     max_attempts: int = Field(default=3, ge=1)
     ack_wait_seconds: float = Field(default=60, gt=0)
     heartbeat_seconds: float = Field(default=20, gt=0)
+
+    @property
+    def kind_names(self) -> tuple[str, ...]:
+        """The names in LATHE_KINDS, each once."""
+        return tuple(dict.fromkeys(name for each in self.kinds.split(",") if (name := each.strip())))
 
     @property
     def admin_users(self) -> frozenset[str]:

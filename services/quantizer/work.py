@@ -23,10 +23,8 @@ class QuantizationWorkKind(EngineWork):
     work_type = QuantizationWork
     outcome_type = QuantizationOutcome
     outputs_dir = "package"
+    packages = QUANTIZING_PACKAGES
     runs_forms = False  # without the device, its forms are UNVERIFIED
-
-    def __init__(self, device: str) -> None:
-        super().__init__(device, QUANTIZING_PACKAGES)
 
     def inputs(self, work: Message) -> Sequence[tuple[str, Digest]]:
         """Return what reads the source, the indexes of the selections, and the artifact of calibration data."""

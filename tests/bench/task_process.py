@@ -56,7 +56,7 @@ async def work() -> None:
     runner = InProcessRunner(nothing, settings.data_dir / "work")
     blobs = FolderStore(settings.data_dir / "blobs")
     worker = Worker(
-        Pool(NothingWork(), DEVICE, CONCURRENCY), bus, blobs, runner, timing=TaskOptions.of(settings).timing
+        Pool([NothingWork()], DEVICE, CONCURRENCY), bus, blobs, runner, timing=TaskOptions.of(settings).timing
     )
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, worker.stop)
     tune_collector()

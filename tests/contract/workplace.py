@@ -128,7 +128,7 @@ class Workplace:
         """Work on tasks of a kind as `job` does."""
         bus = await Bus.connect(self.settings.nats_url, "worker")
         runner = InProcessRunner(job, self.settings.data_dir / "work")
-        worker = Worker(Pool(kind, DEVICE), bus, S3ContentStore(self.settings), runner, drain_seconds=0.1)
+        worker = Worker(Pool([kind], DEVICE), bus, S3ContentStore(self.settings), runner, drain_seconds=0.1)
         running = asyncio.create_task(worker.run())
         try:
             yield

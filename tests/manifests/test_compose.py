@@ -76,6 +76,7 @@ def test_the_compose_file_is_open_to_this_machine_alone() -> None:
 def test_a_worker_of_the_compose_file_agrees_with_its_device(entry: WorkerEntry) -> None:
     worker = compose()["services"][entry.name]
     assert worker["command"] == [entry.module]
+    assert worker["environment"]["LATHE_KINDS"] == entry.kind
     device = load_catalog().devices[worker["environment"]["LATHE_DEVICE"]]
     limit = bytes_of(worker["mem_limit"].upper() + "i")
     assert limit == device.memory_limit_bytes + HEADROOM

@@ -163,7 +163,7 @@ def test_a_pod_has_the_time_that_it_takes_to_drain(name: str) -> None:
     assert grace > float(told["LATHE_DRAIN_SECONDS"]) + float(told["LATHE_SHUTDOWN_PAUSE_SECONDS"])
 
 
-@pytest.mark.parametrize("name", [each.module for each in WORKERS] + [each.module for each in SERVICES])
+@pytest.mark.parametrize("name", sorted({each.module for each in (*WORKERS, *SERVICES)}))
 def test_what_is_started_exists(name: str) -> None:
     assert find_spec(name)
     assert name in {container_of(each)["args"][0] for each in DEPLOYMENTS.values()}
@@ -187,14 +187,15 @@ def test_the_values_of_the_settings_are_allowed(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_every_kind_of_task_has_one_pool_for_each_device_that_can_be_built_for_and_no_other_has() -> None:
-    found = [(container_of(pool)["args"][0], environment_of(pool)["LATHE_DEVICE"]) for pool in POOLS]
-    assert sorted(found) == sorted((worker.module, device) for worker in WORKERS for device in BUILDABLE)
+    found = [(environment_of(pool)["LATHE_KINDS"], environment_of(pool)["LATHE_DEVICE"]) for pool in POOLS]
+    assert sorted(found) == sorted((worker.kind, device) for worker in WORKERS for device in BUILDABLE)
 
 
 @pytest.mark.parametrize("pool", POOLS, ids=lambda pool: pool["metadata"]["name"])
 def test_a_pool_agrees_with_its_device(pool: dict[str, Any]) -> None:
     device = BUILDABLE[environment_of(pool)["LATHE_DEVICE"]]
-    (worker,) = (each for each in WORKERS if each.module == container_of(pool)["args"][0])
+    (worker,) = (each for each in WORKERS if each.kind == environment_of(pool)["LATHE_KINDS"])
+    assert container_of(pool)["args"] == [worker.module]
     assert pool["metadata"]["name"] == f"worker-{worker.kind}-{device.id}"
     building = {} if worker.runs_forms else device.pod.builders
     assert pod_of(pool)["nodeSelector"] == (building or device.pod.node_selector)

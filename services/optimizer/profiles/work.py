@@ -23,9 +23,7 @@ class ProfileWorkKind(EngineWork):
     work_type = ProfileWork
     outcome_type = ProfileOutcome
     outputs_dir = "report"
-
-    def __init__(self, device: str) -> None:
-        super().__init__(device, READING_PACKAGES)
+    packages = READING_PACKAGES
 
     def inputs(self, work: Message) -> Sequence[tuple[str, Digest]]:
         """Return the files of the package or of the source, and the user's arrays."""
@@ -35,7 +33,3 @@ class ProfileWorkKind(EngineWork):
         if work.spec.HasField("test_data"):
             found.append((TEST_DATA, work.spec.test_data))
         return found
-
-    def file_lists(self, work: Message) -> Sequence[tuple[str, Digest]]:
-        """Return none."""
-        return ()

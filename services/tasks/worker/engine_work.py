@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Collection, Sequence
 from typing import Any
 
 from google.protobuf.json_format import ParseError
 from google.protobuf.message import Message
-from lathe.type.v1.digest_pb2 import File
+from lathe.type.v1.digest_pb2 import Digest, File
 
 from engines.formats import FORMATS
 from engines.runtimes import installed
@@ -24,10 +25,14 @@ QUANTIZING_PACKAGES = (*READING_PACKAGES, "onnxruntime", "nncf", "pillow", "pyar
 """Packages that quantize a source and judge it on data; ONNX Runtime's quantizer serves every runtime."""
 
 
-class EngineWork:
+class EngineWork(ABC):
     """What these kinds share. The outcome has a field `files`, and the engine names the files that it wrote."""
 
+    name: str
+    entry: str
+    work_type: type[Message]
     outcome_type: type[Message]
+    outputs_dir: str
     modules: tuple[str, ...]
     """Modules beside those of the device's runtimes that a warm child has already imported."""
     timed: bool = True
@@ -37,10 +42,21 @@ class EngineWork:
     runs_forms: bool = True
     """Whether its tasks run forms, so that only a machine that is the device can do them."""
 
-    def __init__(self, device: str, packages: Collection[str]) -> None:
-        """Serve a device of the catalog; `packages` beside its toolchains have versions that may change a result."""
+    packages: Collection[str]
+    """Packages beside the device's toolchains whose versions may change a result."""
+
+    def __init__(self, device: str) -> None:
+        """Serve a device of the catalog."""
         self._device = load_catalog().devices[device]
-        self._packages = packages
+
+    @abstractmethod
+    def inputs(self, work: Message) -> Sequence[tuple[str, Digest]]:
+        """Return path in the work directory and content of each file to fetch."""
+
+    def file_lists(self, work: Message) -> Sequence[tuple[str, Digest]]:
+        """Return folder in the work directory and content of each stored FileList to fetch and expand; none."""
+        del work
+        return ()
 
     @property
     def preload(self) -> Sequence[str]:
@@ -69,7 +85,7 @@ class EngineWork:
 
     def environment(self) -> dict[str, Any]:
         """Return the versions of everything that may change a result, and the processor."""
-        tools = versions(self._packages)
+        tools = versions(self.packages)
         for room in installed(self._device):
             tools |= room.environment(self._device)
         machine = fingerprint()

@@ -144,7 +144,7 @@ class Job:
             self._log.discard()
 
     async def _attempt(self) -> AnyMessage:
-        slot = self._slot = await self._tools.runner.acquire()
+        slot = self._slot = await self._tools.runner.acquire(self._kind.entry)
         attempt = Attempt(self._kind, self.assignment, slot, self._tools.blobs, self._report.progressed)
         try:
             return await attempt.run(self._log.write)

@@ -1,4 +1,4 @@
-"""The main of every worker process: `run_worker(name, ConversionWorkKind)` serves one kind for one device."""
+"""The main of every worker process: it serves one device, and of the kinds of task those that it is told."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import shutil
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,31 +23,31 @@ from services.platform.settings import ConfigurationError, Settings, load_settin
 from services.platform.work_folders import work_folder
 from services.process.startup import StartupError, refuse, tune_collector, wait_for
 from services.storage import CachingStore, MeteredStore, S3ContentStore
-from services.tasks.kind import WorkKind
+from services.tasks.worker.engine_work import EngineWork
 from services.tasks.worker.runner import SandboxRunner
 from services.tasks.worker.worker import Pool, Worker
 
 log: Any = structlog.get_logger("lathe.worker")
 
 
-def run_worker(name: str, kind_for: Callable[[str], WorkKind]) -> None:
-    """Serve until SIGTERM or SIGINT; ends the process with an explanation if it cannot start.
+def run_worker(known: Sequence[type[EngineWork]]) -> None:
+    """Serve until SIGTERM or SIGINT, or until idle for LATHE_IDLE_EXIT_SECONDS.
 
-    Args:
-        name: Of the process, in logs.
-        kind_for: Makes the kind of work for a device of the catalog.
+    Ends the process with an explanation if it cannot start. `known` are the kinds that there are, of which LATHE_KINDS
+    names some.
     """
     import uvloop
 
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    name = "worker"
     try:
         settings = load_settings()
+        if len(settings.kind_names) == 1:
+            name = f"worker-{settings.kind_names[0]}"
         telemetry.configure(settings, name)
         device = served_device(settings.device)
-        kind = kind_for(device.id)
-        if kind.runs_forms and (missing := why_not_run(device)):
-            raise ConfigurationError(f"A worker for {kind.name} tasks runs forms. {missing}")
-        uvloop.run(_serve(name, kind, device, settings))
+        kinds = [kind(device.id) for kind in served_kinds(known, settings.kind_names, device)]
+        uvloop.run(_serve(name, kinds, device, settings))
     except ConfigurationError as error:
         refuse(name, error, status=2)
     except StartupError as error:
@@ -76,6 +76,27 @@ def served_device(name: str, setting: str = "LATHE_DEVICE") -> Device:
     return device
 
 
+def served_kinds(known: Sequence[type[EngineWork]], names: Sequence[str], device: Device) -> Sequence[type[EngineWork]]:
+    """Return the kinds of task that this process serves: those that are named, or all that it can.
+
+    Raises:
+        ConfigurationError: A kind is not known, or its tasks run forms, which this machine cannot for the device.
+    """
+    by_name = {kind.name: kind for kind in known}
+    if strange := [name for name in names if name not in by_name]:
+        told = f"LATHE_KINDS names '{strange[0]}', but the kinds of task are: {', '.join(by_name)}."
+        raise ConfigurationError(told)
+    chosen = [by_name[name] for name in names] or known
+    if not any(kind.runs_forms for kind in chosen) or not (missing := why_not_run(device)):
+        return chosen
+    if names:
+        (first, *_) = [kind.name for kind in chosen if kind.runs_forms]
+        raise ConfigurationError(f"A worker for {first} tasks runs forms. {missing}")
+    building = [kind for kind in known if not kind.runs_forms]
+    log.info("builds_only", device=device.id, kinds=[kind.name for kind in building], missing=missing)
+    return building
+
+
 def why_not_run(device: Device) -> str:
     """Return why forms for a device that is served do not run on this machine as on the device; empty if they do."""
     try:
@@ -91,7 +112,7 @@ def turns_on(device: Device, folder: Path) -> Path | None:
     return folder / "turns" / f"{identity}.lock" if identity else None
 
 
-async def _serve(name: str, kind: WorkKind, device: Device, settings: Settings) -> None:
+async def _serve(name: str, kinds: Sequence[EngineWork], device: Device, settings: Settings) -> None:
     timing = Timing(settings.ack_wait_seconds, settings.heartbeat_seconds, max_deliver=settings.max_attempts)
     bus = await wait_for(
         "NATS",
@@ -101,21 +122,28 @@ async def _serve(name: str, kind: WorkKind, device: Device, settings: Settings) 
         lambda: Bus.connect(settings.nats_url, f"lathe-{name}"),
     )
     try:
-        await ensure_topology(bus, [kind.name], [settings.device], timing)
+        await ensure_topology(bus, [kind.name for kind in kinds], [device.id], timing)
         folder = work_folder(settings.data_dir / "work")
         store = MeteredStore(S3ContentStore(settings))
         blobs = CachingStore(store, settings.data_dir / "cache", settings.cache_bytes)
+        preload = dict.fromkeys(module for kind in kinds for module in kind.preload)
         runner = SandboxRunner(
-            kind.entry, kind.preload, folder, devices=device.device_files, turns=turns_on(device, settings.data_dir)
+            list(preload), folder, devices=device.device_files, turns=turns_on(device, settings.data_dir)
         )
         worker = Worker(
-            Pool(kind, settings.device), bus, blobs, runner, timing=timing, drain_seconds=settings.drain_seconds
+            Pool(kinds, device.id),
+            bus,
+            blobs,
+            runner,
+            timing=timing,
+            drain_seconds=settings.drain_seconds,
+            idle_exit_seconds=settings.idle_exit_seconds,
         )
         loop = asyncio.get_running_loop()
         for each in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(each, worker.stop)
         tune_collector()
-        log.info("ready", kind=kind.name, device=settings.device, worker=worker.name)
+        log.info("ready", kinds=[kind.name for kind in kinds], device=device.id, worker=worker.name)
         try:
             await worker.run()
         finally:

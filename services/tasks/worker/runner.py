@@ -57,8 +57,8 @@ class JobRunner(Protocol):
     async def warm(self) -> None:
         """Get a slot ready ahead of time."""
 
-    async def acquire(self) -> Slot:
-        """Return a fresh slot."""
+    async def acquire(self, entry: str) -> Slot:
+        """Return a fresh slot for a job that the function `entry` does."""
 
     async def close(self) -> None:
         """Discard what is warm."""
@@ -151,7 +151,6 @@ class SandboxRunner:
     """Keeps one child warm, with the frameworks imported, so that no task waits for that.
 
     Args:
-        entry: The function that does a job.
         preload: Modules that a child imports ahead.
         root: Folder of the work directories.
         devices: Patterns of the files of accelerators that a job may use.
@@ -160,46 +159,49 @@ class SandboxRunner:
 
     def __init__(
         self,
-        entry: str,
         preload: Sequence[str],
         root: Path,
         *,
         devices: Sequence[str] = (),
         turns: Path | None = None,
     ) -> None:
-        self._entry = entry
         self._preload = tuple(preload)
         self._root = root
         self._devices, self._turns = tuple(devices), turns
-        self._warm: asyncio.Task[ChildSlot] | None = None
+        self._warm: asyncio.Task[tuple[Child, Path]] | None = None
 
     async def warm(self) -> None:
         """Start a child if none is waiting; returns at once."""
         if self._warm is None:
             self._warm = asyncio.create_task(self._spawn())
 
-    async def acquire(self) -> Slot:
+    async def acquire(self, entry: str) -> Slot:
         """Return the warm child, or a new one."""
         warm, self._warm = self._warm, None
         if warm is not None:
             try:
-                return await warm
+                return self._slot(*await warm, entry)
             except OSError as error:
                 log.warning("runner.warm_child_failed", error=str(error))
-        return await self._spawn()
+        return self._slot(*await self._spawn(), entry)
 
     async def close(self) -> None:
         """Kill the waiting child."""
         warm, self._warm = self._warm, None
         if warm is not None:
             try:
-                await (await warm).discard()
+                await self._slot(*await warm, "").discard()
             except OSError as error:
                 log.warning("runner.warm_child_failed", error=str(error))
 
-    async def _spawn(self) -> ChildSlot:
+    async def _spawn(self) -> tuple[Child, Path]:
         self._root.mkdir(parents=True, exist_ok=True)
         workdir = Path(tempfile.mkdtemp(prefix="task-", dir=self._root))
-        spawn = partial(Child.spawn, workdir, self._preload, devices=self._devices)
+        return await self._child(workdir), workdir
+
+    async def _child(self, workdir: Path) -> Child:
+        return await Child.spawn(workdir, self._preload, devices=self._devices)
+
+    def _slot(self, child: Child, workdir: Path, entry: str) -> ChildSlot:
         turn = Turn(self._turns) if self._turns else None
-        return ChildSlot(await spawn(), workdir, self._entry, spawn, turn)
+        return ChildSlot(child, workdir, entry, partial(self._child, workdir), turn)

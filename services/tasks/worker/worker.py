@@ -13,7 +13,9 @@ import hashlib
 import json
 import os
 import socket
+import time
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import nats.errors
@@ -24,14 +26,15 @@ from nats.aio.msg import Msg
 
 from services.bus.connection import Bus, BusUnavailableError
 from services.bus.mirror import Mirror
-from services.bus.pull import Puller
-from services.bus.topology import TASK_CONTROL, TASKS, WORKERS, Timing, work_consumer, worker_key
+from services.bus.pick import Picker, Source
+from services.bus.topology import TASK_CONTROL, TASKS, WORKERS, Timing, sent_subject, work_consumer, worker_key
 from services.platform.background import end
 from services.platform.telemetry import bind_task, continue_trace
 from services.tasks.kind import WorkKind
 from services.tasks.worker.blobs import Blobs
 from services.tasks.worker.job import Job, JobTools
 from services.tasks.worker.runner import JobRunner
+from services.tasks.worker.shares import Shares
 
 log = structlog.get_logger(__name__)
 
@@ -40,15 +43,26 @@ CONTROL_TTL_SECONDS = 86400.0
 
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """What a worker serves: tasks of `kind` for `device`, at most `concurrency` at once."""
+    """What a worker serves: tasks of `kinds` for `device`, at most `concurrency` of them at once."""
 
-    kind: WorkKind
+    kinds: Sequence[WorkKind]
     device: str
     concurrency: int = 1
 
 
 class Worker:
-    """One worker process. `run` serves until `stop` is called; then it ends or returns what it holds."""
+    """One worker process. `run` serves until `stop` is called; then it ends or returns what it holds.
+
+    Args:
+        pool: What it serves.
+        bus: The connection.
+        blobs: Where inputs and outputs are.
+        runner: Where jobs run.
+        timing: The clocks of the task engine.
+        drain_seconds: How long running tasks may go on after `stop`.
+        name: Of the worker; made from host and process if empty.
+        idle_exit_seconds: After so long with nothing to do, it stops by itself; 0 is never.
+    """
 
     def __init__(
         self,
@@ -60,6 +74,7 @@ class Worker:
         timing: Timing | None = None,
         drain_seconds: float = 10.0,
         name: str = "",
+        idle_exit_seconds: float = 0.0,
     ) -> None:
         self._pool = pool
         self._bus = bus
@@ -67,15 +82,21 @@ class Worker:
         self._timing = timing or Timing()
         self._drain_seconds = drain_seconds
         self.name = name or f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}".replace(".", "-")
-        described = {"device": pool.device, **pool.kind.environment()}
-        self._environment_json = json.dumps(described, sort_keys=True, default=str)
-        self._environment = hashlib.sha256(self._environment_json.encode()).hexdigest()
-        self._tools = JobTools(bus, blobs, runner, self._timing, self.name, self._environment, self._environment_json)
+        self._idle_exit_seconds = idle_exit_seconds
+        self._kinds = {kind.name: kind for kind in pool.kinds}
+        self._tools = {kind.name: self._tools_of(kind, blobs) for kind in pool.kinds}
+        self._shares = Shares(self._kinds)
+        self._busy_until = time.monotonic()
         self._jobs: dict[str, Job] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = asyncio.Event()
-        keys = f"{pool.kind.name}.>"
+        keys = f"{pool.kinds[0].name}.>" if len(pool.kinds) == 1 else ">"
         self._control = Mirror(bus, TASK_CONTROL, keys, CONTROL_TTL_SECONDS, on_put=self._on_control, refresh=5.0)
+
+    def _tools_of(self, kind: WorkKind, blobs: Blobs) -> JobTools:
+        described = json.dumps({"device": self._pool.device, **kind.environment()}, sort_keys=True, default=str)
+        digest = hashlib.sha256(described.encode()).hexdigest()
+        return JobTools(self._bus, blobs, self._runner, self._timing, self.name, digest, described)
 
     def stop(self) -> None:
         """Take no new tasks; `run` returns when the running ones have ended or are given back."""
@@ -84,7 +105,7 @@ class Worker:
     async def run(self) -> None:
         """Serve until stopped or cancelled."""
         await self._runner.warm()
-        running = (self._announce(), self._control.run(), self._heartbeat())
+        running = (self._announce(), self._control.run(), self._heartbeat(), self._until_idle())
         background = [asyncio.create_task(each) for each in running]
         serving = asyncio.create_task(self._serve())
         stopping = asyncio.create_task(self._stopping.wait())
@@ -102,15 +123,38 @@ class Worker:
     async def _serve(self) -> None:
         # A task that was cancelled while nobody served it must not start now.
         await self._control.wait()
-        consumer = work_consumer(self._pool.kind.name, self._pool.device)
-        async with Puller(self._bus, TASKS, consumer, self._pool.concurrency) as puller:
-            while True:
-                for message in await puller.take(self._pool.concurrency):
-                    task = asyncio.create_task(self._handle(message, puller))
-                    self._tasks.add(task)
-                    task.add_done_callback(self._tasks.discard)
+        device = self._pool.device
+        sources = {name: Source(work_consumer(name, device), sent_subject(name, device)) for name in self._kinds}
+        picker = Picker(self._bus, TASKS, sources, self._pool.concurrency, self._shares.order)
+        self._busy_until = time.monotonic()
+        try:
+            async with picker:
+                while True:
+                    self._begin(await picker.take(), picker)
+        finally:
+            # The last one may have come while this worker was stopped: it goes back like those that run.
+            for message in picker.left:
+                self._begin(message, picker)
 
-    async def _handle(self, message: Msg, puller: Puller) -> None:
+    def _begin(self, message: Msg, picker: Picker) -> None:
+        task = asyncio.create_task(self._handle(message, picker))
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self._busy_until = time.monotonic()
+
+    async def _until_idle(self) -> None:
+        """Return when there was nothing to do for so long that this worker is to end."""
+        while True:
+            await asyncio.sleep(self._idle_exit_seconds / 10 or 3600)
+            idle = not self._tasks and time.monotonic() - self._busy_until >= self._idle_exit_seconds
+            if idle and self._idle_exit_seconds:
+                log.info("worker.idle", seconds=self._idle_exit_seconds)
+                return
+
+    async def _handle(self, message: Msg, picker: Picker) -> None:
         try:
             assignment = event_pb2.TaskAssignment.FromString(message.data)
         except DecodeError:
@@ -120,10 +164,13 @@ class Worker:
         key = f"{assignment.kind}.{assignment.task_id}"
         if key in self._jobs:
             self._jobs[key].adopt(message)
-            await puller.release()
+            picker.release()
             return
-        job = Job(self._pool.kind, assignment, message, self._tools)
+        job = Job(self._kinds[assignment.kind], assignment, message, self._tools[assignment.kind])
         self._jobs[key] = job
+        began = time.monotonic()
+        if message in picker.left:
+            job.give_back()
         try:
             with bind_task(assignment.task_id), continue_trace(f"{assignment.kind}.run", assignment.traceparent):
                 if key in self._control:
@@ -136,7 +183,8 @@ class Worker:
             log.exception("worker.fault", task_id=assignment.task_id)
         finally:
             self._jobs.pop(key, None)
-            await puller.release()
+            self._shares.spent(assignment.kind, time.monotonic(), time.monotonic() - began)
+            picker.release()
 
     async def _on_control(self, key: str, _value: bytes) -> None:
         job = self._jobs.get(key)
@@ -144,18 +192,20 @@ class Worker:
             job.cancel()
 
     async def _announce(self) -> None:
-        announcement = event_pb2.WorkerAnnouncement(
-            worker=self.name,
-            kind=self._pool.kind.name,
-            device=self._pool.device,
-            environment=self._environment,
-            environment_json=self._environment_json,
-            slots=self._pool.concurrency,
-        )
-        subject = f"$KV.{WORKERS}." + worker_key(self._pool.kind.name, self._pool.device, self.name)
+        announcements = {
+            self._subject(kind): event_pb2.WorkerAnnouncement(
+                worker=self.name,
+                kind=kind,
+                device=self._pool.device,
+                environment=tools.environment,
+                environment_json=tools.environment_json,
+                slots=self._pool.concurrency,
+            ).SerializeToString()
+            for kind, tools in self._tools.items()
+        }
         while True:
             try:
-                await self._bus.publish(subject, announcement.SerializeToString())
+                await asyncio.gather(*(self._bus.publish(*each) for each in announcements.items()))
                 await asyncio.sleep(self._timing.worker_ttl / 3)
             except BusUnavailableError:
                 await asyncio.sleep(min(0.5, self._timing.worker_ttl / 3))
@@ -167,9 +217,12 @@ class Worker:
                 await job.heartbeat()
 
     async def _withdraw(self) -> None:
-        subject = f"$KV.{WORKERS}." + worker_key(self._pool.kind.name, self._pool.device, self.name)
         with contextlib.suppress(nats.errors.Error, OSError):
-            await self._bus.nc.publish(subject, b"", headers={"KV-Operation": "DEL"})
+            for kind in self._kinds:
+                await self._bus.nc.publish(self._subject(kind), b"", headers={"KV-Operation": "DEL"})
+
+    def _subject(self, kind: str) -> str:
+        return f"$KV.{WORKERS}." + worker_key(kind, self._pool.device, self.name)
 
     async def _drain(self) -> None:
         """Let running jobs end for a while, then give them back."""

@@ -33,7 +33,7 @@ async def work() -> None:
     bus = await Bus.connect(settings.nats_url, "chaos-worker")
     runner = InProcessRunner(job, settings.data_dir / "work")
     blobs = FolderStore(settings.data_dir / "blobs")
-    worker = Worker(Pool(EchoWork(), DEVICE, CONCURRENCY), bus, blobs, runner, timing=TaskOptions.of(settings).timing)
+    worker = Worker(Pool([EchoWork()], DEVICE, CONCURRENCY), bus, blobs, runner, timing=TaskOptions.of(settings).timing)
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, worker.stop)
     await worker.run()
     await bus.close()

@@ -255,6 +255,7 @@ class Site:
         self.outbox: Outbox
         self.queue: TaskQueue
         self.bus: Bus
+        self.ended: set[str] = set()
         self._workers: list[tuple[Worker, asyncio.Task[None]]] = []
 
     async def create(self, behaviour: str = "ok", **fields: Any) -> pb.ConversionTask:
@@ -301,17 +302,23 @@ class Site:
             raise AssertionError(f"it stays like this: {found}") from None
         return found
 
-    async def start_worker(self, *, concurrency: int = 8, version: str = "1", name: str = "") -> Worker:
+    async def start_worker(
+        self, *, concurrency: int = 8, version: str = "1", name: str = "", idle: float = 0
+    ) -> Worker:
         runner = InProcessRunner(self.jobs.run, self.folder / "work")
-        pool = Pool(EchoWork(version), DEVICE, concurrency)
+        pool = Pool([EchoWork(version)], DEVICE, concurrency)
         bus = await Bus.connect(self.settings.nats_url, "worker")
-        worker = Worker(pool, bus, self.blobs, runner, timing=self.options.timing, drain_seconds=0.1, name=name)
+        timing = self.options.timing
+        worker = Worker(
+            pool, bus, self.blobs, runner, timing=timing, drain_seconds=0.1, name=name, idle_exit_seconds=idle
+        )
 
         async def run() -> None:
             try:
                 await worker.run()
             finally:
                 await bus.close()
+                self.ended.add(worker.name)
 
         self._workers.append((worker, asyncio.create_task(run())))
         async with asyncio.timeout(10):

@@ -15,7 +15,7 @@ from tests.integration.tasks.kit import DEVICE, TIMING, EchoWork, FolderStore, J
 async def main(nats_url: str, folder: Path) -> None:
     bus = await Bus.connect(nats_url, "victim")
     runner = InProcessRunner(Jobs().run, folder / "victim")
-    await Worker(Pool(EchoWork(), DEVICE), bus, FolderStore(folder / "blobs"), runner, timing=TIMING).run()
+    await Worker(Pool([EchoWork()], DEVICE), bus, FolderStore(folder / "blobs"), runner, timing=TIMING).run()
 
 
 if __name__ == "__main__":

@@ -5,15 +5,11 @@ from __future__ import annotations
 import pytest
 
 from engines.runtimes import Where, runtimes
-from services.converter.work import ConversionWorkKind
-from services.evaluator.work import EvaluationWorkKind
 from services.local.more_devices import workers_for
 from services.local.roster import WORKERS
-from services.optimizer.profiles.work import ProfileWorkKind
-from services.optimizer.work import OptimizationWorkKind
-from services.platform.settings import ConfigurationError
-from services.quantizer.work import QuantizationWorkKind
-from services.tasks.worker.process import served_device, why_not_run
+from services.platform.settings import ConfigurationError, Settings
+from services.tasks.worker.process import served_device, served_kinds, why_not_run
+from services.worker import KINDS
 
 
 def test_a_worker_serves_a_device_if_some_runtime_says_that_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -44,10 +40,30 @@ def test_what_runs_forms_is_served_by_a_machine_that_is_the_device_alone(monkeyp
 
 
 def test_the_roster_knows_which_kinds_run_forms() -> None:
-    kinds = (ConversionWorkKind, QuantizationWorkKind, OptimizationWorkKind, ProfileWorkKind, EvaluationWorkKind)
-    assert {kind.name: kind.runs_forms for kind in kinds} == {entry.kind: entry.runs_forms for entry in WORKERS}
+    assert {kind.name: kind.runs_forms for kind in KINDS} == {entry.kind: entry.runs_forms for entry in WORKERS}
 
 
 def test_a_device_that_is_not_in_the_catalog_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="the catalog has: cpu-x86-64"):
         served_device("cpu-x87")
+
+
+def test_a_worker_takes_the_kinds_that_it_is_told_or_all_that_its_machine_can_do(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    device = served_device("cpu-x86-64")
+    assert list(served_kinds(KINDS, (), device)) == list(KINDS)
+    assert [kind.name for kind in served_kinds(KINDS, ("profile", "conversion"), device)] == ["profile", "conversion"]
+    with pytest.raises(ConfigurationError, match="LATHE_KINDS names 'cooking', but the kinds of task are: conversion"):
+        served_kinds(KINDS, ("conversion", "cooking"), device)
+    for room in runtimes().values():
+        monkeypatch.setattr(type(room), "where", lambda *_: Where.DEVICE)
+    assert [kind.name for kind in served_kinds(KINDS, (), device)] == ["conversion", "quantization"]
+    assert [kind.name for kind in served_kinds(KINDS, ("conversion",), device)] == ["conversion"]
+    with pytest.raises(ConfigurationError, match=r"A worker for evaluation tasks runs forms\. There is nothing"):
+        served_kinds(KINDS, ("conversion", "evaluation"), device)
+
+
+def test_the_kinds_of_a_worker_are_names_between_commas() -> None:
+    assert Settings(kinds=" conversion,profile, ,conversion").kind_names == ("conversion", "profile")
+    assert Settings().kind_names == ()

@@ -47,8 +47,8 @@ async def test_a_job_that_is_stopped_while_it_waits_leaves_no_turn_behind(tmp_pa
 
 async def test_a_slot_holds_its_turn_until_its_job_has_ended(tmp_path: Path) -> None:
     turns, limits = tmp_path / "gpu.lock", Limits(1 << 30, 60)
-    runner = SandboxRunner("time:sleep", (), tmp_path / "work", turns=turns)
-    slot = await runner.acquire()
+    runner = SandboxRunner((), tmp_path / "work", turns=turns)
+    slot = await runner.acquire("time:sleep")
     assert not turns.exists(), "a child that waits for work has no turn"
     with pytest.raises(EngineFailure, match="takes exactly one argument"):
         await slot.run({}, limits, lambda _progress: None, lambda _line: None)

@@ -1,0 +1,124 @@
+"""A picker of several consumers against a real NATS: what it holds, what it hears, what is left when it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Sequence
+from itertools import cycle
+from pathlib import Path
+
+import pytest
+from nats.aio.msg import Msg
+
+from services.bus import pick
+from services.bus.connection import Bus
+from services.bus.pick import Picker, Source
+from services.bus.topology import TASKS, ensure_topology, sent_subject, task_subject, work_consumer
+from services.local.nats import NatsServer
+from services.platform.background import end
+
+KINDS = ("a", "b", "c")
+SOURCES = {kind: Source(work_consumer(kind, "d"), sent_subject(kind, "d")) for kind in KINDS}
+
+
+@pytest.fixture
+async def bus(fresh_nats_url: str) -> AsyncIterator[Bus]:
+    bus = await Bus.connect(fresh_nats_url, "test")
+    await ensure_topology(bus, KINDS, ["d"])
+    yield bus
+    await bus.close()
+
+
+async def send(bus: Bus, kind: str, name: str) -> None:
+    await bus.publish(task_subject(kind, "d", name), kind.encode())
+
+
+async def delivered(bus: Bus) -> int:
+    """How many messages the server has sent to somebody and waits for."""
+    return sum([(await bus.js.consumer_info(TASKS, each.consumer)).num_ack_pending for each in SOURCES.values()])
+
+
+async def test_it_holds_no_more_than_it_may_and_asks_in_the_order_that_it_is_told(bus: Bus) -> None:
+    for number in range(2):
+        for kind in KINDS:
+            await send(bus, kind, str(number))
+    turns = cycle(["b", "c", "a"])
+
+    def order() -> Sequence[str]:
+        return [next(turns), *KINDS]
+
+    taken: list[Msg] = []
+    async with Picker(bus, TASKS, SOURCES, 1, order) as picker:
+        for _ in range(6):
+            message = await picker.take()
+            assert await delivered(bus) == 1
+            taken.append(message)
+            await message.ack_sync()
+            picker.release()
+        waiting = asyncio.create_task(picker.take())
+        await asyncio.sleep(0.05)
+        assert not waiting.done()
+        await end([waiting])
+    assert [message.data.decode() for message in taken] == ["b", "c", "a"] * 2
+    assert picker.left == []
+
+
+async def test_a_new_message_is_told_and_one_that_comes_back_is_found(
+    bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pick, "LOOK_SECONDS", 60.0)
+    async with Picker(bus, TASKS, SOURCES, 1, lambda: KINDS) as picker:
+        for kind in ("c", "a"):
+            taking = asyncio.create_task(picker.take())
+            await asyncio.sleep(0.1)
+            await send(bus, kind, "1")
+            message = await asyncio.wait_for(taking, 20)
+            assert message.data.decode() == kind
+            picker.release()
+        monkeypatch.setattr(pick, "LOOK_SECONDS", 0.05)
+        await message.nak(delay=0.2)
+        again = await asyncio.wait_for(picker.take(), 20)
+        assert again.metadata.num_delivered == 2
+
+
+async def test_whatever_was_sent_when_it_ends_is_taken_or_left_or_was_never_delivered(bus: Bus) -> None:
+    seed = random.randrange(1 << 32)
+    chance = random.Random(seed)
+    known = 0
+    for number in range(60):
+        picker = Picker(bus, TASKS, SOURCES, 1, lambda: KINDS)
+
+        async def serve(picker: Picker = picker) -> Msg:
+            async with picker:
+                return await picker.take()
+
+        serving = asyncio.create_task(serve())
+        sending = asyncio.create_task(send(bus, chance.choice(KINDS), str(number)))
+        await asyncio.sleep(chance.uniform(0, 0.004))
+        serving.cancel()
+        (taken,) = await asyncio.gather(serving, return_exceptions=True)
+        await sending
+        known += len(picker.left) + isinstance(taken, Msg)
+        assert await delivered(bus) == known, f"seed {seed}, round {number}"
+
+
+async def test_a_restart_of_the_server_is_survived(tmp_path: Path) -> None:
+    server = NatsServer(tmp_path / "nats", durable=False)
+    server.start()
+    bus = await Bus.connect(server.url, "test")
+    try:
+        await ensure_topology(bus, KINDS, ["d"])
+        async with Picker(bus, TASKS, SOURCES, 1, lambda: KINDS) as picker:
+            taking = asyncio.create_task(picker.take())
+            await asyncio.sleep(0.05)
+            await asyncio.to_thread(server.stop)
+            await asyncio.to_thread(server.start)
+            async with asyncio.timeout(20):
+                while not bus.connected:
+                    await asyncio.sleep(0.01)
+            await send(bus, "b", "1")
+            assert (await asyncio.wait_for(taking, 20)).data == b"b"
+    finally:
+        await bus.close()
+        server.stop()
