@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -36,12 +36,14 @@ class Batch:
         feed: The inputs by name.
         repeated: How often the last sample is repeated in the feed, for a model that needs a larger batch.
         nv12: Whether the samples are NV12 images.
+        counted: The axis of the samples in each output in which it is not the first.
     """
 
     samples: tuple[Sample, ...]
     feed: dict[str, Array]
     repeated: int = 0
     nv12: bool = False
+    counted: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def input_size(self) -> tuple[int, int] | None:
@@ -49,11 +51,14 @@ class Batch:
         return input_size(next(iter(self.feed.values())).shape, nv12=self.nv12)
 
     def cut(self, outputs: Mapping[str, Array]) -> dict[str, Array]:
-        """Return the outputs without the rows of repeated samples."""
-        if not self.repeated:
-            return dict(outputs)
+        """Return the outputs with the samples as their first axis, without the rows of repeated samples."""
         kept = len(self.samples)
-        return {k: v[:kept] if v.shape[:1] == (kept + self.repeated,) else v for k, v in outputs.items()}
+        rows = kept + self.repeated
+        found = dict(outputs)
+        for name, axis in self.counted.items():
+            if name in found and found[name].shape[axis : axis + 1] == (rows,):
+                found[name] = np.moveaxis(found[name], axis, 0)
+        return {k: v[:kept] if v.shape[:1] == (rows,) else v for k, v in found.items()} if self.repeated else found
 
 
 class Feeder:
@@ -87,6 +92,7 @@ class Feeder:
         self._least, most = _batch_bounds(self.inputs, component["max_batch"])
         if batch_size > most:
             raise _bad(f"The batch size is {batch_size}, but the package takes at most {most}.")
+        self._counted = _counted(component["signature"].get("outputs", ()), (self._least, most))
         self._nv12 = first_preprocessing(component).takes_nv12 and not selection.is_tensors
         self.steps = None if selection.is_tensors else self._image_steps(component, steps)
 
@@ -126,7 +132,7 @@ class Feeder:
         missing = [entries[-1][1]] * (self._least - len(entries))
         rows = [arrays for _, arrays in entries] + missing
         feed = {entry["name"]: _stacked([row[entry["name"]] for row in rows], entry) for entry in self.inputs}
-        return Batch(tuple(sample for sample, _ in entries), feed, len(missing), self._nv12)
+        return Batch(tuple(sample for sample, _ in entries), feed, len(missing), self._nv12, self._counted)
 
     def _alike(self, one: Mapping[str, Array], other: Mapping[str, Array]) -> bool:
         """Return whether two samples fit into one call: equal shapes, and equal values of inputs without a batch."""
@@ -167,6 +173,17 @@ def _batch_bounds(inputs: Sequence[Mapping[str, Any]], max_batch: int) -> tuple[
     ]
     least = max((shape["min"][axis] for shape, axis in axes), default=1)
     return least, max(least, min((shape["max"][axis] for shape, axis in axes), default=max_batch))
+
+
+def _counted(outputs: Iterable[Mapping[str, Any]], batches: tuple[int, int]) -> dict[str, int]:
+    """Return the axis of the samples by output, if it is not the first: the one that varies as the batch does."""
+    found = {}
+    for entry in outputs:
+        shape = entry.get("shape") or {"min": (), "max": ()}
+        varying = [axis for axis, ends in enumerate(zip(shape["min"], shape["max"], strict=True)) if ends == batches]
+        if varying and varying[0] and batches[0] != batches[1]:
+            found[entry["name"]] = varying[0]
+    return found
 
 
 def _has_batch(tensor: Mapping[str, Any]) -> bool:

@@ -144,11 +144,14 @@ def find_data(
 
 
 def manifest_component(prepared: Prepared) -> dict[str, object]:
-    """Return the inputs of a component as a manifest states them, before there is a package."""
+    """Return a component's inputs and outputs as a manifest states them, before there is a package."""
     component = prepared.component
     return {
         "name": component.name,
-        "signature": {"inputs": [_with_value(spec.to_dict(), prepared.ranges) for spec in prepared.signature.inputs]},
+        "signature": {
+            "inputs": [_with_value(spec.to_dict(), prepared.ranges) for spec in prepared.signature.inputs],
+            "outputs": [spec.to_dict() for spec in prepared.signature.outputs],
+        },
         "preprocessing": {given.name: given.steps.model_dump(mode="json") for given in component.inputs},
         "max_batch": component.largest_batch,
         "num_classes": component.num_classes,

@@ -118,7 +118,11 @@ def evaluation_of(subject: Subject, workdir: Path) -> dict[str, Any]:
     """
     feed = subject.feed(EVALUATED)
     classes = subject.truth(feed)[subject.scores].reshape(EVALUATED, -1).argmax(1) if subject.scores >= 0 else None
-    batched = {name: value for name, value in feed.items() if value.ndim and len(value) == EVALUATED}
+    batched = {
+        name: np.moveaxis(value, value.shape.index(EVALUATED), 0)
+        for name, value in feed.items()
+        if EVALUATED in value.shape
+    }
     selection = put_tensors(workdir / "dataset", batched, classes)
     spec: dict[str, Any] = {"method": "raw"}
     if classes is not None:

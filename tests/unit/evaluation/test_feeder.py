@@ -46,3 +46,15 @@ def test_samples_with_different_shared_inputs_run_in_separate_calls(tmp_path: An
     assert (len(second["x"]), float(second["rate"])) == (1, 16)
     with pytest.raises(EngineFailure, match="'rate' has no array"):
         feeds(tmp_path, inputs, 4, x=np.ones((3, 3), np.float32), table=table)
+
+
+def test_outputs_begin_with_the_samples_wherever_they_are_counted(tmp_path: Any) -> None:
+    np.savez(tmp_path / "data.npz", allow_pickle=False, x=np.ones((3, 3), np.float32))
+    selection = unpack_selection(tmp_path / "data.npz", tmp_path / "unpacked")
+    outputs = [tensor("y", 1, 3), tensor("state", 2, 1, 5, batch_axis=1), tensor("table", 2, batch_axis=-1)]
+    component = {"name": "net", "signature": {"inputs": [tensor("x", 1, 3)], "outputs": outputs}, "max_batch": 4}
+    (batch,) = Feeder(selection, component, None, 3).batches()
+    states = np.arange(2 * 3 * 5).reshape(2, 3, 5)
+    found = batch.cut({"y": np.ones((3, 3)), "state": states, "table": np.ones(2)})
+    assert {name: value.shape for name, value in found.items()} == {"y": (3, 3), "state": (3, 2, 5), "table": (2,)}
+    np.testing.assert_array_equal(found["state"][2], states[:, 2])
