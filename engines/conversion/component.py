@@ -28,6 +28,9 @@ from engines.timing.paired import Call, ProfileReport, profile
 
 log = logging.getLogger(__name__)
 
+OTHER_INPUTS = "a comparison by hand: the form takes inputs of its own, and the source others"
+"""What is missing for a verdict on a form whose inputs are not the package's."""
+
 
 @dataclass(frozen=True)
 class ComponentConversion:
@@ -73,7 +76,7 @@ def convert(job: ComponentConversion) -> PackagedComponent:
     return PackagedComponent(
         prepared.component,
         form,
-        Signature(prepared.signature.inputs, outputs),
+        Signature(form.inputs or prepared.signature.inputs, outputs),
         prepared.ranges,
         report,
         measured,
@@ -97,9 +100,10 @@ def _verified(
     name, template, target = job.component.name, job.request.template, job.request.target
     source, samples, where = prepared.source, prepared.samples, job.runtime.where(target)
     tolerance = template.tolerance(template.arithmetic)
-    if where is Where.DEVICE:
-        job.progress(0.6, f"{name}: running the source; the form runs on {target.id} only")
-        report, outputs = unverified(source, samples, tolerance, not_run(job.runtime, target))
+    if where is Where.DEVICE or form.inputs:
+        job.progress(0.6, f"{name}: running the source; the form runs on {target.id} only, or takes other inputs")
+        missing = OTHER_INPUTS if form.inputs else not_run(job.runtime, target)
+        report, outputs = unverified(source, samples, tolerance, missing)
         log.warning("%s: %s: missing is %s", name, report.verdict, report.missing)
         return report, outputs, None
     with job.runtime.open(form, target, job.threads) as session:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from engines.failures import EngineFailure, FailureReason
 from engines.runtimes import opened
+from engines.spec.template import Component
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,8 @@ class Knob:
             `objection` lets pass.
         quantizers: The quantizers of its values, by their names in manifests; without values that quantize nothing.
         objection: Returns what is wrong with a value that is free text, no whole sentence; empty if nothing is.
+        mismatch: Returns what is wrong with a value for a component, as far as its inputs are declared, no whole
+            sentence; empty if nothing is.
     """
 
     name: str
@@ -27,6 +30,7 @@ class Knob:
     values: Mapping[str, str] = field(default_factory=dict)
     quantizers: Mapping[str, str] = field(default_factory=dict)
     objection: Callable[[str], str] | None = None
+    mismatch: Callable[[str, Component], str] | None = None
 
     def in_words(self, value: str) -> str:
         """Return the name in reports of the knob with a value: `2 streams`, `fused attention`."""

@@ -17,6 +17,7 @@ from engines.runtimes.opened import CallTimes
 from engines.runtimes.source import GRAPH, BuildSource
 from engines.spec.devices import Device
 from engines.tensors import Array, Arrays
+from engines.tensors.signature import TensorSpec
 
 if TYPE_CHECKING:
     from engines.runtimes.candidates import Candidate, Situation
@@ -54,6 +55,8 @@ class BuiltForm:
         outputs: Names of the outputs, in the order of the graph.
         options: Options of the runtime under which the form was verified; a serving system sets the same.
         warnings: Warnings of the build for the user.
+        inputs: Inputs that it takes in place of the package's, in their order; nothing if they are the same. Such a
+            form is compared with its source by nobody: what the package is fed with does not fit it.
     """
 
     runtime: str
@@ -64,6 +67,7 @@ class BuiltForm:
     outputs: tuple[str, ...]
     options: dict[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    inputs: tuple[TensorSpec, ...] = ()
 
     @property
     def entry(self) -> Path:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 from engines.failures import FailureReason, InvalidField
 from engines.runtimes import GRAPH, builds_from, graph_runtime, runtimes
 from engines.runtimes.knobs import Knob, objection
 from engines.spec.devices import DeviceRuntime, load_catalog
 from engines.spec.targets import QUANTIZED, check_quantized, unsupported
+from engines.spec.template import Component
 
 
 def check_forms(device: str, runtime: str, source_format: str, forms: Collection[str]) -> None:
@@ -39,12 +40,13 @@ def options_of(runtime: str) -> list[Knob]:
     return [knob for knob in room.knobs if not knob.quantizers] if room else []
 
 
-def check_options(runtime: str, options: Mapping[str, str]) -> None:
+def check_options(runtime: str, options: Mapping[str, str], components: Sequence[Component] = ()) -> None:
     """Refuse options that a runtime does not have, or values that they do not take.
 
     Args:
         runtime: A runtime that this release builds for.
         options: The options by name.
+        components: What is built with them, as far as it is declared.
 
     Raises:
         InvalidField: INVALID_SPEC with the field `runtime_options[name]`, and what there is.
@@ -53,6 +55,10 @@ def check_options(runtime: str, options: Mapping[str, str]) -> None:
     for name, value in options.items():
         if wrong := objection(room.title, name, value, offered):
             raise InvalidField(f"runtime_options[{name}]", *wrong)
+        knob = next(knob for knob in offered if knob.name == name)
+        for component in components:
+            if knob.mismatch and (words := knob.mismatch(value, component)):
+                raise InvalidField(f"runtime_options[{name}]", f"it does not fit component '{component.name}': {words}")
 
 
 def quantization_target(device: str, runtime: str, precision: str) -> DeviceRuntime:

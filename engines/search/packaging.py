@@ -27,7 +27,7 @@ def package_form(
     return PackagedComponent(
         prepared.component,
         dataclasses.replace(form, directory=target),
-        Signature(prepared.signature.inputs, truth.outputs()),
+        Signature(form.inputs or prepared.signature.inputs, truth.outputs()),
         prepared.ranges,
         parity,
         profile,

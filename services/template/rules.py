@@ -33,8 +33,9 @@ def check_template(template: Template, inside: str = "template") -> None:
         raise invalid_argument(
             f"{inside}.taxonomies", "each classification task has one list of classes, but a name is repeated"
         )
-    for component in template.components:
-        _check_component(component, f"{inside}.components.{component.name}")
+    components = [_checked(component, f"{inside}.components.{component.name}") for component in template.components]
+    with engine_rules(inside):
+        check_options(template.runtime, template.runtime_options, components)
 
 
 def check_complete(template: Template, version: ModelVersion | None) -> None:
@@ -55,9 +56,10 @@ def _check_target(template: Template, inside: str) -> None:
     with engine_rules(inside):
         check_forms(template.device, template.runtime, source_format.name, source_format.forms)
         conversion_target(template.device, template.runtime, word(Precision, precision))
-        check_options(template.runtime, template.runtime_options)
 
 
-def _check_component(component: Component, path: str) -> None:
+def _checked(component: Component, path: str) -> engine_template.Component:
     with engine_rules(path):
-        engine_template.Component.model_validate(to_values(component)).check()
+        found = engine_template.Component.model_validate(to_values(component))
+        found.check()
+    return found

@@ -18,6 +18,7 @@ import numpy as np
 
 from engines.failures import InvalidField
 from engines.runtimes.ascend.aipp_rules import (
+    CHANNELS,
     GREY,
     HEIGHTS,
     MOST_MEAN,
@@ -26,11 +27,17 @@ from engines.runtimes.ascend.aipp_rules import (
     WIDTHS,
     AippOp,
     image_axes,
+    read_aipp,
+    violations,
 )
+from engines.spec.template import Component
+from engines.tensors.inputs import active_steps, batched_network_inputs, package_inputs
 from engines.tensors.preprocessing import Preprocessing
-from engines.tensors.shapes import format_shape
+from engines.tensors.shapes import Shape, format_shape
 from engines.tensors.signature import TensorSpec
 
+BY_CHIP = "chip"
+"""Value of the option `aipp` by which AIPP has to prepare the images."""
 _LEAST_FACTOR = float(np.finfo(np.float16).tiny)
 _MOST_FACTOR = 65504.0
 """Ends of what float16 holds with all its digits."""
@@ -67,6 +74,66 @@ def aipp_ops(
 def aipp_text(ops: Sequence[AippOp]) -> str:
     """Return the content of the file that ATC's `--insert_op_conf` names."""
     return "".join(f"aipp_op {{\n{_lines(op)}}}\n" for op in ops)
+
+
+def taken(text: str, network: Sequence[TensorSpec]) -> dict[int, tuple[TensorSpec, str]]:
+    """Return what a form with a user's own file takes, by the place of the input: images in bytes, and how they lie.
+
+    They lie as `nv12`, or with their channels last. Inputs without a static operation are not in it: who feeds dynamic
+    ones says in each call what they are.
+
+    Args:
+        text: The file, without violations of the rules.
+        network: The network's inputs, in order.
+    """
+    found = {}
+    for op in read_aipp(text):
+        named = op.get("related_input_name")
+        rank = next((at for at, spec in enumerate(network) if spec.name == named), int(op.get("related_input_rank", 0)))
+        spec, kind = network[rank], str(op.get("input_format", ""))
+        axes = image_axes(spec.opt)
+        if op.get("aipp_mode") == "static" and axes:
+            low, tuned, high = (_image(op, kind, shape, axes) for shape in (spec.min, spec.opt, spec.max))
+            images = TensorSpec(spec.name, "uint8", low, tuned, high, batch_axis=spec.batch_axis)
+            found[rank] = (images, "nv12" if kind == NV12 else "")
+    return found
+
+
+def _image(op: AippOp, kind: str, shape: Shape, axes: tuple[int, int, int]) -> Shape:
+    """Return the shape of the images that an operation takes for a shape of the network: channels stand last."""
+    height = int(op.get("src_image_size_h", 0)) or shape[axes[1]]
+    width = int(op.get("src_image_size_w", 0)) or shape[axes[2]]
+    return (shape[0], height * 3 // 2, width) if kind == NV12 else (shape[0], height, width, CHANNELS[kind])
+
+
+def own_file_unfit(text: str, component: Component) -> str:
+    """Return what is wrong with a user's own file for a component, as far as its inputs are declared."""
+    if not component.inputs:
+        return "; ".join(violations(text, None))
+    if steps := active_steps(component.inputs):
+        return f"{', '.join(steps)} has preprocessing, which AIPP is given already; leave out one of them"
+    specs = batched_network_inputs(component.inputs, component.largest_batch)
+    network = [spec if spec.opt else TensorSpec.unknown(spec.name, spec.dtype) for spec in specs]
+    return "; ".join(violations(text, network))
+
+
+def preparing_unfit(by: str, component: Component) -> str:
+    """Return why AIPP cannot prepare the declared inputs of a component, if it is told to."""
+    steps = active_steps(component.inputs)
+    network = batched_network_inputs(component.inputs, component.largest_batch)
+    first = next((image_axes(spec.opt) for spec in network if spec.name in steps), None)
+    if by != BY_CHIP or not all(spec.opt for spec in network if spec.name in steps):
+        return ""
+    try:
+        aipp_ops(
+            package_inputs(component.inputs, component.largest_batch),
+            network,
+            steps,
+            "NHWC" if first and first[0] == 3 else "NCHW",
+        )
+    except InvalidField as failure:
+        return f"{failure.field}: {failure.objection}"
+    return ""
 
 
 def _lines(op: AippOp) -> str:

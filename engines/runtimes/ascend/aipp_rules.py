@@ -78,12 +78,12 @@ def read_aipp(text: str) -> tuple[AippOp, ...]:
     return tuple(map(_values, _parsed(text)))
 
 
-def violations(text: str, inputs: Sequence[TensorSpec]) -> list[str]:
+def violations(text: str, inputs: Sequence[TensorSpec] | None) -> list[str]:
     """Return each violation of a rule in a user's file, for people; nothing if ATC takes it.
 
     Args:
         text: The file.
-        inputs: The network's inputs, in order.
+        inputs: The network's inputs, in order; None if they are not known yet, and only the file itself is checked.
     """
     try:
         messages = _parsed(text)
@@ -117,7 +117,7 @@ def _of_all(ops: Sequence[AippOp]) -> Iterator[str]:
         yield "aipp_mode is static in one aipp_op and dynamic in another"
 
 
-def _of_op(op: AippOp, inputs: Sequence[TensorSpec]) -> Iterator[str]:
+def _of_op(op: AippOp, inputs: Sequence[TensorSpec] | None) -> Iterator[str]:
     mode = op.get("aipp_mode", "undefined")
     if mode not in {"static", "dynamic"}:
         yield "aipp_mode is missing: static or dynamic"
@@ -129,8 +129,9 @@ def _of_op(op: AippOp, inputs: Sequence[TensorSpec]) -> Iterator[str]:
             low, high = _RANGES[name]
             yield f"{name} is {value:g}; it is {low:g} to {high:g}"
     rank = int(op.get("related_input_rank", 0))
-    if "related_input_name" not in op and not 0 <= rank < len(inputs):
-        yield f"related_input_rank is {rank}; the network has {len(inputs)} inputs, counted from 0"
+    numbered = None if "related_input_name" in op else inputs
+    if numbered is not None and not 0 <= rank < len(numbered):
+        yield f"related_input_rank is {rank}; the network has {len(numbered)} inputs, counted from 0"
         return
     if mode == "dynamic":
         if int(op.get("max_src_image_size", 0)) <= 0:
@@ -140,7 +141,7 @@ def _of_op(op: AippOp, inputs: Sequence[TensorSpec]) -> Iterator[str]:
     if kind not in CHANNELS:
         yield f"input_format is {kind}; it is {', '.join(CHANNELS)}"
         return
-    yield from _of_sizes(op, kind, inputs[rank] if "related_input_name" not in op else None)
+    yield from _of_sizes(op, kind, numbered[rank] if numbered and numbered[rank].known else None)
 
 
 def _of_sizes(op: AippOp, kind: str, network: TensorSpec | None) -> Iterator[str]:

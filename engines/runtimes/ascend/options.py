@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping
 
 from engines.failures import InvalidField
+from engines.runtimes.ascend.aipp import BY_CHIP, own_file_unfit, preparing_unfit
 from engines.runtimes.knobs import Knob
 
 FIRST_MODES = {
@@ -123,6 +124,7 @@ def _modes(modes: Mapping[str, tuple[str, ...]]) -> dict[str, str]:
     return _values(*dict.fromkeys(mode for each in modes.values() for mode in each))
 
 
+BY_GRAPH = "graph"
 NATIVE = "native"
 READ_GRAPH = "graph"
 KNOBS = (
@@ -135,9 +137,15 @@ KNOBS = (
     Knob(
         "aipp",
         "saying who prepares the images: the chip's AIPP, or the graph",
-        {"chip": "prepared by AIPP", "graph": "prepared in the graph"},
+        {BY_CHIP: "prepared by AIPP", BY_GRAPH: "prepared in the graph"},
+        mismatch=preparing_unfit,
     ),
-    Knob("insert_op_conf", "a file of AIPP of one's own, as text", objection=_blank),
+    Knob(
+        "insert_op_conf",
+        "a file of AIPP of one's own, as text; the package takes what it says",
+        objection=_blank,
+        mismatch=own_file_unfit,
+    ),
     Knob("precision_mode", "choosing how a precision is reached, for any CANN", _modes(FIRST_MODES)),
     Knob("precision_mode_v2", "choosing how a precision is reached, since CANN 7", _modes(SECOND_MODES)),
     Knob("dynamic_batch_size", "stating the batches that the form is compiled for: 1,2,8", objection=_batches),

@@ -31,6 +31,7 @@ from engines.runtimes.session import open_session
 from engines.runtimes.source import BuildSource
 from engines.spec.devices import Device
 from engines.tensors import Arrays
+from engines.tensors.shapes import format_extents
 
 log = logging.getLogger(__name__)
 
@@ -108,6 +109,7 @@ class Ascend:
             outputs,
             stated,
             tuple(_notes(command, source, chosen, knobs)),
+            chosen.taken,
         )
 
     def open(self, form: BuiltForm, device: Device, threads: int) -> Session:
@@ -179,8 +181,17 @@ def _keep_log(folder: Path, out_dir: Path, line: str) -> None:
     (out_dir / LOG_NAME).write_text(f"{line}\n{text}", encoding="utf-8")
 
 
+def _own_notes(chosen: Plan, source: BuildSource) -> Iterator[str]:
+    for spec, given in zip(chosen.taken or source.signature.inputs, source.signature.inputs, strict=True):
+        if spec != given:
+            shape = format_extents(spec.min, spec.max, ())
+            yield f"AIPP prepares '{spec.name}' as insert_op_conf says: the package takes bytes {shape}."
+    if not chosen.taken:
+        yield "AIPP prepares images as each call says (dynamic): infer.py and evaluations cannot state it."
+
+
 def _opening(command: Command, source: BuildSource, chosen: Plan) -> dict[str, str]:
-    shapes, inputs = command.shapes, source.signature.inputs
+    shapes, inputs = command.shapes, chosen.taken or source.signature.inputs
     stated = {
         "soc_version": command.soc,
         "names": ";".join(spec.name for spec in inputs),
@@ -195,7 +206,7 @@ def _opening(command: Command, source: BuildSource, chosen: Plan) -> dict[str, s
 
 def _notes(command: Command, source: BuildSource, chosen: Plan, knobs: Mapping[str, str]) -> Iterator[str]:
     if "insert_op_conf" in knobs:
-        yield "AIPP prepares the inputs as insert_op_conf says: the form takes those bytes, and not the source's."
+        yield from _own_notes(chosen, source)
     elif chosen.aipp and source.unprocessed:
         yield from verdicts(chosen.aipp, source.signature.inputs, source.unprocessed.preprocessing)
     if command.shapes.kind:

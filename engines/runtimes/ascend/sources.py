@@ -13,12 +13,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from engines.failures import EngineFailure, FailureReason, InvalidField
-from engines.runtimes.ascend.aipp import aipp_ops, aipp_text
+from engines.runtimes.ascend.aipp import BY_CHIP, aipp_ops, aipp_text, taken
 from engines.runtimes.ascend.aipp_rules import violations
 from engines.runtimes.ascend.command import AIPP_FILE, CAFFE, FROZEN_GRAPH, KINDS, ONNX, Material
 from engines.runtimes.ascend.gears import DIMS, shapes_of
 from engines.runtimes.ascend.onnx_file import write_for_atc
-from engines.runtimes.ascend.options import NATIVE, READ_GRAPH, wrong
+from engines.runtimes.ascend.options import BY_GRAPH, NATIVE, READ_GRAPH, wrong
 from engines.runtimes.ascend.toolchain import family
 from engines.runtimes.source import BuildSource
 from engines.tensors.preprocessing import Preprocessing
@@ -26,7 +26,6 @@ from engines.tensors.signature import TensorSpec
 
 log = logging.getLogger(__name__)
 
-BY_CHIP, BY_GRAPH = "chip", "graph"
 _WITHOUT_CAFFE = frozenset({"Ascend910B"})
 """Families whose ATC reads no Caffe: Atlas A2, by the manual's page on `--framework`."""
 
@@ -42,6 +41,7 @@ class Plan:
         aipp: Content of AIPP's file; empty if AIPP has nothing to do.
         orders: How the bytes of each input of the package lie for AIPP: `nv12`, `nhwc` for channels that move last, or
             nothing if they stay.
+        taken: Inputs of the package in place of the source's, if a user's own file of AIPP takes others.
     """
 
     kind: str
@@ -49,6 +49,7 @@ class Plan:
     make_graph: Callable[[], Path]
     aipp: str
     orders: tuple[str, ...]
+    taken: tuple[TensorSpec, ...] = ()
 
 
 def plan(source: BuildSource, soc: str, precision: str, knobs: Mapping[str, str]) -> Plan:
@@ -68,9 +69,14 @@ def plan(source: BuildSource, soc: str, precision: str, knobs: Mapping[str, str]
         if aipp:
             orders = tuple(_order(spec, steps.get(spec.name)) for spec in bare.inputs)
     kind = _kind(source, soc, prepared, knobs)
+    inputs, make_graph = source.signature.inputs, source.graph
     if bare and not prepared:
-        return Plan(kind, bare.inputs, bare.make_graph, aipp, orders)
-    return Plan(kind, source.signature.inputs, source.graph, aipp, orders)
+        inputs, make_graph = bare.inputs, bare.make_graph
+    images = taken(aipp, inputs) if "insert_op_conf" in knobs else {}
+    if images:
+        orders = tuple(images[place][1] if place in images else "" for place in range(len(inputs)))
+    own = [images[place][0] if place in images else spec for place, spec in enumerate(source.signature.inputs)]
+    return Plan(kind, inputs, make_graph, aipp, orders, tuple(own) if images else ())
 
 
 def _own_aipp(source: BuildSource, knobs: Mapping[str, str]) -> str:

@@ -10,6 +10,7 @@ import json
 import logging
 import subprocess
 import sys
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from lathe.type.v1.measurement_pb2 import VERDICT_PASS, VERDICT_UNVERIFIED
 from engines.package.manifest import read_manifest
 from engines.runtimes import Where
 from engines.runtimes.onnxruntime.runtime import OnnxRuntime
+from engines.tensors.signature import TensorSpec
 from services.platform.words import from_values
 from tests.integration.conversion.workbench import CNN, Bench
 
@@ -59,3 +61,13 @@ def test_an_emulator_gives_parity_and_no_time(bench: Bench, monkeypatch: pytest.
     assert (parity.verdict, parity.device, parity.verified_on) == (VERDICT_PASS, "", "an emulator")
     assert not component.HasField("profile")
     assert "Parity with the source: PASS on an emulator." in (bench.package / "README.md").read_text()
+
+
+def test_a_form_that_takes_other_inputs_is_compared_with_nothing(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    build, images = OnnxRuntime.build, TensorSpec.fixed("image", "uint8", (1, 12, 8))
+    monkeypatch.setattr(OnnxRuntime, "build", lambda *given: replace(build(*given), inputs=(images,)))
+    monkeypatch.setattr(OnnxRuntime, "open", lambda *_: pytest.fail("it was opened"))
+    parity = converted(bench).parity
+    assert (parity.verdict, "takes inputs of its own" in parity.missing) == (VERDICT_UNVERIFIED, True)
+    (taken,) = read_manifest(bench.package).components[0].signature.inputs
+    assert (taken.dtype, taken.shape and taken.shape.max) == ("uint8", (1, 12, 8))

@@ -202,12 +202,39 @@ def test_a_users_own_file_of_aipp_is_held_against_the_rules(tmp_path: Path) -> N
     source = models.graph(tmp_path / "g.onnx", [models.IMAGE])
     form = build(source, tmp_path / "out", {"insert_op_conf": own})
     assert asked(form)["insert_op_conf"] == "aipp.cfg"
-    assert "not the source's" in form.warnings[0]
+    assert "the package takes bytes 1..4*8*8*3" in form.warnings[0], form.warnings
     with pytest.raises(InvalidField, match="aipp_mode is missing") as caught:
         build(source, tmp_path / "bad", {"insert_op_conf": "aipp_op { }"})
     assert caught.value.field == "template.runtime_options[insert_op_conf]"
     with pytest.raises(InvalidField, match="the inputs have preprocessing"):
         build(with_images(tmp_path / "rgb"), tmp_path / "both", {"insert_op_conf": own})
+
+
+@pytest.mark.usefixtures("cann")
+@pytest.mark.parametrize(
+    ("file", "shape", "order"),
+    [
+        ("input_format: RGB888_U8 crop: true src_image_size_w: 10 src_image_size_h: 12 crop_size_w: 8 crop_size_h: 8",
+         (4, 12, 10, 3), ""),
+        ("input_format: YUV420SP_U8 csc_switch: true", (4, 12, 8), "nv12"),
+        ("input_format: XRGB8888_U8", (4, 8, 8, 4), ""),
+    ],
+)  # fmt: skip
+def test_the_package_states_the_images_that_a_users_own_file_takes(
+    file: str, shape: tuple[int, ...], order: str, tmp_path: Path
+) -> None:
+    source = models.graph(tmp_path / "g.onnx", [models.IMAGE])
+    form = build(source, tmp_path / "out", {"insert_op_conf": f"aipp_op {{ aipp_mode: static {file} }}"})
+    (taken,) = form.inputs
+    assert (taken.name, taken.dtype, taken.max) == (models.IMAGE.name, "uint8", shape)
+    assert (form.options.get("orders", ""), form.options["varying"]) == (order, "0")
+
+
+@pytest.mark.usefixtures("cann")
+def test_what_dynamic_aipp_takes_is_said_in_each_call(tmp_path: Path) -> None:
+    own = "aipp_op { aipp_mode: dynamic max_src_image_size: 752640 }"
+    form = build(models.graph(tmp_path / "g.onnx", [models.IMAGE]), tmp_path / "out", {"insert_op_conf": own})
+    assert (form.inputs, "as each call says" in form.warnings[0]) == ((), True)
 
 
 @pytest.mark.usefixtures("cann")
