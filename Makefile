@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo test check format gen baseline up bench lock clean setup
+.PHONY: demo test check format gen baseline up dashboards bench lock clean setup
 
 setup: $(VENV)/.installed
 
@@ -47,6 +47,9 @@ baseline: setup  ## what `make check` holds the protos against; see ARCHITECTURE
 
 up: setup  ## the whole suite on this machine, until Ctrl-C
 	$(BIN)/lathe up
+
+dashboards: setup  ## what Grafana shows, from deploy/grafana/dashboards.py
+	$(BIN)/python deploy/grafana/dashboards.py
 
 bench: setup  ## the tables of the README, measured here
 	$(BIN)/python -m tests.bench

@@ -14,6 +14,7 @@ from services.local.endpoints import Endpoint, remove_endpoints, write_endpoints
 from services.local.errors import LocalError
 from services.local.health import service_health
 from services.local.lock import DataDirLock
+from services.local.metrics import write_targets
 from services.local.ports import free_port
 from services.local.process import ChildProcess
 from services.local.readiness import await_ready, newest_announcement
@@ -21,7 +22,7 @@ from services.local.restart import Backoff
 from services.local.roster import SERVICES, WORKERS, ServiceEntry, WorkerEntry
 from services.local.servers import Servers
 
-# Settings of a single process; if inherited, all processes would use the same port.
+# Settings of a single process: if inherited, all would use the same port. Each gets ports of its own.
 _NOT_INHERITED = ("LATHE_PORT", "LATHE_METRICS_PORT", "LATHE_IDLE_EXIT_SECONDS")
 _HEALTHY_SECONDS = 90.0
 _WORKER_GRACE_SECONDS = 15.0
@@ -92,6 +93,7 @@ class Stack:
             self.servers.start(self._started)
             self._check_stop()
             self._announced = {name: newest_announcement(self.nats_url, entry) for name, entry in self._workers.items()}
+            write_targets(self.data_dir, self._metrics_ports(), set(self._services))
             self._start_services()
             self._start_workers()
         except BaseException:
@@ -142,7 +144,14 @@ class Stack:
             values |= {"LATHE_PORT": str(self._ports[name]), "LATHE_BIND_HOST": "127.0.0.1"}
             # There is no load balancer in front of it.
             values.setdefault("LATHE_SHUTDOWN_PAUSE_SECONDS", "0")
+        if name and (port := self._metrics_ports().get(name)):
+            values["LATHE_METRICS_PORT"] = str(port)
         return values
+
+    def _metrics_ports(self) -> dict[str, int]:
+        """Return where each process tells its metrics: consecutive ports from LATHE_METRICS_PORT on, if that is set."""
+        first = int(self._inherited.get("LATHE_METRICS_PORT") or 0)
+        return {name: first + index for index, name in enumerate([*self._services, *self._workers])} if first else {}
 
     def address(self, service: str) -> str:
         """Return host:port of an API process."""

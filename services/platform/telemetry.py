@@ -17,7 +17,7 @@ from opentelemetry import trace
 from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, SpanKind, TraceFlags
 
 from services.platform.logs import bind_task, bound_task, configure_logs
-from services.platform.settings import Settings
+from services.platform.settings import ConfigurationError, Settings
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import SpanProcessor
@@ -37,12 +37,21 @@ _random = random.Random()  # noqa: S311
 
 
 def configure(settings: Settings, service: str) -> None:
-    """Set up logs and, if configured, metrics over HTTP and the export of spans. Called once per process."""
+    """Set up logs and, if configured, metrics over HTTP and the export of spans. Called once per process.
+
+    Raises:
+        ConfigurationError: The port of the metrics is taken.
+    """
     configure_logs(settings, service)
     if settings.metrics_port:
-        from prometheus_client import start_http_server
+        from prometheus_client import disable_created_metrics, start_http_server
 
-        start_http_server(settings.metrics_port, addr=settings.bind_host)
+        disable_created_metrics()  # a series more for each counter, with the time at which it began
+        try:
+            start_http_server(settings.metrics_port, addr=settings.bind_host)
+        except OSError as error:
+            where = f"{settings.bind_host}:{settings.metrics_port}"
+            raise ConfigurationError(f"LATHE_METRICS_PORT: {where} cannot be listened on: {error.strerror}.") from error
     if settings.otlp_endpoint:
         from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
         from opentelemetry.sdk.trace.export import BatchSpanProcessor

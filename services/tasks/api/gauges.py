@@ -117,7 +117,7 @@ class _QueueCollector(Collector):
         for kind, figures in answers:
             readable.add_metric([kind], float(figures is not None))
         yield readable
-        yield from _families([(kind, figures) for kind, figures in answers if figures is not None])
+        yield from families([(kind, figures) for kind, figures in answers if figures is not None])
 
 
 _COLLECTOR = _QueueCollector()
@@ -133,7 +133,8 @@ def _answer(kind: str, future: concurrent.futures.Future[Figures]) -> Figures | 
         return None
 
 
-def _families(answers: list[tuple[str, Figures]]) -> Iterator[Metric]:
+def families(answers: list[tuple[str, Figures]]) -> Iterator[Metric]:
+    """Yield the gauges for the figures of kinds."""
     now = datetime.now(UTC)
     loads: tuple[tuple[str, str, Callable[[Load], float]], ...] = (
         ("tasks_waiting", "Tasks that wait for a worker", lambda load: load.waiting),
