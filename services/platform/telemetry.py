@@ -46,7 +46,8 @@ def configure(settings: Settings, service: str) -> None:
     if settings.metrics_port:
         from prometheus_client import disable_created_metrics, start_http_server
 
-        disable_created_metrics()  # a series more for each counter, with the time at which it began
+        # They would add to each counter a series with the time at which it began.
+        disable_created_metrics()  # type: ignore[no-untyped-call] # the package leaves its types out
         try:
             start_http_server(settings.metrics_port, addr=settings.bind_host)
         except OSError as error:
