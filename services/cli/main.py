@@ -18,6 +18,7 @@ from services.cli import logs, status, up
 from services.cli.aliases import aliases
 from services.cli.approvals import approvals, approve
 from services.cli.architectures import architectures
+from services.cli.backup import backup, restore
 from services.cli.channels import channels
 from services.cli.convert import convert
 from services.cli.datasets import datasets
@@ -44,6 +45,8 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "up": up.up,
     "status": status.status,
     "logs": logs.logs,
+    "backup": backup,
+    "restore": restore,
     "convert": convert,
     "quantize": quantize,
     "optimize": optimize,

