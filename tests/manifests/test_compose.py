@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
+from pathlib import Path
 
 import pytest
+from jsonschema import Draft7Validator
 
-from engines.spec.devices import load_catalog
-from services.local.roster import SERVICES, WORKERS, ServiceEntry, WorkerEntry
+from engines.spec.devices import Device, load_catalog
+from services.local.roster import SERVICES, ServiceEntry
 from tests.manifests.deployed import COMPOSE, DOCKERFILE, HEADROOM, ROOT, bytes_of, compose
 
+WORKER_NAMES = {"worker-cpu": "cpu", "worker-nvidia": "nvidia"}
+"""The workers of the compose file, and their images in the catalog."""
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
 
@@ -66,27 +71,75 @@ def test_the_compose_file_is_open_to_this_machine_alone() -> None:
     parsed = compose()
     for name, entry in parsed["services"].items():
         assert all(port.startswith("127.0.0.1:") for port in entry.get("ports", [])), name
-        assert "healthcheck" in entry or name in {worker.name for worker in WORKERS}
+        assert "healthcheck" in entry or name in WORKER_NAMES
         assert set(entry.get("depends_on", {})) <= set(parsed["services"])
         named = {volume.partition(":")[0] for volume in entry.get("volumes", []) if not volume.startswith(".")}
         assert named <= set(parsed["volumes"])
 
 
-@pytest.mark.parametrize("entry", WORKERS, ids=lambda worker: worker.name)
-def test_a_worker_of_the_compose_file_agrees_with_its_device(entry: WorkerEntry) -> None:
-    worker = compose()["services"][entry.name]
-    assert worker["command"] == [entry.module]
-    assert worker["environment"]["LATHE_KINDS"] == entry.kind
-    device = load_catalog().devices[worker["environment"]["LATHE_DEVICE"]]
-    limit = bytes_of(worker["mem_limit"].upper() + "i")
-    assert limit == device.memory_limit_bytes + HEADROOM
+def test_the_compose_file_is_what_the_specification_takes() -> None:
+    schema = json.loads((Path(__file__).parent / "schemas/compose-spec.json").read_text(encoding="utf-8"))
+    found = [f"{error.json_path}: {error.message}" for error in Draft7Validator(schema).iter_errors(compose())]
+    assert found == []
 
 
-@pytest.mark.parametrize("name", ["registry", *(worker.name for worker in WORKERS)])
+def test_an_example_of_the_settings_has_every_variable_of_the_compose_file() -> None:
+    asked = re.findall(r"\$\{([A-Z0-9_]+)", COMPOSE.read_text(encoding="utf-8"))
+    example = (COMPOSE.parent / ".env.example").read_text(encoding="utf-8")
+    assert set(asked) == set(re.findall(r"^([A-Z0-9_]+)=$", example, re.MULTILINE))
+
+
+def devices_of(worker: str) -> list[Device]:
+    """Return what a worker of the compose file may serve: what its image is for."""
+    image = WORKER_NAMES[worker]
+    return [device for device in load_catalog().devices.values() if device.pod.image == image]
+
+
+@pytest.mark.parametrize("name", WORKER_NAMES)
+def test_a_worker_of_the_compose_file_agrees_with_its_devices(name: str) -> None:
+    worker = compose()["services"][name]
+    assert worker["command"] == ["services.worker"]
+    assert "LATHE_KINDS" not in worker["environment"]
+    found = re.fullmatch(r"\$\{\w+:-(.+)}", worker["environment"]["LATHE_DEVICE"])
+    assert found
+    assert found[1] in {device.id for device in devices_of(name)}
+    most = max(device.memory_limit_bytes for device in devices_of(name))
+    assert bytes_of(worker["mem_limit"].upper() + "i") == most + HEADROOM
+    grace = float(worker["stop_grace_period"].removesuffix("s"))
+    assert grace > float(worker["environment"]["LATHE_DRAIN_SECONDS"])
+
+
+def test_only_who_asks_for_a_gpu_needs_one() -> None:
+    asking = {name for name, each in compose()["services"].items() if "deploy" in each}
+    assert asking == {"worker-nvidia"}
+    worker = compose()["services"]["worker-nvidia"]
+    assert worker["profiles"] == ["gpu"]
+    (device,) = worker["deploy"]["resources"]["reservations"]["devices"]
+    assert device == {"driver": "nvidia", "count": 1, "capabilities": ["gpu"]}
+
+
+@pytest.mark.parametrize("name", ["registry", *WORKER_NAMES])
 def test_what_works_on_files_has_a_disk(name: str) -> None:
     entry = compose()["services"][name]
     mounted = {volume.partition(":")[2] for volume in entry["volumes"]}
     assert entry["environment"]["LATHE_DATA_DIR"] in mounted
+
+
+def test_a_service_of_ours_writes_where_it_may() -> None:
+    ours = {name: each for name, each in compose()["services"].items() if "build" in each}
+    assert ours.keys() == {service.name for service in SERVICES} | set(WORKER_NAMES)
+    for name, each in ours.items():
+        assert each["read_only"], name
+        assert each["cap_drop"] == ["ALL"]
+        writable = {volume.partition(":")[2] for volume in each.get("volumes", [])} | set(each.get("tmpfs", []))
+        assert "/tmp" in writable, name
+        if name in WORKER_NAMES:
+            assert not {"LATHE_DATABASE_URL", "LATHE_SERVICE_TOKEN"} & set(each["environment"])
+
+
+def test_every_image_of_others_is_pinned() -> None:
+    others = {name: each["image"] for name, each in compose()["services"].items() if "build" not in each}
+    assert all(re.search(r":[^:]*\d+\.\d+|:RELEASE\.\d{4}", image) for image in others.values()), others
 
 
 def test_the_message_bus_keeps_what_it_acknowledged() -> None:
