@@ -14,6 +14,9 @@ from engines.tensors.inputs import ComponentInput, network_dtype
 from engines.tensors.shapes import OPEN_EXTENT, format_extents, format_shape
 from engines.tensors.signature import NO_BATCH, Signature, TensorSpec
 
+FIXED_SIZE = "fixed_size"
+"""Metadata of a described graph: what takes images of one size alone."""
+
 
 def check_declared(component: Component, signature: Signature) -> None:
     """Refuse a component whose inputs or outputs are not those of its graph.
@@ -74,6 +77,11 @@ def _differs(given: ComponentInput, spec: TensorSpec, why: str) -> EngineFailure
         f"the graph takes {takes}: {why}.",
         "Declare what the graph takes, or export the graph with these axes dynamic.",
     )
+
+
+def only_size(words: str) -> str:
+    """Return the sentence about what takes images of one size alone."""
+    return f" The {words}, takes images of one size alone."
 
 
 def check_information(

@@ -40,7 +40,7 @@ def settle(component: Component, inputs: Sequence[TensorSpec], samples: Mapping[
     """Return a component without declared inputs with the inputs of its graph, each axis with an extent.
 
     An open batch axis becomes 1, so that the component's largest batch applies; a warning follows if that is 1. Any
-    other open axis takes its extent from the samples.
+    other open axis takes its extent from the samples, else the one that the graph is tuned for, if it states any.
 
     Args:
         component: The component.
@@ -114,7 +114,7 @@ def _check_settled(inputs: Sequence[TensorSpec], batch: Mapping[str, int], sampl
         f"axis {axis} of '{spec.name}'" + (f" ({spec.axis_names[axis]})" if any(spec.axis_names[axis:][:1]) else "")
         for spec in inputs
         for axis in spec.open_axes
-        if axis != batch.get(spec.name) and spec.name not in samples
+        if axis != batch.get(spec.name) and spec.name not in samples and spec.opt[axis] == spec.min[axis]
     ]
     if places:
         text = " ".join(str(_example(spec, batch.get(spec.name))) for spec in inputs)

@@ -73,7 +73,7 @@ def check_inputs(
 
 def _check_fit(text: str, template: Template, description: ModelDescription, *, max_batch: int) -> None:
     from engines.formats.onnx.description import WITH_DEFAULT
-    from engines.spec.declared_inputs import check_information
+    from engines.spec.declared_inputs import FIXED_SIZE, check_information, only_size
     from engines.spec.template import Component
 
     values = to_values(template.components[0])
@@ -87,6 +87,8 @@ def _check_fit(text: str, template: Template, description: ModelDescription, *, 
         fixed_inputs = FORMATS[word(ModelFormat, description.format)].fixed_inputs
         check_information(text, component, signature, with_default, fixed_inputs=fixed_inputs)
     except EngineFailure as failure:
+        if words := graph.metadata.get(FIXED_SIZE, ""):
+            failure.suggested_fix += only_size(words)
         raise _refusal(failure) from None
 
 

@@ -11,12 +11,15 @@ from engines.formats.caffe.caffemodel import parameter_count, read_caffemodel
 from engines.formats.caffe.failures import refused
 from engines.formats.caffe.net import Net, load_net
 from engines.formats.caffe.pairs import NET, weights_beside
+from engines.formats.caffe.sizes import bound_to_size
 from engines.formats.described_tensors import TensorInfo, describe_tensors, most_frequent
 from engines.formats.detection import check_format
+from engines.spec.declared_inputs import FIXED_SIZE
 from engines.tensors.shapes import OPEN_EXTENT
 from engines.tensors.signature import TensorSpec
 
 _LONGEST = 1000
+_IMAGE_AXES = 4
 
 
 def describe_caffe(folder: Path, shown_path: str) -> dict[str, Any]:
@@ -43,20 +46,34 @@ def describe_caffe(folder: Path, shown_path: str) -> dict[str, Any]:
         "parameter_count": parameter_count({step.name: weights.get(step.name, ()) for step in net.steps}),
         "operators": most_frequent(Counter(step.kind for step in net.steps)),
         "signature": {"inputs": [spec.to_dict() for spec in inputs_of(net)], "outputs": []},
-        "metadata": {"format": "Caffe", "weights": file.name, "outputs": ", ".join(net.outputs)[:_LONGEST]},
+        "metadata": {"format": "Caffe", "weights": file.name, "outputs": ", ".join(net.outputs)[:_LONGEST]}
+        | _size(net),
     }
 
 
 def inputs_of(net: Net) -> tuple[TensorSpec, ...]:
-    """Return the inputs as the net states them; the batch is open, as Caffe takes every batch."""
-    return tuple(_spec(net, name, shape) for name, shape in net.inputs.items())
+    """Return the inputs as the net states them; the batch is open, as Caffe takes every batch.
+
+    Height and width of the only input are open, too, and tuned for what the net states, if no layer is bound to them.
+    """
+    free = len(net.inputs) == 1 and bound_to_size(net) is None
+    return tuple(_spec(net, name, shape, free=free) for name, shape in net.inputs.items())
 
 
-def _spec(net: Net, name: str, shape: tuple[int | None, ...] | None) -> TensorSpec:
+def _spec(net: Net, name: str, shape: tuple[int | None, ...] | None, *, free: bool) -> TensorSpec:
     if not shape:
         return TensorSpec.unknown(name, "float32")
     if min(extent or 1 for extent in shape) < 1 or max(extent or 1 for extent in shape) > OPEN_EXTENT:
         raise refused(f"The input '{name}' of '{net.file}' has the shape {list(shape)}.", "Correct it in the prototxt.")
     rest = shape[1:]
     least = (1, *(extent or 1 for extent in rest))
+    if free and len(shape) == _IMAGE_AXES and all(rest):
+        return TensorSpec(
+            name, "float32", (1, least[1], 1, 1), least, (OPEN_EXTENT, least[1], OPEN_EXTENT, OPEN_EXTENT)
+        )
     return TensorSpec(name, "float32", least, least, (OPEN_EXTENT, *(extent or OPEN_EXTENT for extent in rest)))
+
+
+def _size(net: Net) -> dict[str, str]:
+    step = bound_to_size(net)
+    return {FIXED_SIZE: f"{step.where}, of the type {step.kind}"} if step else {}

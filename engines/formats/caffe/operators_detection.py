@@ -23,6 +23,9 @@ def normalize(graph: Writer, step: Step, w: Sequence[Array]) -> list[str]:
 
 def prior_box(graph: Writer, step: Step, w: Sequence[Array]) -> list[str]:
     """Append the boxes of a feature map: a constant."""
+    for bottom in step.bottoms:
+        for axis in (2, 3):
+            graph.fixed(bottom, axis)
     boxes = priors(step, graph.low[step.bottoms[0]], graph.low[step.bottoms[1]])
     return [graph.add("Identity", [graph.constant(boxes)])]
 

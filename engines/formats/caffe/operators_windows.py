@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from engines.failures import invalid
 from engines.formats.caffe import messages_pb2 as messages
 from engines.formats.caffe import parameters
 from engines.formats.caffe.net import Step
@@ -38,6 +39,8 @@ def pooling(graph: Writer, step: Step, w: Sequence[Array]) -> list[str]:
     if said.global_pooling:
         return [graph.add("GlobalMaxPool" if highest else "GlobalAveragePool", [bottom])]
     extents = graph.low[bottom][2:]
+    if extents != graph.high[bottom][2:]:
+        return [_of_any_size(graph, step, window, highest=highest)]
     out = parameters.pooled(step, window, extents)
     behind = [
         max(0, (count - 1) * stride + kernel - pad - size)
@@ -53,6 +56,25 @@ def pooling(graph: Writer, step: Step, w: Sequence[Array]) -> list[str]:
         bottom = graph.add("Pad", [bottom, graph.whole(both)])
         behind = [max(0, more - pad) for more, pad in zip(behind, window.pad, strict=True)]
     return [graph.add("AveragePool", [bottom], pads=(0, 0, *behind), count_include_pad=0, **shape)]
+
+
+def _of_any_size(graph: Writer, step: Step, window: parameters.Window, *, highest: bool) -> str:
+    """Append pooling of images of any size: its windows are ONNX's if none can begin behind the image.
+
+    Raises:
+        EngineFailure: INVALID_SPEC for padding, or a stride over the kernel: how such windows end depends on the size.
+    """
+    if any(window.pad) or any(stride > kernel for stride, kernel in zip(window.stride, window.kernel, strict=True)):
+        raise invalid(
+            f"The {step.where}, of the type Pooling, rounds its windows by the size of the image, as it has padding or "
+            "leaves gaps, so that one graph is for one size.",
+            "Convert once for each size.",
+        )
+    floor = step.layer.pooling_param.round_mode == messages.PoolingParameter.FLOOR
+    shape: dict[str, Any] = {"kernel_shape": window.kernel, "strides": window.stride, "ceil_mode": int(not floor)}
+    if highest:
+        return graph.add("MaxPool", [step.bottoms[0]], **shape)
+    return graph.add("AveragePool", [step.bottoms[0]], count_include_pad=0, **shape)
 
 
 def lrn(graph: Writer, step: Step, w: Sequence[Array]) -> list[str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from google.protobuf import text_format
 
+from engines.failures import EngineFailure
 from engines.formats.caffe import messages_pb2 as messages
 from engines.formats.caffe.blobs import check_weights
 from engines.formats.caffe.caffemodel import read_caffemodel
@@ -18,10 +19,11 @@ from engines.formats.caffe.net import Net, load_net, with_outputs
 from engines.formats.caffe.pairs import weights_beside
 from engines.formats.caffe.prototxt import read_prototxt
 from engines.formats.caffe.reference import Shapes, output_names, run, shapes_of
+from engines.formats.caffe.sizes import bound_to_size
 from engines.formats.caffe.writer import write_onnx
 from engines.formats.protocol import ReadJob
 from engines.formats.source import Source, SourceGraph
-from engines.spec.declared_inputs import check_declared
+from engines.spec.declared_inputs import check_declared, only_size
 from engines.tensors import Array
 from engines.tensors.inputs import active_steps, batched_network_inputs
 from engines.tensors.signature import Signature, TensorSpec
@@ -78,7 +80,12 @@ def read_caffe(path: Path, job: ReadJob) -> Source:
 
 def _network_inputs(net: Net, job: ReadJob) -> list[TensorSpec]:
     """Return the declared inputs, which must be those of the net."""
-    check_declared(job.component.model_copy(update={"output_names": ()}), Signature(inputs_of(net), ()))
+    try:
+        check_declared(job.component.model_copy(update={"output_names": ()}), Signature(inputs_of(net), ()))
+    except EngineFailure as failure:
+        if step := bound_to_size(net):
+            failure.suggested_fix += only_size(f"{step.where}, of the type {step.kind}")
+        raise
     return list(batched_network_inputs(job.component.inputs, job.component.largest_batch))
 
 

@@ -20,6 +20,7 @@ from engines.tensors import Array
 
 OPSET = 18
 IR_VERSION = 8
+_IMAGE_AXES = 4
 _LARGEST = 2**31 - 2**20
 """Bytes of a file of protobuf; weights beyond go beside it."""
 
@@ -29,7 +30,7 @@ class Writer:
     """A graph that grows.
 
     Attributes:
-        low: The shapes of all values at the smallest batch.
+        low: The shapes of all values at the smallest batch and size.
         high: The same at the largest.
     """
 
@@ -109,10 +110,10 @@ class Writer:
 
 
 def varies(layer: str) -> Exception:
-    """Return the failure of a layer that only takes a fixed batch."""
+    """Return the failure of a layer that only takes a fixed batch or size."""
     return invalid(
-        f"The layer '{layer}' of the net mixes the batch with other axes, so that the batch cannot range.",
-        "Declare one shape of each input instead of a range, and a largest batch of 1.",
+        f"The layer '{layer}' of the net mixes an axis that ranges with others, or fixes it.",
+        "Declare one shape of each input instead of a range; if the batch ranges, a largest batch of 1.",
     )
 
 
@@ -123,7 +124,7 @@ def write_onnx(net: Net, weights: Weights, low: Shapes, high: Shapes, path: Path
         net: The net.
         weights: Its weights.
         low: The shapes of all values at the smallest batch, from `shapes_of`.
-        high: The same at the largest batch; only axis 0 of inputs may differ.
+        high: The same at the largest batch and size; of inputs, axis 0 may differ, and height and width of images.
         path: Where the ONNX file goes.
 
     Raises:
@@ -135,11 +136,11 @@ def write_onnx(net: Net, weights: Weights, low: Shapes, high: Shapes, path: Path
 
     for name in net.inputs:
         moving = [axis for axis, (least, most) in enumerate(zip(low[name], high[name], strict=True)) if least != most]
-        if moving not in ([], [0]):
+        if not set(moving) <= {0, 2, 3} or (set(moving) - {0} and len(low[name]) != _IMAGE_AXES):
             raise invalid(
-                f"Input '{name}' ranges on axis {moving[-1]}. The windows of Caffe's layers round by the size of the "
-                "image, so that a graph is for one size; the batch, axis 0, may range.",
-                "Convert once for each size.",
+                f"Input '{name}' ranges on axis {moving[-1]}. The batch, axis 0, may range, and height and width of "
+                "images, axes 2 and 3.",
+                "Declare one extent of this axis.",
             )
     graph = Writer(low, high)
     for step in net.steps:

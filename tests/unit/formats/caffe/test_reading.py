@@ -108,6 +108,46 @@ def test_another_size_than_the_net_states_is_refused(tmp_path: Path, shape: list
         read("CAFFE", tmp_path, inputs=[{"name": "data", "shape": shape}])
     assert caught.value.reason is FailureReason.INVALID_SPEC
     assert "data" in caught.value.message
+    assert "layer 'fc' (line 3), of the type InnerProduct, takes images of one size" in caught.value.suggested_fix
+
+
+FREE = (
+    source("data", 1, 3, 12, 16)
+    + conv("a", "data", 4)
+    + layer("Pooling", "pooling_param { pool: MAX kernel_size: 3 stride: 2 }", "a", "b")
+    + layer("Pooling", "pooling_param { pool: AVE kernel_size: 2 stride: 2 }", "b", "c")
+    + layer("Softmax", "", "c", "map")
+    + layer("Pooling", "pooling_param { pool: AVE global_pooling: true }", "b", "mean")
+    + layer("InnerProduct", "inner_product_param { num_output: 2 }", "mean", "fc")
+)
+
+
+def test_a_net_without_layers_that_count_places_takes_other_sizes(tmp_path: Path) -> None:
+    _net(tmp_path, FREE)
+    assert read("CAFFE", tmp_path).signature.inputs[0].max == (1, 3, 12, 16), "the size that the text states"
+    assert_equal(read("CAFFE", tmp_path, inputs=[{"name": "data", "shape": [1, 3, 21, 9]}]))
+    ends = {"min_shape": [1, 3, 7, 8], "max_shape": [1, 3, 24, 16]}
+    prepared = read("CAFFE", tmp_path, max_batch=2, inputs=[{"name": "data", "shape": [1, 3, 12, 16], **ends}])
+    assert (prepared.signature.inputs[0].min, prepared.signature.inputs[0].max) == ((1, 3, 7, 8), (2, 3, 24, 16))
+    random = np.random.default_rng(0)
+    sizes = [(7, 9), (8, 15), (9, 10), (23, 11)]
+    assert_equal(prepared, [{"data": random.normal(size=(2, 3, *size)).astype(np.float32)} for size in sizes])
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (FREE.replace("kernel_size: 3 stride: 2", "kernel_size: 3 stride: 2 pad: 1"), "rounds its windows by the size"),
+        (FREE.replace("kernel_size: 2 stride: 2", "kernel_size: 2 stride: 3"), "leaves gaps"),
+    ],
+)
+def test_a_layer_that_makes_a_graph_for_one_size_is_named(tmp_path: Path, text: str, words: str) -> None:
+    _net(tmp_path, text)
+    given = {"name": "data", "shape": [1, 3, 16, 16], "min_shape": [1, 3, 16, 16], "max_shape": [1, 3, 22, 16]}
+    with pytest.raises(EngineFailure, match=words) as caught:
+        read("CAFFE", tmp_path, inputs=[given])
+    assert "(line " in caught.value.message
+    assert_equal(read("CAFFE", tmp_path, inputs=[{"name": "data", "shape": [1, 3, 22, 16]}]))
 
 
 def test_files_find_each_other(tmp_path: Path) -> None:
