@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from engines.conversion.elsewhere import built_elsewhere, fresh_folder
 from engines.failures import EngineFailure
 from engines.formats.preparation import Prepared, Progress, prepare
 from engines.formats.source import Source
@@ -61,16 +62,11 @@ def convert(job: ComponentConversion) -> PackagedComponent:
     Raises:
         EngineFailure: The failure of any step.
     """
-    name, template, target = job.component.name, job.request.template, job.request.target
     prepared = prepare(job.request, job.component, job.workdir, job.progress)
     build_source = prepared.build_source()
-    if build_source.form_for(job.runtime.title, job.runtime.takes) == GRAPH:
-        job.progress(0.2, f"{name}: making the graph ready")
-        build_source.graph()
-
-    job.progress(0.45, f"{name}: building for {job.runtime.name} in {template.arithmetic}")
-    form = job.runtime.build(build_source, target, _options(job), job.package / name)
-    log.info("%s: built %s, %d bytes, %s", name, ", ".join(form.files), form.size_bytes, form.options)
+    form = built_elsewhere(job.request, job.component, job.workdir, job.package)
+    if form is None or not _opens(job, form):
+        form = _built(job, build_source)
 
     report, outputs, measured = _verified(job, prepared, build_source, form)
     return PackagedComponent(
@@ -81,8 +77,34 @@ def convert(job: ComponentConversion) -> PackagedComponent:
         report,
         measured,
         prepared.source.companions,
-        (*prepared.warnings, *form.warnings),
+        tuple(dict.fromkeys((*prepared.warnings, *form.warnings))),
     )
+
+
+def _built(job: ComponentConversion, source: BuildSource) -> BuiltForm:
+    name, template = job.component.name, job.request.template
+    if source.form_for(job.runtime.title, job.runtime.takes) == GRAPH:
+        job.progress(0.2, f"{name}: making the graph ready")
+        source.graph()
+    job.progress(0.45, f"{name}: building for {job.runtime.name} in {template.arithmetic}")
+    form = job.runtime.build(source, job.request.target, _options(job), fresh_folder(job.package / name))
+    log.info("%s: built %s, %d bytes, %s", name, ", ".join(form.files), form.size_bytes, form.options)
+    return form
+
+
+def _opens(job: ComponentConversion, form: BuiltForm) -> bool:
+    """Return whether a form that another machine built opens here, where its runtime may have another version."""
+    name, target = job.component.name, job.request.target
+    log.info("%s: going on from %s, which another machine built", name, ", ".join(form.files))
+    if job.runtime.where(target) is Where.DEVICE:
+        return True
+    job.progress(0.5, f"{name}: opening what another machine built")
+    try:
+        job.runtime.open(form, target, job.threads).close()
+    except EngineFailure as failure:
+        log.warning("%s: it does not open here, and is built again: %s", name, failure.message)
+        return False
+    return True
 
 
 def _options(job: ComponentConversion) -> BuildOptions:

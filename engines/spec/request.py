@@ -44,6 +44,8 @@ class ConversionRequest(BaseModel, frozen=True):
     parity_waivers: dict[str, str] = Field(default_factory=dict)
     source_digest: str = ""
     tensor_information: str = ""
+    built: str = ""
+    """Folder in the work directory with the package that another machine, not the device, has made of this request."""
 
     @classmethod
     def parse(cls, values: dict[str, Any]) -> Self:

@@ -1,6 +1,7 @@
 """The streams, buckets and consumers that Lathe uses, and the names of their subjects.
 
 TASKS         work queue    task.<kind>.<device>.<task_id>       one message per task; consumer <kind>-<device>
+              task.<kind>.on-<device>.<task_id>                    for workers alone whose machine is the device
 EVENTS        30 days       event.<kind>.<task_id>.<type>        consumer <kind>-projector, all but logs
 ADVISORIES    7 days        max-deliveries of the TASKS consumers; consumer <kind>-deadletters
 TASK_CONTROL  KV, 1 day     <kind>.<task_id>                     the task is cancelled
@@ -65,6 +66,11 @@ def task_subject(kind: str, device: str, task_id: str) -> str:
 def sent_subject(kind: str, device: str) -> str:
     """Return the subject on which the server says that TASKS has a new message for a pool of workers."""
     return f"sent.{kind}.{device}"
+
+
+def on_device(device: str) -> str:
+    """Return the name of a device's second queue, from which only workers take whose machine is the device."""
+    return f"on-{device}"
 
 
 def event_subject(kind: str, task_id: str, event: str) -> str:

@@ -84,6 +84,7 @@ EVIDENCE: list[Column[Any]] = [
 QUEUES: list[Column[Any]] = [
     Column("tasks", lambda queue: plain(queue.kind), whole=True),
     Column("workers", lambda queue: str(queue.workers) if queue.known else "?", numeric=True),
+    Column("on the device", lambda queue: str(queue.workers_on_device) if queue.known else "?", numeric=True),
     Column("running", lambda queue: str(queue.running) if queue.known else "?", numeric=True),
     Column("waiting", lambda queue: str(queue.waiting) if queue.known else "?", numeric=True),
     Column("oldest waits", lambda queue: _oldest([queue]), whole=True),

@@ -146,6 +146,11 @@ class ConversionKind:
             hardware=outcome.hardware,
         )
 
+    def unverified(self, outcome: Message) -> bool:
+        """Return whether a component was not compared with its source on the device."""
+        assert isinstance(outcome, ConversionOutcome)
+        return any(not component.parity.device for component in outcome.components)
+
     async def share(
         self, task: Message, original: Message, outcome: Message, standing: Collection[str]
     ) -> Message | None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from google.protobuf.message import Message
 from lathe.internal.v1.conversion_pb2 import ConversionOutcome, ConversionWork
-from lathe.type.v1.digest_pb2 import Digest
+from lathe.type.v1.digest_pb2 import Digest, File
 
 from services.tasks.worker.engine_work import READING_PACKAGES, EngineWork
 
@@ -29,3 +29,8 @@ class ConversionWorkKind(EngineWork):
         """Return model files, architectures and samples."""
         assert isinstance(work, ConversionWork)
         return [(entry.path, entry.digest) for entry in work.inputs]
+
+    def built(self, outcome: Message) -> Sequence[File]:
+        """Return the whole package: its forms are compared and timed on the device."""
+        assert isinstance(outcome, ConversionOutcome)
+        return outcome.files

@@ -93,6 +93,10 @@ class EvaluationKind:
         assert isinstance(outcome, EvaluationOutcome)
         return with_reports(outcome.result, outcome.files, REPORTS)
 
+    def unverified(self, outcome: Message) -> bool:
+        """Return False: an evaluation is made on the device alone."""
+        return False
+
     async def share(
         self, task: Message, original: Message, outcome: Message, standing: Collection[str]
     ) -> Message | None:

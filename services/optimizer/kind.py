@@ -152,6 +152,10 @@ class OptimizationKind:
         earlier = {each.measured_by for each in outcome.result.candidates if each.measured_by}
         return result_of(outcome, await self._records.writers(earlier))
 
+    def unverified(self, outcome: Message) -> bool:
+        """Return False: an optimization is made on the device alone."""
+        return False
+
     async def share(
         self, task: Message, original: Message, outcome: Message, standing: Collection[str]
     ) -> Message | None:

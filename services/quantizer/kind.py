@@ -126,6 +126,11 @@ class QuantizationKind:
         name = await self._packages.register(task, made, description_of(outcome))
         return result_of(outcome, name)
 
+    def unverified(self, outcome: Message) -> bool:
+        """Return whether the form was not compared with its source on the device."""
+        assert isinstance(outcome, QuantizationOutcome)
+        return not outcome.result.parity.device
+
     async def share(
         self, task: Message, original: Message, outcome: Message, standing: Collection[str]
     ) -> Message | None:

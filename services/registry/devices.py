@@ -149,7 +149,13 @@ def _queue(kind: str, report: Mapping[str, QueueOfDevice] | None, device: str, n
         return DeviceQueue(kind=kind)
     told = report.get(device, QueueOfDevice())
     queue = DeviceQueue(
-        kind=kind, workers=told.workers, slots=told.slots, waiting=told.waiting, running=told.running, known=True
+        kind=kind,
+        workers=told.workers,
+        workers_on_device=told.workers_on_device,
+        slots=told.slots,
+        waiting=told.waiting,
+        running=told.running,
+        known=True,
     )
     if told.HasField("oldest_create_time"):
         waited = now - told.oldest_create_time.ToDatetime(UTC)

@@ -145,6 +145,9 @@ class TaskKind(Protocol):
         the task's uid. Raises LatheError UNAVAILABLE to be called again later; any other error fails the task.
         """
 
+    def unverified(self, outcome: Message) -> bool:
+        """Whether a worker on the device has to go on from an outcome, because what made it was not the device."""
+
     async def share(
         self, task: Message, original: Message, outcome: Message, standing: Collection[str]
     ) -> Message | None:
@@ -204,6 +207,9 @@ class WorkKind(Protocol):
 
         Raises ValueError if they do not belong together.
         """
+
+    def built(self, outcome: Message) -> Sequence[File]:
+        """Return the files from which a worker on the device goes on, of the outcome of one that is not; maybe none."""
 
     def environment(self) -> dict[str, Any]:
         """Return versions of engines and toolchains and the device's fingerprint, without importing a framework."""

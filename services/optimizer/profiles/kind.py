@@ -105,6 +105,10 @@ class ProfileKind:
         assert isinstance(outcome, ProfileOutcome)
         return with_reports(outcome.result, outcome.files, REPORTS)
 
+    def unverified(self, outcome: Message) -> bool:
+        """Return False: a profile is made on the device alone."""
+        return False
+
     async def share(
         self, task: Message, original: Message, outcome: Message, standing: Collection[str]
     ) -> Message | None:

@@ -13,7 +13,7 @@ from nats.aio.msg import Msg
 from services.bus.connection import Bus
 from services.bus.pull import Puller
 from services.bus.streams import message_at, remove_message
-from services.bus.topology import ADVISORIES, task_subject
+from services.bus.topology import ADVISORIES, on_device, task_subject
 from services.tasks.api.ledger import Ledger
 from services.tasks.state.commands import DeadLettered
 from services.tasks.state.rows import timestamp
@@ -57,4 +57,5 @@ class DeadLetters:
         log.warning("task.dead_letter", task_id=assignment.task_id, deliveries=deliveries)
         command = DeadLettered(timestamp(), assignment.attempt_base + deliveries)
         await self._ledger.command(UUID(assignment.task_id), command)
-        await remove_message(self._bus, task_subject(self._kind, assignment.device, assignment.task_id))
+        queue = on_device(assignment.device) if assignment.HasField("built") else assignment.device
+        await remove_message(self._bus, task_subject(self._kind, queue, assignment.task_id))

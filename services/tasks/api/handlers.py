@@ -196,7 +196,7 @@ class TaskHandlers:
         """Return the task message as callers see it, with the reason why it waits if that is known."""
         task = self._codec.message(row)
         if row.state == task_pb2.TASK_STATE_PENDING and row.leader is None:
-            why = self._workers.why_pending(self._kind.name, row.device)
+            why = self._workers.why_pending(self._kind.name, row.device, handed_on=row.outcome is not None)
             if why:
                 task.status.pending_reason = f"{task.status.pending_reason} {why}".strip()
         return reduced(task, DETAILS)

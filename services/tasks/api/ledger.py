@@ -11,7 +11,7 @@ from uuid import UUID
 from google.protobuf.message import Message
 
 from services.bus.connection import Bus
-from services.bus.topology import changed_subject, control_subject
+from services.bus.topology import changed_subject, control_subject, on_device, task_subject
 from services.tasks.api.dispatcher import Dispatcher
 from services.tasks.api.metrics import count_step
 from services.tasks.api.relay import Relay
@@ -24,13 +24,17 @@ from services.tasks.state.store import TaskStore
 
 @dataclass(frozen=True, slots=True)
 class Folded:
-    """A row, what the machine makes of it after some events, and the effects that this asks for."""
+    """A row, what the machine makes of it after some events, and the effects that this asks for.
+
+    `built` is the outcome from which a worker on the device goes on, if the task is handed on.
+    """
 
     row: TaskRow
     before: TaskSnapshot
     snapshot: TaskSnapshot
     effects: frozenset[Effect]
     changed: bool
+    built: bytes | None = None
 
 
 class Settles(Protocol):
@@ -80,19 +84,24 @@ class Ledger:
             result=result,
             shared_from=shared_from,
             action_key=action_key,
-            outcome=outcome,
+            outcome=folded.built if outcome is None else outcome,
         )
         outbox = [self._cancel_signal(row)] if Effect.SIGNAL_CANCEL in folded.effects else []
         step = (folded.before, folded.snapshot)
         if Effect.DISPATCH not in folded.effects:
             return Change(folded.row, row, outbox, step=step)
         again = self.dispatch(row, folded.snapshot)
-        return Change(folded.row, again.new, outbox, again.dispatch, step)
+        return Change(folded.row, again.new, [*outbox, *again.outbox], again.dispatch, step)
 
     def dispatch(self, row: TaskRow, snapshot: TaskSnapshot) -> Change:
-        """Return the change of a row that sends it to the workers again."""
+        """Return the change of a row that sends it to the workers again; to those on the device if it was handed on."""
         again, payload = self.codec.redispatch(row, snapshot)
-        return Change(row, again, dispatch=Dispatch(row.uid, row.device, f"{row.uid}:{again.dispatches}", payload))
+        msg_id = f"{row.uid}:{again.dispatches}"
+        if snapshot.handed_on is None:
+            return Change(row, again, dispatch=Dispatch(row.uid, row.device, msg_id, payload))
+        subject = task_subject(self.codec.kind.name, on_device(row.device), str(row.uid))
+        item = OutboxItem(row.uid, subject, msg_id, payload)
+        return Change(row, again, [item], Dispatch(row.uid, row.device, msg_id, handed_on=True))
 
     async def commit(self, changes: Sequence[Change]) -> set[UUID]:
         """Write changes, publish their messages and notify watchers; returns the uids that were written."""
@@ -106,7 +115,7 @@ class Ledger:
             self._dispatcher.changed(change.new.device, change.old.state, change.new.state)
             if change.step is not None:
                 count_step(self.codec.kind.name, change.new.uid, change.new.device, *change.step)
-            if change.dispatch is not None:
+            if change.dispatch is not None and not change.dispatch.handed_on:
                 self._dispatcher.waits(change.new.device)
             subject = changed_subject(self.codec.kind.name, str(change.new.uid))
             await self._bus.notify(subject, f"{change.old.revision + 1} {change.new.state}".encode())

@@ -21,6 +21,8 @@ class TaskOptions:
         lost_after: A RUNNING task of a dead worker is given up so long after its last news.
         stalled_after: A task in a worker's hands whose message is gone is given up so long after its last news.
         cancel_after: A CANCELLING task ends so long after its last news, with or without an answer of its worker.
+        verification_wait: What was made elsewhere waits so long for a worker on its device, if none lives at its end.
+        verifier_lost_after: What waits for a worker on its device is recorded as it is, once all are gone for so long.
         watch_poll: A watch looks at the table this often, should an announcement be lost.
     """
 
@@ -32,10 +34,13 @@ class TaskOptions:
     lost_after: float = 5.0
     stalled_after: float = 120.0
     cancel_after: float = 30.0
+    verification_wait: float = 0.0
+    verifier_lost_after: float = 60.0
     watch_poll: float = 5.0
 
     @classmethod
     def of(cls, settings: Settings) -> TaskOptions:
         """Return the options that the settings ask for."""
         timing = Timing(settings.ack_wait_seconds, settings.heartbeat_seconds, max_deliver=settings.max_attempts)
-        return cls(timing=timing, max_attempts=settings.max_attempts)
+        wait = settings.verification_wait_seconds
+        return cls(timing=timing, max_attempts=settings.max_attempts, verification_wait=wait)

@@ -27,8 +27,9 @@ from services.bus.topology import EVENTS
 from services.tasks.api.cache import action_key
 from services.tasks.api.claims import Claims, Pace
 from services.tasks.api.completion import MAX_FAULTS, Completion, Done, Later, Refused, complete
+from services.tasks.api.handover import Handover
 from services.tasks.api.ledger import Folded, Ledger
-from services.tasks.state.commands import Command, Completed, CompletionFailed
+from services.tasks.state.commands import Command, Completed, CompletionFailed, HandOn
 from services.tasks.state.machine import Effect, apply
 from services.tasks.state.rows import Change, TaskRow, timestamp
 
@@ -52,8 +53,9 @@ class Received:
 class Projector:
     """Applies the events of one kind."""
 
-    def __init__(self, ledger: Ledger, bus: Bus, claims: Claims, pace: Pace) -> None:
+    def __init__(self, ledger: Ledger, bus: Bus, claims: Claims, pace: Pace, handover: Handover) -> None:
         self._ledger = ledger
+        self._handover = handover
         self._claims = claims
         self._pace = pace
         self._kind = ledger.codec.kind
@@ -117,7 +119,8 @@ class Projector:
         folded: dict[UUID, Folded] = {}
         for uid, group in groups.items():
             events = [each.event for each in group]
-            folded[uid] = self._ledger.fold(rows[uid], [claims[uid], *events] if uid in claims else events)
+            fold = self._ledger.fold(rows[uid], [claims[uid], *events] if uid in claims else events)
+            folded[uid] = self._handed_on(fold, _success(group))
         completions = self._completions(groups, folded, started)
         if completions:
             await asyncio.wait(completions.values(), timeout=GRACE_SECONDS)
@@ -136,6 +139,18 @@ class Projector:
         for uid in [*saved, *quiet]:
             await self._settle_messages(uid, groups[uid], completions.get(uid), ended.get(uid))
         return groups.keys() - saved - set(quiet)
+
+    def _handed_on(self, fold: Folded, success: Received | None) -> Folded:
+        """Return a task whose success is to be recorded as handed on to a worker on the device, if that is wanted."""
+        if success is None or Effect.COMPLETE not in fold.effects:
+            return fold
+        if not self._handover.wanted(fold.row, success.event):
+            return fold
+        snapshot, effects = apply(fold.snapshot, HandOn(timestamp(), success.event.attempt))
+        if snapshot is fold.snapshot:
+            return fold
+        left = (fold.effects - {Effect.COMPLETE}) | set(effects)
+        return replace(fold, snapshot=snapshot, effects=left, built=success.event.succeeded.outcome.value)
 
     def _completions(
         self,

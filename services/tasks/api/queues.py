@@ -21,7 +21,7 @@ from nats.aio.msg import Msg
 
 from services.bus.connection import Bus
 from services.bus.topology import queues_subject
-from services.tasks.api.workers import WorkersView
+from services.tasks.api.workers import WorkersView, slots_of
 from services.tasks.kind import TaskKind
 from services.tasks.state.queue import TaskQueue
 from services.tasks.state.rows import TaskRow, timestamp
@@ -75,8 +75,11 @@ class Queues:
             if not entry.sent:
                 ahead = await self._waiting.get(row.device)
                 position = place(ahead, look.sent, entry.rank, entry.owner, turn)
-        slots, seconds = self._workers.slots(row.device), await self._durations.get(row.device)
-        told = task_pb2.TaskQueue(position=position, workers=len(self._workers.serving(row.device)))
+        # What was handed on waits for a worker on the device.
+        serving = self._workers.on_device if row.outcome is not None else self._workers.serving
+        workers, seconds = serving(row.device), await self._durations.get(row.device)
+        slots = slots_of(workers)
+        told = task_pb2.TaskQueue(position=position, workers=len(workers))
         if seconds is not None:
             told.estimated_duration.CopyFrom(_duration(seconds))
             if slots:
@@ -92,8 +95,9 @@ class Queues:
         live = {worker.device for worker in self._workers.live()}
         report = QueueReport(kind=self._kind.name)
         for device in sorted({*counts, *running, *live}):
-            workers = len(self._workers.serving(device))
-            told = QueueOfDevice(device=device, workers=workers, slots=self._workers.slots(device))
+            told = QueueOfDevice(device=device, slots=self._workers.slots(device))
+            told.workers = len(self._workers.serving(device))
+            told.workers_on_device = len(self._workers.on_device(device))
             told.running = running.get(device, 0)
             if (count := counts.get(device)) is not None:
                 told.waiting = count.waiting

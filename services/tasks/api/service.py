@@ -19,6 +19,7 @@ from services.tasks.api.dispatcher import Dispatcher
 from services.tasks.api.gauges import Gauges
 from services.tasks.api.groups import Groups
 from services.tasks.api.handlers import TaskHandlers
+from services.tasks.api.handover import Handover
 from services.tasks.api.ledger import Ledger
 from services.tasks.api.members import Members
 from services.tasks.api.options import TaskOptions
@@ -91,7 +92,8 @@ def build_engine(
     handlers = TaskHandlers(ledger, Creator(ledger, dispatcher, settler, workers, bus), workers, queues)
     pace = Pace()
     claims = Claims(ledger, bus, pace)
-    projector = Projector(ledger, bus, claims, pace)
+    handover = Handover(kind, workers, bus, options)
+    projector = Projector(ledger, bus, claims, pace, handover)
     return TaskEngine(
         handlers=handlers,
         streams=TaskStreams(handlers, kind.name, bus, blobs, options.watch_poll),
@@ -108,6 +110,7 @@ def build_engine(
             outbox,
             queue=queue,
             projector=projector,
+            handover=handover,
             workers=workers,
             bus=bus,
             options=options,

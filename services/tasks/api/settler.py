@@ -80,7 +80,8 @@ class Settler:
 
     async def _answer(self, leader: TaskRow, followers: list[TaskRow]) -> None:
         task = self._ledger.codec.message(leader)
-        if leader.outcome is not None:
+        # What was only handed on has no action key, and is no outcome for others before it is recorded.
+        if leader.outcome is not None and (leader.action_key or leader.state == task_pb2.TASK_STATE_SUCCEEDED):
             unanswered = [row for row in followers if not await self._share(leader, task, row)]
             await self._promote(unanswered)
         elif leader.state == task_pb2.TASK_STATE_FAILED and not _worth_another_try(task.status.failure):

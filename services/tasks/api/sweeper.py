@@ -20,18 +20,19 @@ from lathe.type.v1 import task_pb2
 
 from services.bus.connection import Bus, BusUnavailableError
 from services.bus.streams import projected, queued_subjects, remove_message
-from services.bus.topology import control_subject, task_subject
+from services.bus.topology import control_subject, on_device, task_subject
 from services.database.leases import Leases
 from services.database.pool import Database
 from services.platform.errors import LatheError
 from services.resources.idempotency import forget_requests
+from services.tasks.api.handover import Handover
 from services.tasks.api.ledger import Ledger
 from services.tasks.api.options import TaskOptions
 from services.tasks.api.projector import Projector
 from services.tasks.api.relay import Outbox
 from services.tasks.api.settler import Settler
 from services.tasks.api.workers import WorkersView
-from services.tasks.state.commands import CancelExpired, Promote, WorkerLost
+from services.tasks.state.commands import CancelExpired, Promote, TakeAsBuilt, WorkerLost
 from services.tasks.state.machine import TERMINAL
 from services.tasks.state.queue import TaskQueue
 from services.tasks.state.rows import TaskRow, timestamp
@@ -56,6 +57,7 @@ class Sweeper:
         *,
         queue: TaskQueue,
         projector: Projector,
+        handover: Handover,
         workers: WorkersView,
         bus: Bus,
         options: TaskOptions,
@@ -66,6 +68,7 @@ class Sweeper:
         self._outbox = outbox
         self._queue = queue
         self._projector = projector
+        self._handover = handover
         self._workers = workers
         self._bus = bus
         self._options = options
@@ -102,19 +105,23 @@ class Sweeper:
         after = _NIL
         while rows := await self._ledger.store.unsettled(after, PAGE):
             after = rows[-1].uid
-            known.update(self._subject(row) for row in rows if row.state not in TERMINAL)
+            known.update(subject for row in rows if row.state not in TERMINAL for subject in self._subjects(row))
             await self._sweep_page(rows, queued, caught_up=caught_up)
         await self._remove_stale(queued - known)
         await self._queue.forget_ended()
 
     async def _sweep_page(self, rows: Sequence[TaskRow], queued: set[str], *, caught_up: bool) -> None:
+        waiting = [row for row in rows if row.state == task_pb2.TASK_STATE_PENDING and row.leader is None]
         if caught_up:
-            lost = [row for row in rows if row.state == task_pb2.TASK_STATE_PENDING and row.leader is None]
-            await self._republish([row for row in lost if self._subject(row) not in queued])
+            await self._republish([row for row in waiting if queued.isdisjoint(self._subjects(row))])
         alive = self._workers.alive()
+        for row in waiting:
+            if row.outcome is not None:
+                await self._sweep_handed_on(row)
         for row in rows:
             if row.state == task_pb2.TASK_STATE_RUNNING:
-                await self._sweep_running(row, alive, in_queue=self._subject(row) in queued or not caught_up)
+                in_queue = not (caught_up and queued.isdisjoint(self._subjects(row)))
+                await self._sweep_running(row, alive, in_queue=in_queue)
             elif row.state == task_pb2.TASK_STATE_CANCELLING:
                 await self._sweep_cancelling(row, alive)
         # Siblings are asked last: one that is away must not keep lost tasks from being found.
@@ -145,6 +152,17 @@ class Sweeper:
         if changes:
             saved = await self._ledger.commit(changes)
             log.warning("sweep.republished", count=len(saved))
+
+    async def _sweep_handed_on(self, row: TaskRow) -> None:
+        """Record what was made of a task as it is, if no worker on the device is left to go on from it."""
+        made = self._ledger.codec.snapshot(row).handed_on
+        if made is None or not self._handover.expired(row, made.end_time.ToDatetime(UTC)):
+            return
+        log.warning("sweep.not_verified", task_id=str(row.uid), device=row.device)
+        taken = await self._ledger.command(row.uid, TakeAsBuilt(timestamp()))
+        await remove_message(self._bus, self._subjects(row)[1])
+        if taken is not None and registering(self._ledger.codec.snapshot(taken)):
+            self._projector.resume(taken)
 
     async def _sweep_running(self, row: TaskRow, alive: frozenset[str], *, in_queue: bool) -> None:
         snapshot = self._ledger.codec.snapshot(row)
@@ -178,8 +196,9 @@ class Sweeper:
             if row is None or (row.state in TERMINAL and self._age(row) > self._options.republish_after):
                 await remove_message(self._bus, subject)
 
-    def _subject(self, row: TaskRow) -> str:
-        return task_subject(self._kind, row.device, str(row.uid))
+    def _subjects(self, row: TaskRow) -> tuple[str, str]:
+        uid = str(row.uid)
+        return task_subject(self._kind, row.device, uid), task_subject(self._kind, on_device(row.device), uid)
 
     @staticmethod
     def _age(row: TaskRow) -> float:

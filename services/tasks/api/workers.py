@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 
 from google.protobuf.message import DecodeError
@@ -41,8 +41,11 @@ class WorkersView:
         return [worker for worker in found if worker is not None]
 
     def environments(self, device: str) -> set[str]:
-        """Return the environments that serve a device: several in a mixed pool, or while it is upgraded."""
-        return {worker.environment for worker in self.serving(device)}
+        """Return the environments that serve a device: several in a mixed pool, or while it is upgraded.
+
+        As long as workers on the device live, those of others are left out: what they make is not verified there.
+        """
+        return {worker.environment for worker in self.on_device(device) or self.serving(device)}
 
     def serves(self, device: str) -> bool:
         """Whether any live worker takes tasks for a device."""
@@ -50,11 +53,15 @@ class WorkersView:
 
     def slots(self, device: str) -> int:
         """Return how many tasks for a device the live workers can run at once."""
-        return sum(max(1, worker.slots) for worker in self.serving(device))
+        return slots_of(self.serving(device))
 
     def serving(self, device: str) -> list[WorkerAnnouncement]:
         """Return the live workers that take tasks for a device."""
         return [worker for worker in self.live() if worker.device == device]
+
+    def on_device(self, device: str) -> list[WorkerAnnouncement]:
+        """Return the live workers whose machine is the device."""
+        return [worker for worker in self.serving(device) if worker.on_device]
 
     def alive(self) -> frozenset[str]:
         """Return the names of the live workers."""
@@ -65,13 +72,23 @@ class WorkersView:
         if worker is not None and self._arrived is not None:
             self._arrived(worker.device)
 
-    def why_pending(self, kind: str, device: str) -> str:
+    def why_pending(self, kind: str, device: str, *, handed_on: bool = False) -> str:
         """Return the reason why a PENDING task for a device waits; empty if a worker will take it."""
         if not self._bus.connected:
             return "The message bus does not answer; the task starts when it is back."
+        if handed_on:
+            gone = self.known and not self.on_device(device)
+            return (
+                f"No worker for {kind} that is {device} lives; if none comes, the result is UNVERIFIED." if gone else ""
+            )
         if self.known and not self.serves(device):
             return f"No worker for {kind} on {device} is running; the task starts when one does."
         return ""
+
+
+def slots_of(workers: Iterable[WorkerAnnouncement]) -> int:
+    """Return how many tasks workers can run at once."""
+    return sum(max(1, worker.slots) for worker in workers)
 
 
 @lru_cache(maxsize=4096)

@@ -40,6 +40,21 @@ class CompletionFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class HandOn:
+    """This attempt's success is not all: a worker on the device goes on from it."""
+
+    time: Timestamp
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class TakeAsBuilt:
+    """No worker on the device goes on: what was handed on is recorded as it is."""
+
+    time: Timestamp
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerLost:
     """The worker of this attempt is gone."""
 
@@ -82,6 +97,8 @@ Command = (
     | CancelExpired
     | Completed
     | CompletionFailed
+    | HandOn
+    | TakeAsBuilt
     | WorkerLost
     | DeadLettered
     | LeaderSucceeded

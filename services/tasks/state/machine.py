@@ -22,7 +22,9 @@ Rules:
 8.  Cancel ends a PENDING task at once, and makes a RUNNING one CANCELLING. From CANCELLING every end of an attempt ends
     the task: success and permanent failure stand as they are, anything else is CANCELLED.
 9.  A worker that is stopped gives its task back: PENDING again, with a new message, and the attempt does not count.
-10. A follower is PENDING without a message of its own; it ends with its leader or is promoted and then runs itself.
+10. A success that was made elsewhere than on the device may be handed on: PENDING again, for workers on the device
+    alone, and the attempt does not count. If none goes on, what was made is recorded, as an attempt of its own.
+11. A follower is PENDING without a message of its own; it ends with its leader or is promoted and then runs itself.
 
 `worker_events` and `service_commands` hold the transitions.
 """

@@ -1,6 +1,7 @@
 """The tasks that wait for a worker: a row each, from their creation until a worker has claimed them.
 
 `sent` says that the message is in NATS, or about to be. Replicas choose under a lock, so that each sends others.
+What was handed on to workers on the device has the rank HANDED_ON: the outbox sends it at once, to their own queue.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ SELECT device FROM found WHERE device IS NOT NULL
 
 _LOOK = """
 SELECT device, EXISTS (SELECT FROM queue q WHERE q.device = d.device AND q.sent IS NULL),
-    (SELECT count(*) FROM queue q WHERE q.device = d.device AND q.sent IS NOT NULL),
+    (SELECT count(*) FROM queue q WHERE q.device = d.device AND q.sent IS NOT NULL AND q.rank >= 0),
     (SELECT count(*) FROM tasks t WHERE t.device = d.device AND t.state IN (2, 5))
 FROM unnest($1::text[]) AS d (device)
 """
@@ -72,6 +73,10 @@ DELETE FROM queue q WHERE q.sent IS NOT NULL AND NOT EXISTS (SELECT FROM tasks t
 """
 
 
+HANDED_ON = -1
+"""Rank of a task that a worker elsewhere has begun."""
+
+
 class Look(NamedTuple):
     """What the tables say of a device: whether tasks wait to be sent, how many are on the way, and how many run."""
 
@@ -82,12 +87,16 @@ class Look(NamedTuple):
 
 
 class Dispatch(NamedTuple):
-    """The message that sends a task to the workers. Without a payload, it is the task's assignment."""
+    """The message that sends a task to the workers. Without a payload, it is the task's assignment.
+
+    One that is `handed_on` needs no dispatcher: the outbox sends it.
+    """
 
     task: UUID
     device: str
     msg_id: str
     payload: bytes | None = None
+    handed_on: bool = False
 
 
 class TaskQueue:

@@ -190,6 +190,8 @@ class TaskCodec:
         assignment = event_pb2.TaskAssignment.FromString(row.assignment)
         assignment.attempt_base = snapshot.attempt
         assignment.attempts_returned = snapshot.returned
+        if snapshot.handed_on is not None:
+            assignment.built.Pack(self.kind.outcome_type.FromString(row.outcome or b""), deterministic=True)
         return row._replace(dispatches=row.dispatches + 1), assignment.SerializeToString()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from lathe.type.v1 import task_pb2
+from lathe.type.v1 import failure_pb2, task_pb2
 
 from services.tasks.state.commands import (
     Cancel,
@@ -14,9 +14,11 @@ from services.tasks.state.commands import (
     Completed,
     CompletionFailed,
     DeadLettered,
+    HandOn,
     LeaderFailed,
     LeaderSucceeded,
     Promote,
+    TakeAsBuilt,
     WorkerLost,
 )
 from services.tasks.state.snapshot import (
@@ -30,6 +32,7 @@ from services.tasks.state.snapshot import (
     lost_failure,
     registering,
     try_again,
+    waiting,
 )
 
 
@@ -71,6 +74,38 @@ def _completion_failed(task: TaskSnapshot, command: CompletionFailed) -> Step:
     return end(task, task_pb2.TASK_STATE_FAILED, command.time, command.failure)
 
 
+def _hand_on(task: TaskSnapshot, command: HandOn) -> Step:
+    if task.attempt != command.attempt or not registering(task):
+        return task, ()
+    worker = task.attempts[-1].worker
+    task = task._replace(attempts=closed(task, task_pb2.ATTEMPT_OUTCOME_HANDED_ON, command.time))
+    if task.status.state == task_pb2.TASK_STATE_CANCELLING:
+        return end(task, task_pb2.TASK_STATE_CANCELLED, command.time)
+    reason = f"The worker {worker}, which is not the device, did its part; a worker on the device goes on from there."
+    return waiting(task, reason), (Effect.DISPATCH,)
+
+
+def _take_as_built(task: TaskSnapshot, command: TakeAsBuilt) -> Step:
+    made = task.handed_on
+    if task.status.state != task_pb2.TASK_STATE_PENDING or made is None:
+        return task, ()
+    # An attempt of its own: what a worker on the device may still say of those before is old.
+    again = task_pb2.Attempt(
+        number=task.attempt + 1,
+        worker=made.worker,
+        device=made.device,
+        environment=made.environment,
+        start_time=command.time,
+    )
+    status = copy(task.status)
+    status.state = task_pb2.TASK_STATE_RUNNING
+    status.stage = failure_pb2.TASK_STAGE_REGISTERING
+    status.progress = 1.0
+    status.message = "recording what was made; no worker on the device went on from it"
+    status.pending_reason = ""
+    return task._replace(status=status, attempts=(*task.attempts, again)), ()
+
+
 def _worker_lost(task: TaskSnapshot, command: WorkerLost) -> Step:
     if not task.attempts or task.attempt != command.attempt or registering(task):
         return task, ()
@@ -110,6 +145,8 @@ _COMMANDS: dict[type[Any], Callable[[TaskSnapshot, Any], Step]] = {
     CancelExpired: _cancel_expired,
     Completed: _completed,
     CompletionFailed: _completion_failed,
+    HandOn: _hand_on,
+    TakeAsBuilt: _take_as_built,
     WorkerLost: _worker_lost,
     DeadLettered: _dead_lettered,
     LeaderSucceeded: _leader_succeeded,

@@ -15,6 +15,7 @@ PENDING = task_pb2.TASK_STATE_PENDING
 DONE = frozenset({task_pb2.TASK_STATE_SUCCEEDED, task_pb2.TASK_STATE_FAILED})
 CLAIMED = frozenset({task_pb2.TASK_STATE_RUNNING, task_pb2.TASK_STATE_CANCELLING})
 OPEN = frozenset({task_pb2.TASK_STATE_PENDING, task_pb2.TASK_STATE_RUNNING, task_pb2.TASK_STATE_CANCELLING})
+UNCOUNTED = frozenset({task_pb2.ATTEMPT_OUTCOME_RETURNED, task_pb2.ATTEMPT_OUTCOME_HANDED_ON})
 
 
 class Effect(Enum):
@@ -57,8 +58,14 @@ class TaskSnapshot(NamedTuple):
 
     @property
     def returned(self) -> int:
-        """How many attempts were given back: they do not count towards `max_attempts`."""
-        return sum(attempt.outcome == task_pb2.ATTEMPT_OUTCOME_RETURNED for attempt in self.attempts)
+        """How many attempts were given back or handed on: they do not count towards `max_attempts`."""
+        return sum(attempt.outcome in UNCOUNTED for attempt in self.attempts)
+
+    @property
+    def handed_on(self) -> task_pb2.Attempt | None:
+        """The attempt from which a worker on the device goes on; None if there is none."""
+        made = (each for each in self.attempts if each.outcome == task_pb2.ATTEMPT_OUTCOME_HANDED_ON)
+        return next(made, None)
 
 
 Step = tuple[TaskSnapshot, tuple[Effect, ...]]

@@ -10,7 +10,9 @@ from uuid import UUID
 from services.database.pool import Database
 
 _ENTRY = "SELECT rank, owner, id, sent IS NOT NULL FROM queue WHERE task = $1"
-_SENT_BEFORE = "SELECT count(*) FROM queue WHERE device = $1 AND sent IS NOT NULL AND id <= $2"
+_SENT_BEFORE = (
+    "SELECT count(*) FROM queue WHERE device = $1 AND sent IS NOT NULL AND id <= $2 AND (rank < 0) = ($3 < 0)"
+)
 _TURN = "SELECT count(*) FROM queue WHERE device = $1 AND sent IS NULL AND rank = $2 AND owner = $3 AND id <= $4"
 _WAITING = "SELECT rank, owner, count(*) FROM queue WHERE device = $1 AND sent IS NULL GROUP BY rank, owner"
 # Among the newest successes of all devices: a device that had none of them for so long has no figures worth telling.
@@ -81,7 +83,7 @@ class Standing:
     async def turn(self, device: str, entry: Entry) -> int:
         """Return the place of a task among those that are sent, or among those of its owner and rank; from 1."""
         if entry.sent:
-            return int(await self._database.fetchval(_SENT_BEFORE, device, entry.number))
+            return int(await self._database.fetchval(_SENT_BEFORE, device, entry.number, entry.rank))
         return int(await self._database.fetchval(_TURN, device, entry.rank, entry.owner, entry.number))
 
     async def waiting(self, device: str) -> dict[int, dict[str, int]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from services.tasks.state.queue import HANDED_ON
 from services.tasks.state.turns import HIGHEST_PRIORITY
 
 # One that ended without a result could not be registered: its outcome serves, but one with a result is better. Each key
@@ -61,11 +62,14 @@ sent AS (
 ),
 claimed AS (DELETE FROM queue USING saved WHERE queue.task = saved.uid AND saved.state <> 1),
 queued AS (
-    INSERT INTO queue (task, device, owner, rank, msg_id, payload)
-    SELECT d.task, saved.device, saved.owner, {HIGHEST_PRIORITY} - saved.priority, d.msg_id, d.payload
-    FROM unnest($18::uuid[], $19::text[], $20::bytea[]) AS d (task, msg_id, payload)
+    INSERT INTO queue (task, device, owner, rank, msg_id, payload, sent)
+    SELECT d.task, saved.device, saved.owner,
+        CASE WHEN d.begun THEN {HANDED_ON} ELSE {HIGHEST_PRIORITY} - saved.priority END,
+        d.msg_id, d.payload, CASE WHEN d.begun THEN now() END
+    FROM unnest($18::uuid[], $19::text[], $20::bytea[], $21::boolean[]) AS d (task, msg_id, payload, begun)
     JOIN saved ON saved.uid = d.task
-    ON CONFLICT (task) DO UPDATE SET msg_id = excluded.msg_id, payload = excluded.payload, sent = NULL
+    ON CONFLICT (task) DO UPDATE
+    SET rank = excluded.rank, msg_id = excluded.msg_id, payload = excluded.payload, sent = excluded.sent
 ),
 told AS (
     INSERT INTO changes (subject, revision, payload)

@@ -107,7 +107,7 @@ class TaskStore:
         messages = _columns([(item.task, item.subject, item.msg_id, item.payload) for item in outbox], 4)
         news = _columns([self._news(change.new, change.old.revision + 1, now) for change in rows], 2)
         again = [change.dispatch for change in rows if change.dispatch is not None]
-        sent_again = _columns([(each.task, each.msg_id, each.payload) for each in again], 3)
+        sent_again = _columns([(each.task, each.msg_id, each.payload, each.handed_on) for each in again], 4)
         for attempt in range(3):
             try:
                 records = await self._database.fetch(SAVE, *columns, now, *messages, *news, *sent_again)

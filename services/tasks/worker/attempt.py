@@ -13,7 +13,7 @@ from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.message import Message
 from lathe.internal.v1 import event_pb2
 from lathe.type.v1 import failure_pb2
-from lathe.type.v1.digest_pb2 import File
+from lathe.type.v1.digest_pb2 import Digest, File
 
 from engines.failures import EngineFailure, FailureReason
 from engines.sandbox import Limits, Progress
@@ -26,6 +26,9 @@ from services.tasks.worker.runner import Slot
 # Shares of the whole that fetching and uploading take on the progress bar.
 _FETCHED = 0.05
 _EXECUTED = 0.95
+
+BUILT = "built"
+"""Folder in the work directory for what a worker that is not the device has built."""
 
 Report = Callable[[Any, float, str], None]
 
@@ -52,11 +55,13 @@ class Attempt:
         if not unpack(self._assignment.work, work):
             found = self._assignment.work.type_url
             raise EngineFailure(FailureReason.INVALID_SPEC, f"The work is a {found}, which this worker does not know.")
+        built = self._built()
         inputs = Inputs(self._blobs, self._slot.workdir, self._fetched)
-        await inputs.fetch(self._kind.inputs(work), self._kind.file_lists(work))
+        await inputs.fetch([*self._kind.inputs(work), *built], self._kind.file_lists(work))
         self._enter(failure_pb2.TASK_STAGE_EXECUTING, _FETCHED, "")
         limits = Limits(self._assignment.memory_limit_bytes, float(self._assignment.timeout_seconds))
-        result = await self._slot.run(self._kind.request(work), limits, self._progressed, on_log)
+        request = self._kind.request(work) | ({"built": BUILT} if built else {})
+        result = await self._slot.run(request, limits, self._progressed, on_log)
         self._enter(failure_pb2.TASK_STAGE_UPLOADING_OUTPUTS, _EXECUTED, "")
         files = await self._upload()
         try:
@@ -70,6 +75,13 @@ class Attempt:
                 suggested_fix="Ask for less in one task: fewer components, classes, slices or candidates.",
             )
         return _packed(outcome)
+
+    def _built(self) -> list[tuple[str, Digest]]:
+        """Return the files from which this attempt goes on, if the task was handed on to it."""
+        outcome = self._kind.outcome_type()
+        if not unpack(self._assignment.built, outcome):
+            return []
+        return [(f"{BUILT}/{file.path}", file.digest) for file in self._kind.built(outcome)]
 
     def _enter(self, stage: Any, progress: float, message: str) -> None:
         self._report(stage, progress, message)

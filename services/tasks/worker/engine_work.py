@@ -68,6 +68,10 @@ class EngineWork(ABC):
         """Return the work message as JSON values."""
         return to_values(work)
 
+    def built(self, outcome: Message) -> Sequence[File]:
+        """Return nothing: a worker on the device does the whole work again, as only there it can choose."""
+        return ()
+
     async def outcome(self, result: dict[str, Any], files: Sequence[File]) -> Message:
         """Return the outcome: what the engines found, with the files as they were stored."""
         reported = sorted(entry["path"] for entry in result.pop("files", []))

@@ -17,6 +17,7 @@ import pytest
 from lathe.internal.v1.conversion_pb2 import ConversionOutcome
 from lathe.type.v1.measurement_pb2 import VERDICT_PASS, VERDICT_UNVERIFIED
 
+from engines.failures import EngineFailure
 from engines.package.manifest import read_manifest
 from engines.runtimes import Where
 from engines.runtimes.onnxruntime.runtime import OnnxRuntime
@@ -51,6 +52,50 @@ def test_what_runs_on_the_device_alone_is_built_and_unverified(bench: Bench, mon
     assert "**UNVERIFIED: nobody has seen this form compute.** Missing: " in (bench.package / "README.md").read_text()
     ran = subprocess.run([sys.executable, bench.package / "infer.py"], capture_output=True, text=True, check=True)
     assert "UNVERIFIED: nobody has seen this form compute; missing: " in ran.stderr
+
+
+def made_elsewhere(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Convert on a machine that is not the device, and return where the package is for a worker that is."""
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr(OnnxRuntime, "where", lambda *_: Where.DEVICE)
+        assert converted(bench).parity.verdict == VERDICT_UNVERIFIED
+    return bench.package.rename(bench.workdir / "built").name
+
+
+def test_the_device_goes_on_from_what_was_built_elsewhere(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    built = made_elsewhere(bench, monkeypatch)
+    monkeypatch.setattr(OnnxRuntime, "build", lambda *_: pytest.fail("it was built again"))
+    request = bench.request(runtime="onnxruntime") | {"built": built}
+    component = from_values(bench.convert(request), ConversionOutcome()).components[0]
+    assert (component.parity.verdict, component.parity.device) == (VERDICT_PASS, "cpu-x86-64")
+    assert component.parity.verified_on
+    assert component.HasField("profile")
+    first, second = (read_manifest(folder) for folder in (bench.workdir / built, bench.package))
+    (before,), (after,) = first.components, second.components
+    assert after.model_copy(update={"parity": before.parity}) == before
+    assert all(
+        (bench.package / name).read_bytes() == (bench.workdir / built / name).read_bytes() for name in after.files
+    )
+    assert "Parity with the source: PASS on " in (bench.package / "README.md").read_text()
+
+
+def test_what_does_not_open_on_the_device_is_built_again(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    built = made_elsewhere(bench, monkeypatch)
+    (bench.workdir / built / "net" / "model.onnx").write_bytes(b"of another version")
+    (bench.workdir / built / "net" / "more").write_bytes(b"")
+    request = bench.request(runtime="onnxruntime") | {"built": built}
+    component = from_values(bench.convert(request), ConversionOutcome()).components[0]
+    assert component.parity.verdict == VERDICT_PASS
+    assert sorted(path.name for path in (bench.package / "net").iterdir()) == ["model.onnx"]
+
+
+def test_a_package_of_something_else_is_refused(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    built = made_elsewhere(bench, monkeypatch)
+    request = bench.request(runtime="onnxruntime") | {"built": built}
+    request["template"]["components"][0]["name"] = "other"
+    request["architectures"]["other"] = request["architectures"].pop("net")
+    with pytest.raises(EngineFailure, match="has no component 'other'"):
+        bench.convert(request)
 
 
 def test_an_emulator_gives_parity_and_no_time(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -45,6 +45,7 @@ OPTIONS = TaskOptions(
     republish_after=0.5,
     lost_after=0.3,
     stalled_after=2.0,
+    verifier_lost_after=0.5,
     cancel_after=3.0,
     watch_poll=0.5,
 )
@@ -127,6 +128,10 @@ class EchoKind:
         self.completed.append(task.name)
         return pb.ConversionResult(model_version=f"models/echo/versions/{task.uid}", hardware=outcome.hardware)
 
+    def unverified(self, outcome: Message) -> bool:
+        assert isinstance(outcome, ConversionOutcome)
+        return outcome.hardware == "elsewhere"
+
     async def share(
         self, task: Message, original: Message, outcome: Message, standing: Collection[str]
     ) -> Message | None:
@@ -162,6 +167,10 @@ class EchoWork:
         assert isinstance(work, ConversionWork)
         return {"behaviour": work.samples_path, "seed": work.seed, "hint": work.source_digest}
 
+    def built(self, outcome: Message) -> Sequence[File]:
+        assert isinstance(outcome, ConversionOutcome)
+        return outcome.files
+
     async def outcome(self, result: dict[str, Any], files: Sequence[File]) -> Message:
         return ConversionOutcome(files=files, hardware=result["hardware"])
 
@@ -176,6 +185,8 @@ class Jobs:
         self.runs: list[str] = []
         self.hints: list[str] = []
         self.release = asyncio.Event()
+        self.going_on = asyncio.Event()
+        self.going_on.set()
 
     async def run(
         self,
@@ -213,10 +224,24 @@ class Jobs:
             return {
                 "hardware": " ".join(sorted(f"{path.relative_to(slot.workdir)}={path.read_text()}" for path in paths))
             }
+        if behaviour.startswith("elsewhere"):
+            return await self._elsewhere(request, slot)
         if behaviour == "link":
             (slot.workdir / "package").mkdir()
             (slot.workdir / "package" / "passwd").symlink_to("/etc/passwd")
         return {"hardware": behaviour}
+
+    async def _elsewhere(self, request: dict[str, Any], slot: Slot) -> dict[str, Any]:
+        """Write a file, whatever machine this is; or say what was written, once that is handed on."""
+        built = slot.workdir / request.get("built", "nothing") / "net"
+        await (self.going_on if built.is_file() else self.release).wait()
+        if built.is_file():
+            if request["behaviour"] == "elsewhere-wrong":
+                raise EngineFailure(FailureReason.PARITY_FAILED, "It computes something else.")
+            return {"hardware": f"the device, from {built.read_text()}"}
+        (slot.workdir / "package").mkdir()
+        (slot.workdir / "package" / "net").write_text("what was built")
+        return {"hardware": "elsewhere"}
 
 
 class FolderStore:

@@ -24,6 +24,7 @@ from services.local.nats import NatsServer
 from services.platform.background import end
 from services.platform.settings import Settings
 from services.tasks.api.claims import Claims, Pace
+from services.tasks.api.handover import Handover
 from services.tasks.api.projector import Projector
 from services.tasks.api.relay import Outbox
 from services.tasks.state.rows import Change, timestamp
@@ -254,7 +255,8 @@ async def test_a_claim_that_waits_is_written_with_what_follows_it(task_settings:
         subject = claimed_subject("conversion", task.uid)
         await claims.hear(Msg(site.bus.nc, subject=subject, data=claim.SerializeToString()))
         await publish(site, event(task, 1, succeeded=success()))
-        projecting = asyncio.create_task(Projector(ledger, site.bus, claims, Pace()).run())
+        handover = Handover(site.kind, site.engine.workers, site.bus, site.options)
+        projecting = asyncio.create_task(Projector(ledger, site.bus, claims, Pace(), handover).run())
         done = await site.reach(task, task_pb2.TASK_STATE_SUCCEEDED)
         await end([projecting])
         assert done.status.revision == task.status.revision + 1

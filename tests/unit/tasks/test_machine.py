@@ -74,6 +74,8 @@ orders = st.one_of(
     st.just(commands.CancelExpired(NOW)),
     st.builds(commands.Completed, st.just(NOW), attempts),
     st.builds(commands.CompletionFailed, st.just(NOW), attempts, failures),
+    st.builds(commands.HandOn, st.just(NOW), attempts),
+    st.just(commands.TakeAsBuilt(NOW)),
     st.builds(commands.WorkerLost, st.just(NOW), attempts),
     st.builds(commands.DeadLettered, st.just(NOW), attempts),
     st.just(commands.LeaderSucceeded(NOW)),
@@ -194,6 +196,36 @@ def test_what_a_stopped_worker_gives_back_does_not_use_up_attempts() -> None:
     assert "Attempt 1 of 2" in task.status.pending_reason
     assert run(started(5), commands.WorkerLost(NOW, 5), task=task).status.state == task_pb2.TASK_STATE_FAILED
     assert run(started(5), commands.Cancel(NOW), returned(5), task=task).status.state == task_pb2.TASK_STATE_CANCELLED
+
+
+def test_a_success_that_is_handed_on_waits_for_another_worker_and_does_not_count() -> None:
+    task = TaskSnapshot(pending(), max_attempts=1)
+    task, effects = apply(run(started(), succeeded(), task=task), commands.HandOn(NOW, 1))
+    assert (task.status.state, effects) == (task_pb2.TASK_STATE_PENDING, (Effect.DISPATCH,))
+    assert "a worker on the device goes on" in task.status.pending_reason
+    assert task.handed_on == task.attempts[0]
+    assert run(succeeded(), commands.HandOn(NOW, 1), commands.Completed(NOW, 1), task=task) is task
+    going_on = run(started(2, "b"), task=task)
+    done = run(succeeded(2, "b"), commands.Completed(NOW, 2), task=going_on)
+    assert done.status.state == task_pb2.TASK_STATE_SUCCEEDED
+    assert [each.outcome for each in done.attempts] == [
+        task_pb2.ATTEMPT_OUTCOME_HANDED_ON,
+        task_pb2.ATTEMPT_OUTCOME_SUCCEEDED,
+    ]
+    assert run(commands.WorkerLost(NOW, 2), task=going_on).status.state == task_pb2.TASK_STATE_FAILED
+    assert run(commands.Cancel(NOW), task=task).status.state == task_pb2.TASK_STATE_CANCELLED
+    cancelled = run(started(), commands.Cancel(NOW), succeeded(), commands.HandOn(NOW, 1))
+    assert cancelled.status.state == task_pb2.TASK_STATE_CANCELLED
+
+
+def test_what_nobody_goes_on_from_is_recorded_as_an_attempt_of_its_own() -> None:
+    task = run(started(), succeeded(), commands.HandOn(NOW, 1), started(2, "b"), commands.WorkerLost(NOW, 2))
+    assert run(commands.TakeAsBuilt(NOW), task=run(started())).status.stage != failure_pb2.TASK_STAGE_REGISTERING
+    taken = run(commands.TakeAsBuilt(NOW), task=task)
+    assert (taken.attempt, taken.attempts[-1].worker) == (3, "a")
+    late = run(succeeded(2, "b"), started(3, "b"), succeeded(3, "b"), commands.TakeAsBuilt(NOW), task=taken)
+    assert late is taken
+    assert run(commands.Completed(NOW, 3), task=taken).status.state == task_pb2.TASK_STATE_SUCCEEDED
 
 
 def test_a_permanent_failure_ends_a_task_that_is_being_cancelled() -> None:

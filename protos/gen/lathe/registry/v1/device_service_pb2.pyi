@@ -414,6 +414,7 @@ class DeviceQueue(_message.Message):
     RUNNING_FIELD_NUMBER: _builtins.int
     OLDEST_WAIT_FIELD_NUMBER: _builtins.int
     KNOWN_FIELD_NUMBER: _builtins.int
+    WORKERS_ON_DEVICE_FIELD_NUMBER: _builtins.int
     kind: _builtins.str
     """Kind of task: `conversion`, `quantization`…"""
     workers: _builtins.int
@@ -426,6 +427,10 @@ class DeviceQueue(_message.Message):
     """How many tasks run."""
     known: _builtins.bool
     """Whether the service of this kind has answered. If not, the other fields are empty, and say nothing."""
+    workers_on_device: _builtins.int
+    """How many of `workers` run on the device itself. The others build for it, and what they make goes on to one of these to be
+    verified, or is UNVERIFIED.
+    """
     @_builtins.property
     def oldest_wait(self) -> _duration_pb2.Duration:
         """How long the oldest of those that wait has waited; absent if none waits."""
@@ -440,10 +445,11 @@ class DeviceQueue(_message.Message):
         running: _builtins.int = ...,
         oldest_wait: _duration_pb2.Duration | None = ...,
         known: _builtins.bool = ...,
+        workers_on_device: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["oldest_wait", b"oldest_wait"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "known", b"known", "oldest_wait", b"oldest_wait", "running", b"running", "slots", b"slots", "waiting", b"waiting", "workers", b"workers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "known", b"known", "oldest_wait", b"oldest_wait", "running", b"running", "slots", b"slots", "waiting", b"waiting", "workers", b"workers", "workers_on_device", b"workers_on_device"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -87,6 +87,10 @@ class _AttemptOutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Attemp
     """Its worker was not heard of again."""
     ATTEMPT_OUTCOME_RETURNED: _AttemptOutcome.ValueType  # 5
     """Its worker was stopped and gave it back; such an attempt does not count towards the most that a task may have."""
+    ATTEMPT_OUTCOME_HANDED_ON: _AttemptOutcome.ValueType  # 6
+    """It did the work on a machine that is not the device, and a worker on the device goes on from there: the task is PENDING again.
+    Such an attempt does not count towards the most that a task may have.
+    """
 
 class AttemptOutcome(_AttemptOutcome, metaclass=_AttemptOutcomeEnumTypeWrapper):
     """How one attempt ended."""
@@ -103,6 +107,10 @@ ATTEMPT_OUTCOME_LOST: AttemptOutcome.ValueType  # 4
 """Its worker was not heard of again."""
 ATTEMPT_OUTCOME_RETURNED: AttemptOutcome.ValueType  # 5
 """Its worker was stopped and gave it back; such an attempt does not count towards the most that a task may have."""
+ATTEMPT_OUTCOME_HANDED_ON: AttemptOutcome.ValueType  # 6
+"""It did the work on a machine that is not the device, and a worker on the device goes on from there: the task is PENDING again.
+Such an attempt does not count towards the most that a task may have.
+"""
 Global___AttemptOutcome: _TypeAlias = AttemptOutcome  # noqa: Y015
 
 @_typing.final

@@ -40,6 +40,7 @@ class TaskAssignment(_message.Message):
     MEMORY_LIMIT_BYTES_FIELD_NUMBER: _builtins.int
     TRACEPARENT_FIELD_NUMBER: _builtins.int
     ATTEMPTS_RETURNED_FIELD_NUMBER: _builtins.int
+    BUILT_FIELD_NUMBER: _builtins.int
     kind: _builtins.str
     """Kind of the task: `conversion`, `quantization`…"""
     task_id: _builtins.str
@@ -62,6 +63,10 @@ class TaskAssignment(_message.Message):
     def work(self) -> _any_pb2.Any:
         """The kind's own work message."""
 
+    @_builtins.property
+    def built(self) -> _any_pb2.Any:
+        """The outcome that a worker made on a machine that is not the device, if one did: a worker on the device goes on from there."""
+
     def __init__(
         self,
         *,
@@ -74,10 +79,11 @@ class TaskAssignment(_message.Message):
         memory_limit_bytes: _builtins.int = ...,
         traceparent: _builtins.str = ...,
         attempts_returned: _builtins.int = ...,
+        built: _any_pb2.Any | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["work", b"work"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["built", b"built", "work", b"work"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt_base", b"attempt_base", "attempts_returned", b"attempts_returned", "device", b"device", "kind", b"kind", "memory_limit_bytes", b"memory_limit_bytes", "task_id", b"task_id", "timeout_seconds", b"timeout_seconds", "traceparent", b"traceparent", "work", b"work"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt_base", b"attempt_base", "attempts_returned", b"attempts_returned", "built", b"built", "device", b"device", "kind", b"kind", "memory_limit_bytes", b"memory_limit_bytes", "task_id", b"task_id", "timeout_seconds", b"timeout_seconds", "traceparent", b"traceparent", "work", b"work"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -391,6 +397,7 @@ class WorkerAnnouncement(_message.Message):
     ENVIRONMENT_FIELD_NUMBER: _builtins.int
     ENVIRONMENT_JSON_FIELD_NUMBER: _builtins.int
     SLOTS_FIELD_NUMBER: _builtins.int
+    ON_DEVICE_FIELD_NUMBER: _builtins.int
     worker: _builtins.str
     """Host and process."""
     kind: _builtins.str
@@ -403,6 +410,8 @@ class WorkerAnnouncement(_message.Message):
     """Those versions and that fingerprint in words, as JSON."""
     slots: _builtins.int
     """How many tasks it can run at once; 1 if 0."""
+    on_device: _builtins.bool
+    """Whether its machine is the device, so that what it makes is verified there."""
     def __init__(
         self,
         *,
@@ -412,10 +421,11 @@ class WorkerAnnouncement(_message.Message):
         environment: _builtins.str = ...,
         environment_json: _builtins.str = ...,
         slots: _builtins.int = ...,
+        on_device: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["device", b"device", "environment", b"environment", "environment_json", b"environment_json", "kind", b"kind", "slots", b"slots", "worker", b"worker"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["device", b"device", "environment", b"environment", "environment_json", b"environment_json", "kind", b"kind", "on_device", b"on_device", "slots", b"slots", "worker", b"worker"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

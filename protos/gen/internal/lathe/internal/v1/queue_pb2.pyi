@@ -59,6 +59,7 @@ class QueueOfDevice(_message.Message):
     WAITING_FIELD_NUMBER: _builtins.int
     RUNNING_FIELD_NUMBER: _builtins.int
     OLDEST_CREATE_TIME_FIELD_NUMBER: _builtins.int
+    WORKERS_ON_DEVICE_FIELD_NUMBER: _builtins.int
     device: _builtins.str
     """Device of the catalog."""
     workers: _builtins.int
@@ -69,6 +70,8 @@ class QueueOfDevice(_message.Message):
     """How many tasks wait for a worker."""
     running: _builtins.int
     """How many tasks run."""
+    workers_on_device: _builtins.int
+    """Live workers whose machine is the device."""
     @_builtins.property
     def oldest_create_time(self) -> _timestamp_pb2.Timestamp:
         """When the oldest of those that wait was created."""
@@ -82,10 +85,11 @@ class QueueOfDevice(_message.Message):
         waiting: _builtins.int = ...,
         running: _builtins.int = ...,
         oldest_create_time: _timestamp_pb2.Timestamp | None = ...,
+        workers_on_device: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["oldest_create_time", b"oldest_create_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["device", b"device", "oldest_create_time", b"oldest_create_time", "running", b"running", "slots", b"slots", "waiting", b"waiting", "workers", b"workers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["device", b"device", "oldest_create_time", b"oldest_create_time", "running", b"running", "slots", b"slots", "waiting", b"waiting", "workers", b"workers", "workers_on_device", b"workers_on_device"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
