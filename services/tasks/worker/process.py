@@ -17,7 +17,7 @@ from engines.runtimes import installed, measurable, runtimes
 from engines.runtimes.accelerators import accelerator
 from engines.spec.devices import Device, load_catalog
 from services.bus.connection import Bus
-from services.bus.topology import Timing, ensure_topology
+from services.bus.topology import Timing, ensure_topology, on_device
 from services.platform import telemetry
 from services.platform.settings import ConfigurationError, Settings, load_settings
 from services.platform.work_folders import work_folder
@@ -122,7 +122,9 @@ async def _serve(name: str, kinds: Sequence[EngineWork], device: Device, setting
         lambda: Bus.connect(settings.nats_url, f"lathe-{name}"),
     )
     try:
+        pool = Pool(kinds, device.id, on_device=not why_not_run(device))
         await ensure_topology(bus, [kind.name for kind in kinds], [device.id], timing)
+        await ensure_topology(bus, pool.handed_on, [on_device(device.id)], timing)
         folder = work_folder(settings.data_dir / "work")
         store = MeteredStore(S3ContentStore(settings))
         blobs = CachingStore(store, settings.data_dir / "cache", settings.cache_bytes)
@@ -131,7 +133,7 @@ async def _serve(name: str, kinds: Sequence[EngineWork], device: Device, setting
             list(preload), folder, devices=device.device_files, turns=turns_on(device, settings.data_dir)
         )
         worker = Worker(
-            Pool(kinds, device.id),
+            pool,
             bus,
             blobs,
             runner,

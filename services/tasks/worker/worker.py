@@ -27,7 +27,16 @@ from nats.aio.msg import Msg
 from services.bus.connection import Bus, BusUnavailableError
 from services.bus.mirror import Mirror
 from services.bus.pick import Picker, Source
-from services.bus.topology import TASK_CONTROL, TASKS, WORKERS, Timing, sent_subject, work_consumer, worker_key
+from services.bus.topology import (
+    TASK_CONTROL,
+    TASKS,
+    WORKERS,
+    Timing,
+    on_device,
+    sent_subject,
+    work_consumer,
+    worker_key,
+)
 from services.platform.background import end
 from services.platform.telemetry import bind_task, continue_trace
 from services.tasks.kind import WorkKind
@@ -43,11 +52,20 @@ CONTROL_TTL_SECONDS = 86400.0
 
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """What a worker serves: tasks of `kinds` for `device`, at most `concurrency` of them at once."""
+    """What a worker serves: tasks of `kinds` for `device`, at most `concurrency` of them at once.
+
+    `on_device` says that the machine is the device, so that forms for it can be compared and timed here.
+    """
 
     kinds: Sequence[WorkKind]
     device: str
     concurrency: int = 1
+    on_device: bool = False
+
+    @property
+    def handed_on(self) -> list[str]:
+        """The kinds whose tasks others may hand on to it, as they can be begun elsewhere."""
+        return [kind.name for kind in self.kinds if self.on_device and not kind.runs_forms]
 
 
 class Worker:
@@ -94,7 +112,10 @@ class Worker:
         self._control = Mirror(bus, TASK_CONTROL, keys, CONTROL_TTL_SECONDS, on_put=self._on_control, refresh=5.0)
 
     def _tools_of(self, kind: WorkKind, blobs: Blobs) -> JobTools:
-        described = json.dumps({"device": self._pool.device, **kind.environment()}, sort_keys=True, default=str)
+        environment = {"device": self._pool.device, **kind.environment()}
+        if not self._pool.on_device:
+            environment["on_device"] = False  # what it makes is not verified: the cache must not take it for what is
+        described = json.dumps(environment, sort_keys=True, default=str)
         digest = hashlib.sha256(described.encode()).hexdigest()
         return JobTools(self._bus, blobs, self._runner, self._timing, self.name, digest, described)
 
@@ -124,8 +145,10 @@ class Worker:
         # A task that was cancelled while nobody served it must not start now.
         await self._control.wait()
         device = self._pool.device
-        sources = {name: Source(work_consumer(name, device), sent_subject(name, device)) for name in self._kinds}
-        picker = Picker(self._bus, TASKS, sources, self._pool.concurrency, self._shares.order)
+        queues = {name: (name, device) for name in self._kinds}
+        queues |= {_handed_on(name): (name, on_device(device)) for name in self._pool.handed_on}
+        sources = {name: Source(work_consumer(*queue), sent_subject(*queue)) for name, queue in queues.items()}
+        picker = Picker(self._bus, TASKS, sources, self._pool.concurrency, self._order)
         self._busy_until = time.monotonic()
         try:
             async with picker:
@@ -135,6 +158,10 @@ class Worker:
             # The last one may have come while this worker was stopped: it goes back like those that run.
             for message in picker.left:
                 self._begin(message, picker)
+
+    def _order(self) -> list[str]:
+        # Of a kind, what is begun already comes first: little is left of it.
+        return [queue for kind in self._shares.order() for queue in (_handed_on(kind), kind)]
 
     def _begin(self, message: Msg, picker: Picker) -> None:
         task = asyncio.create_task(self._handle(message, picker))
@@ -200,6 +227,7 @@ class Worker:
                 environment=tools.environment,
                 environment_json=tools.environment_json,
                 slots=self._pool.concurrency,
+                on_device=self._pool.on_device,
             ).SerializeToString()
             for kind, tools in self._tools.items()
         }
@@ -231,3 +259,7 @@ class Worker:
         for job in list(self._jobs.values()):
             job.give_back()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+def _handed_on(kind: str) -> str:
+    return f"{kind}, handed on"

@@ -21,7 +21,7 @@ from lathe.type.v1.digest_pb2 import Digest, File
 from engines.failures import EngineFailure, FailureReason
 from engines.sandbox import Progress
 from services.bus.connection import Bus
-from services.bus.topology import Timing, ensure_topology
+from services.bus.topology import Timing, ensure_topology, on_device
 from services.database.pool import Database, migrate
 from services.platform.background import end
 from services.platform.errors import LatheError, invalid_argument, not_found, unavailable
@@ -328,10 +328,10 @@ class Site:
         return found
 
     async def start_worker(
-        self, *, concurrency: int = 8, version: str = "1", name: str = "", idle: float = 0
+        self, *, concurrency: int = 8, version: str = "1", name: str = "", idle: float = 0, here: bool = False
     ) -> Worker:
         runner = InProcessRunner(self.jobs.run, self.folder / "work")
-        pool = Pool([EchoWork(version)], DEVICE, concurrency)
+        pool = Pool([EchoWork(version)], DEVICE, concurrency, on_device=here)
         bus = await Bus.connect(self.settings.nats_url, "worker")
         timing = self.options.timing
         worker = Worker(
@@ -373,7 +373,7 @@ async def open_site(
     async with Site(settings, folder, options) as site:
         database = await Database.connect(settings.database_url, "echo", max_size=4)
         site.bus = await Bus.connect(settings.nats_url, "site")
-        await ensure_topology(site.bus, [site.kind.name], [DEVICE], options.timing)
+        await ensure_topology(site.bus, [site.kind.name], [DEVICE, on_device(DEVICE)], options.timing)
         site.outbox, site.queue = Outbox(database), TaskQueue(database)
         site.engine = build_engine(site.kind, database, site.bus, site.blobs, options)
         running = [asyncio.create_task(_forever(run)) for run in site.engine.background] if background else []
