@@ -2,41 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import re
-import signal
-import subprocess
-import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from engines.runtimes.ascend.answers import failure_of, read_answers
-from engines.sandbox.deadline import Overrun, seconds_left
+from engines.sandbox.tools import run_tool
 
 log = logging.getLogger(__name__)
 
 LOG_NAME = "atc.log"
 """The file beside the form with what ATC said."""
-_LONGEST_SECONDS = 24 * 3600.0
-_MOST_LINES = 20_000
-"""Lines of output that are kept for the failure; all of them go to the log."""
 _LEVEL = re.compile(r"\[(DEBUG|INFO|WARNING|EVENT|ERROR)\] ")
-
-
-@dataclass(frozen=True)
-class Said:
-    """What a command printed.
-
-    Attributes:
-        status: Its exit status.
-        text: Its output, the last lines of it.
-    """
-
-    status: int
-    text: str
 
 
 class Lines:
@@ -75,76 +54,20 @@ def run_atc(
         EngineFailure: What its answers say.
         Overrun: There was not enough time.
     """
-    variables = {**environment, "ASCEND_SLOG_PRINT_TO_STDOUT": "1"} if wanted else dict(environment)
-    said = run_logged(command, folder, variables, wanted, file=folder / LOG_NAME, progress=progress)
-    if said.status or "ATC run success" not in said.text:
-        answers = read_answers(said.text)
+    variables = {**os.environ, **environment} | ({"ASCEND_SLOG_PRINT_TO_STDOUT": "1"} if wanted else {})
+    lines = Lines(wanted)
+    with (folder / LOG_NAME).open("w", encoding="utf-8") as written:
+
+        def show(line: str) -> None:
+            if lines.shows(line):
+                log.info("%s", line)
+                written.write(line + "\n")
+            if line and not _LEVEL.match(line):
+                progress(line)
+
+        ended = run_tool(command, variables, folder=folder, on_line=show)
+    if ended.status or "ATC run success" not in ended.text:
+        answers = read_answers(ended.text)
         for answer in answers:
             log.error("ATC %s: %s", answer.code or "says", answer.message)
-        raise failure_of(answers, said.text, said.status)
-
-
-def run_logged(
-    command: Sequence[str],
-    folder: Path,
-    environment: Mapping[str, str],
-    wanted: frozenset[str],
-    *,
-    file: Path,
-    progress: Callable[[str], None] = lambda line: None,
-) -> Said:
-    """Run a command, and return its status and output; the lines that are wanted go to the task's log and a file.
-
-    Raises:
-        Overrun: There was not enough time; the command and what it started are gone.
-    """
-    lines = Lines(wanted)
-    kept: list[str] = []
-    left = min(seconds_left(), _LONGEST_SECONDS)
-    with (
-        subprocess.Popen(
-            list(command),
-            cwd=folder,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            env={**os.environ, **environment},
-            process_group=0,
-            text=True,
-            encoding="utf-8",
-            errors="replace",
-        ) as process,
-        file.open("w", encoding="utf-8") as written,
-    ):
-        late = threading.Event()
-
-        def end() -> None:
-            late.set()
-            _kill(process.pid)
-
-        timer = threading.Timer(max(left, 0.0), end)
-        timer.daemon = True
-        timer.start()
-        try:
-            for line in process.stdout or ():
-                text = line.rstrip()
-                kept.append(text)
-                del kept[:-_MOST_LINES]
-                if lines.shows(text):
-                    log.info("%s", text)
-                    written.write(text + "\n")
-                if text and not _LEVEL.match(text):
-                    progress(text)
-            status = process.wait()
-        finally:
-            timer.cancel()
-            _kill(process.pid)
-    if late.is_set():
-        raise Overrun
-    return Said(status, "\n".join(kept))
-
-
-def _kill(group: int) -> None:
-    """End a command and what it started."""
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(group, signal.SIGKILL)
+        raise failure_of(answers, ended.text, ended.status)

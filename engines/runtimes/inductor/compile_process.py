@@ -10,8 +10,6 @@ import importlib.util
 import io
 import os
 import shutil
-import signal
-import subprocess
 import sys
 import tempfile
 import warnings
@@ -20,14 +18,13 @@ from typing import TYPE_CHECKING
 
 from engines.runtimes.inductor.opener import capability
 from engines.sandbox import syscalls
-from engines.sandbox.deadline import Overrun, seconds_left
 from engines.sandbox.paths import engines_root
+from engines.sandbox.tools import run_tool
 
 if TYPE_CHECKING:
     import torch
 
 _LEVELS = {"AVX512": "x86-64-v4", "AVX2": "x86-64-v3", "DEFAULT": "x86-64"}
-_LONGEST_SECONDS = 24 * 3600.0
 _TAIL = 2000
 _TOOLKIT = Path("/usr/local/cuda")
 _CUDA_HEADERS = ("cuda.h", "cuda_runtime.h", "crt/host_config.h", "nv/target")
@@ -65,18 +62,9 @@ def compile_program(program: torch.export.ExportedProgram, path: Path) -> None:
         environment = {**os.environ, "PYTHONPATH": str(engines_root())}
         if home := cuda_home():
             environment["CUDA_HOME"] = str(home)
-        with subprocess.Popen(
-            command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment, process_group=0
-        ) as process:
-            try:
-                _, said = process.communicate(timeout=min(seconds_left(), _LONGEST_SECONDS))
-            except subprocess.TimeoutExpired:
-                raise Overrun from None
-            finally:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)  # the compilers that it started, too
-    if process.returncode:
-        raise RuntimeError(said.decode(errors="replace").strip()[-_TAIL:] or f"exit status {process.returncode}")
+        ended = run_tool(command, environment)
+    if ended.status:
+        raise RuntimeError(ended.text.strip()[-_TAIL:] or f"exit status {ended.status}")
 
 
 def _compile(program: Path, path: Path) -> None:

@@ -6,12 +6,9 @@ names, and runs there in a process that can be ended. The network goes there as 
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import re
-import signal
-import subprocess
 import tempfile
 from pathlib import Path
 
@@ -20,13 +17,12 @@ from engines.runtimes.refusals import crashed
 from engines.runtimes.source import BuildSource
 from engines.runtimes.torch_networks.exporting import export_program
 from engines.runtimes.torch_networks.modules import packaged_network
-from engines.sandbox.deadline import Overrun, seconds_left
 from engines.sandbox.environment import LITERT_TORCH
+from engines.sandbox.tools import run_tool
 
 log = logging.getLogger(__name__)
 
 _TITLE = "litert-torch"
-_LONGEST_SECONDS = 24 * 3600.0
 _PROGRAM = Path(__file__).with_name("torch_process.py")
 _OPERATOR = re.compile(r"Lowering not found: (?P<lacking>[\w.]+)|target=torch\.ops\.(?P<failing>[\w.]+)")
 
@@ -93,20 +89,10 @@ def _save(program: object, path: Path) -> None:
 def _run(command: list[str]) -> None:
     """Run the converter; its words are in the log."""
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment, process_group=0
-    ) as process:
-        try:
-            said, _ = process.communicate(timeout=min(seconds_left(), _LONGEST_SECONDS))
-        except subprocess.TimeoutExpired:
-            raise Overrun from None
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-    words = said.decode(errors="replace").strip()
-    log.info("%s: %s", _TITLE, words)
-    if process.returncode:
-        raise _explained(words, process.returncode)
+    ended = run_tool(command, environment)
+    log.info("%s: %s", _TITLE, ended.text)
+    if ended.status:
+        raise _explained(ended.text, ended.status)
 
 
 def _explained(words: str, status: int) -> EngineFailure:
