@@ -18,12 +18,11 @@ $(VENV)/.installed: pyproject.toml protos/pyproject.toml constraints.txt
 demo: setup  ## train a digits CNN, convert it, prove it, quantize it, find its fastest form, run the packages
 	$(BIN)/lathe demo
 
-# One process leaves half of two cores idle. The tests of whole suites and of their servers, which are many processes and
-# choose ports, run one by one.
+# One process more than the two cores that a machine has at least: many tests wait for a suite, for a server or for a poll.
+TEST_PROCESSES ?= 3
+
 test: setup  ## every test that this machine can run
-	$(BIN)/pytest --numprocesses 2 --dist loadfile --ignore tests/integration/local \
-		tests/unit tests/contract tests/integration tests/manifests; \
-	parts=$$?; $(BIN)/pytest tests/integration/local tests/e2e && exit $$parts
+	$(BIN)/pytest --numprocesses $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 
 check: setup  ## format, lint, types, protos, import rules
 	$(BIN)/ruff format --check .

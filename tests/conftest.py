@@ -1,6 +1,6 @@
 """Real servers for tests: each is started once per session, when the first test asks for it, in a temporary folder.
 
-`make test` shares most files between two processes, each of which is a session with servers of its own.
+`make test` runs several processes, each of which is a session with servers of its own (`tests/scheduling.py`).
 
 | fixture           | scope    | gives                                                             |
 |-------------------|----------|-------------------------------------------------------------------|
@@ -25,14 +25,16 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import hypothesis
 import pytest
 
 from services.local.nats import NatsServer
 from services.local.postgres import PostgresServer
+from services.local.roster import SERVICES
 from services.local.s3 import S3Server
+from tests import scheduling
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -45,6 +47,17 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 # No example may fail because something else keeps the machine busy.
 hypothesis.settings.register_profile("lathe", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("lathe")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> scheduling.Scheduler | None:
+    """Let `--dist loadfile` keep the tests of the shared suite together."""
+    return scheduling.Scheduler(config, log) if config.getoption("dist") == "loadfile" else None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let what takes long go first."""
+    items.sort(key=lambda item: scheduling.rank(item.nodeid))
 
 
 @pytest.fixture(scope="session")
@@ -138,12 +151,21 @@ def s3_settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, 
     server.stop()
 
 
+def _apart(settings: Settings) -> Settings:
+    """Return settings whose services are where nobody answers, also while a suite runs at the usual addresses."""
+    from tests.in_process import with_free_addresses
+
+    return with_free_addresses(settings, *(entry.name for entry in SERVICES))
+
+
 @pytest.fixture
 def settings(database_url: str, fresh_nats_url: str, s3_settings: dict[str, str], tmp_path: Path) -> Settings:
     from services.platform.settings import Settings
 
-    return Settings.model_validate(
-        {"database_url": database_url, "nats_url": fresh_nats_url, "data_dir": tmp_path, **s3_settings}
+    return _apart(
+        Settings.model_validate(
+            {"database_url": database_url, "nats_url": fresh_nats_url, "data_dir": tmp_path, **s3_settings}
+        )
     )
 
 
@@ -154,6 +176,8 @@ def shared_settings(
     from services.platform.settings import Settings
 
     data_dir = tmp_path_factory.mktemp("data")
-    return Settings.model_validate(
-        {"database_url": postgres_url, "nats_url": nats_url, "data_dir": data_dir, **s3_settings}
+    return _apart(
+        Settings.model_validate(
+            {"database_url": postgres_url, "nats_url": nats_url, "data_dir": data_dir, **s3_settings}
+        )
     )

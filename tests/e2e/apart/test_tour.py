@@ -13,7 +13,7 @@ import pytest
 
 from tests.e2e.conftest import start_suite
 
-README = Path(__file__).parents[2] / "protos" / "README.md"
+README = Path(__file__).parents[3] / "protos" / "README.md"
 NEEDED = ("jq", "curl")
 
 
