@@ -6,6 +6,7 @@ model, is imported inside the methods that say so, and called in the sandboxed c
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -59,6 +60,7 @@ class Format:
         endings: Ends of file names that decide if the contents do not.
         main_files: Files by which the folder of a model is known. Empty for formats whose model is one file.
         packages: Packages, as `pip` names them, that read the format, in addition to those of torch and ONNX.
+        modules: Those of their modules without which nothing of the format can be read.
         convertible: Whether it can be read into ONNX. A package of Lathe is described and released, not converted.
         weights_only: Whether it holds weights alone, so that users declare an architecture and the inputs.
         fixed_inputs: Whether a component has all the inputs of the graph, under their names. In other formats it may
@@ -75,10 +77,16 @@ class Format:
     endings: tuple[str, ...] = ()
     main_files: tuple[str, ...] = ()
     packages: tuple[str, ...] = ()
+    modules: tuple[str, ...] = ()
     convertible: bool = True
     weights_only: bool = False
     fixed_inputs: bool = False
     open_axes: bool = False
+
+    @property
+    def readable(self) -> bool:
+        """Whether its modules are installed here. Imports none of them."""
+        return all(importlib.util.find_spec(name) is not None for name in self.modules)
 
     def matches(self, files: ModelFiles) -> bool:
         """Return whether files are in this format. Runs nothing of them and imports no framework."""

@@ -190,6 +190,13 @@ class WorkKind(Protocol):
     def outputs_dir(self) -> str:
         """Folder in the work directory whose files are the outputs; empty if the kind has none."""
 
+    @property
+    def formats(self) -> Sequence[str]:
+        """Formats of sources that can be read here, by their names in lathe.registry.v1.ModelFormat."""
+
+    def source_format(self, work: Message) -> str:
+        """Return the format of the source that a work reads; empty if it reads none."""
+
     def inputs(self, work: Message) -> Sequence[tuple[str, Digest]]:
         """Return path in the work directory and content of each file to fetch."""
 

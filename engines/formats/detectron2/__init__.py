@@ -20,6 +20,7 @@ class Detectron2(DetectorFormat):
     advice = "Upload the configuration (config.yaml) and the checkpoint (model_final.pth), in one folder."
     template_note = "A detector's raw heads; how boxes come from them is what its configuration says."
     packages = ("detectron2", "fvcore", "torchvision")
+    modules = ("detectron2",)
 
     def matches(self, files: ModelFiles) -> bool:
         from engines.formats.detectron2.config_files import is_config

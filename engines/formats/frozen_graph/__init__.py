@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from engines.formats.files import ModelFiles
 from engines.formats.protobuf_marks import is_frozen_graph
 from engines.formats.protocol import Format, ReadJob
-from engines.formats.tensorflow import PACKAGES
+from engines.formats.tensorflow import MODULES, PACKAGES
 
 if TYPE_CHECKING:
     from engines.formats.source import Source
@@ -27,6 +27,7 @@ class FrozenGraph(Format):
     template_note = "Any graph, from its placeholders to the nodes that nobody consumes."
     forms = frozenset({"graph", "function"})
     packages = PACKAGES
+    modules = MODULES
     open_axes = True
 
     def matches(self, files: ModelFiles) -> bool:

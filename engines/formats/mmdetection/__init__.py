@@ -20,6 +20,7 @@ class MMDetection(DetectorFormat):
     advice = "Upload the configuration (config.py) and the checkpoint (.pth), in one folder."
     template_note = "A detector's raw heads; classes and how boxes come from them are those of its configuration."
     packages = ("mmengine", "mmcv-lite", "mmcv", "mmdet", "torchvision")
+    modules = ("mmengine", "mmcv", "mmdet")
 
     def matches(self, files: ModelFiles) -> bool:
         from engines.formats.mmdetection.config_files import is_config

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from engines.formats.files import ModelFiles
 from engines.formats.protobuf_marks import is_saved_model
 from engines.formats.protocol import Format, ReadJob
-from engines.formats.tensorflow import PACKAGES
+from engines.formats.tensorflow import MODULES, PACKAGES
 
 if TYPE_CHECKING:
     from engines.formats.source import Source
@@ -28,6 +28,7 @@ class SavedModel(Format):
     main_files = ("saved_model.pb",)
     forms = frozenset({"graph", "function"})
     packages = PACKAGES
+    modules = MODULES
     open_axes = True
 
     def matches(self, files: ModelFiles) -> bool:

@@ -1,4 +1,5 @@
 """Code that the formats of TensorFlow share."""
 
 PACKAGES = ("tensorflow", "tensorflow-cpu", "tf2onnx")
+MODULES = ("tensorflow", "tf2onnx")
 """Packages that read them."""

@@ -8,13 +8,15 @@ from typing import Any
 
 from google.protobuf.json_format import ParseError
 from google.protobuf.message import Message
+from lathe.internal.v1.conversion_pb2 import ConversionWork
+from lathe.registry.v1.model_service_pb2 import ModelFormat
 from lathe.type.v1.digest_pb2 import Digest, File
 
-from engines.formats import FORMATS
+from engines.formats import CONVERTIBLE, FORMATS
 from engines.runtimes import installed
 from engines.spec.devices import load_catalog
 from engines.spec.toolchain import fingerprint, versions
-from services.platform.words import from_values, to_values
+from services.platform.words import from_values, to_values, word
 
 READING_PACKAGES = (
     *("lathe", "torch", "onnx", "onnxscript", "onnx-ir", "numpy"),
@@ -52,6 +54,16 @@ class EngineWork(ABC):
     @abstractmethod
     def inputs(self, work: Message) -> Sequence[tuple[str, Digest]]:
         """Return path in the work directory and content of each file to fetch."""
+
+    @property
+    def formats(self) -> Sequence[str]:
+        """Formats of sources that can be read here."""
+        return [name for name in CONVERTIBLE if FORMATS[name].readable]
+
+    def source_format(self, work: Message) -> str:
+        """Return the format of the source that a work reads; empty if it reads none."""
+        reading = work if isinstance(work, ConversionWork) else getattr(work, "conversion", None)
+        return word(ModelFormat, reading.template.source_format) if reading and reading.inputs else ""
 
     def file_lists(self, work: Message) -> Sequence[tuple[str, Digest]]:
         """Return folder in the work directory and content of each stored FileList to fetch and expand; none."""

@@ -21,11 +21,12 @@ from engines.failures import EngineFailure, FailureReason
 from services.bus.connection import Bus, MessageTooLargeError
 from services.bus.topology import Timing
 from services.platform.failures import failure_message
-from services.tasks.kind import WorkKind
+from services.tasks.kind import WorkKind, unpack
 from services.tasks.state.tasklog import AttemptLog
 from services.tasks.worker.attempt import Attempt
 from services.tasks.worker.blobs import Blobs
 from services.tasks.worker.metrics import RUNNING
+from services.tasks.worker.readers import readers
 from services.tasks.worker.report import AttemptReport
 from services.tasks.worker.runner import JobRunner, Slot
 
@@ -192,11 +193,25 @@ class Job:
         log.info("task.given_back", attempt=self.attempt)
 
     async def _failed(self, failure: EngineFailure) -> None:
+        if failure.reason is FailureReason.TOOLCHAIN_UNAVAILABLE:
+            await self._say_who_reads(failure)
         told = failure_message(failure, self._report.stage, MAX_TEXT, _LIMITS)
         log.info("task.failed", attempt=self.attempt, reason=failure.reason.value, retryable=failure.retryable)
         event = event_pb2.TaskFailed(failure=told, log=await self._store_log())
         again = failure.retryable and self._counted < self._tools.timing.max_deliver
         await self._finish("failed", event, again=again)
+
+    async def _say_who_reads(self, failure: EngineFailure) -> None:
+        """Add to a failure for a source that is not read here which live workers read it: one of them may take it."""
+        work = self._kind.work_type()
+        unpack(self.assignment.work, work)
+        wanted = self._kind.source_format(work)
+        if not wanted or wanted in self._kind.formats:
+            return
+        able = await readers(self._tools.bus, self._tools.timing, self.assignment, wanted)
+        failure.retryable = bool(able)
+        found = f"Live workers that read {wanted}: {', '.join(able)}." if able else f"No live worker reads {wanted}."
+        failure.suggested_fix = f"{failure.suggested_fix} {found}".strip()
 
     async def _store_log(self) -> Digest | None:
         stored = await self._log.close()

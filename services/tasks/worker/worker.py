@@ -228,6 +228,7 @@ class Worker:
                 environment_json=tools.environment_json,
                 slots=self._pool.concurrency,
                 on_device=self._pool.on_device,
+                formats=self._kinds[kind].formats,
             ).SerializeToString()
             for kind, tools in self._tools.items()
         }

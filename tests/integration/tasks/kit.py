@@ -152,8 +152,13 @@ class EchoWork:
     outcome_type = ConversionOutcome
     outputs_dir = "package"
 
-    def __init__(self, version: str = "1") -> None:
+    def __init__(self, version: str = "1", formats: Sequence[str] = ()) -> None:
         self._version = version
+        self.formats = formats
+
+    def source_format(self, work: Message) -> str:
+        assert isinstance(work, ConversionWork)
+        return "MMDETECTION" if work.samples_path == "detector" else ""
 
     def inputs(self, work: Message) -> Sequence[tuple[str, Digest]]:
         assert isinstance(work, ConversionWork)
@@ -206,6 +211,8 @@ class Jobs:
             raise EngineFailure(
                 FailureReason.UNSUPPORTED_OPERATOR, "No such operator.", operator="Foo", retryable=retryable
             )
+        if behaviour == "detector":
+            raise EngineFailure(FailureReason.TOOLCHAIN_UNAVAILABLE, "mmdet is not here.", suggested_fix="Install it.")
         if behaviour == "verbose":
             return {"hardware": "x" * 10_000_000}
         if behaviour == "fault":

@@ -398,6 +398,7 @@ class WorkerAnnouncement(_message.Message):
     ENVIRONMENT_JSON_FIELD_NUMBER: _builtins.int
     SLOTS_FIELD_NUMBER: _builtins.int
     ON_DEVICE_FIELD_NUMBER: _builtins.int
+    FORMATS_FIELD_NUMBER: _builtins.int
     worker: _builtins.str
     """Host and process."""
     kind: _builtins.str
@@ -412,6 +413,10 @@ class WorkerAnnouncement(_message.Message):
     """How many tasks it can run at once; 1 if 0."""
     on_device: _builtins.bool
     """Whether its machine is the device, so that what it makes is verified there."""
+    @_builtins.property
+    def formats(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The formats of sources that it can read, by their names in lathe.registry.v1.ModelFormat."""
+
     def __init__(
         self,
         *,
@@ -422,10 +427,11 @@ class WorkerAnnouncement(_message.Message):
         environment_json: _builtins.str = ...,
         slots: _builtins.int = ...,
         on_device: _builtins.bool = ...,
+        formats: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["device", b"device", "environment", b"environment", "environment_json", b"environment_json", "kind", b"kind", "on_device", b"on_device", "slots", b"slots", "worker", b"worker"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["device", b"device", "environment", b"environment", "environment_json", b"environment_json", "formats", b"formats", "kind", b"kind", "on_device", b"on_device", "slots", b"slots", "worker", b"worker"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
