@@ -313,11 +313,11 @@ DEVICES = dashboard(
         panel(
             "Memory now, of the limit",
             (
-                f"lathe_task_memory_bytes{_CHOSEN} / lathe_task_memory_limit_bytes{_CHOSEN}",
-                "{{device}} {{kind}} {{task}}",
+                f"max by (device, kind) (lathe_task_memory_bytes{_CHOSEN} / lathe_task_memory_limit_bytes{_CHOSEN})",
+                "{{device}} {{kind}}",
             ),
             unit="percentunit",
-            words="Of each running task.",
+            words="Of the running task that has most.",
         ),
         panel(
             "Waiting, by owner",

@@ -25,7 +25,7 @@ SECONDS = Histogram(
     ["operation", "outcome"],
     buckets=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 2, 5),
 )
-CONNECTED = Gauge("lathe_bus_connected", "Whether this process is connected to NATS.")
+CONNECTED = Gauge("lathe_bus_connected", "Whether a connection to NATS that was made is up.", ["client"])
 DISCONNECTS = Counter("lathe_bus_disconnects", "Times that this process lost its connection to NATS.")
 
 PUBLISH_TIMEOUT_SECONDS = 5.0
@@ -50,16 +50,17 @@ class MessageTooLargeError(Exception):
 class Bus:
     """A connection that reconnects without end. Publishing while it is down fails with BusUnavailableError."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str) -> None:
         self.nc = Client()
         self.js: JetStreamContext = self.nc.jetstream(timeout=PUBLISH_TIMEOUT_SECONDS)
         self._on_reconnect: list[Callable[[], Awaitable[None]]] = []
         self._closing = False
+        self._up = CONNECTED.labels(name)
 
     @classmethod
     async def connect(cls, url: str, name: str = "lathe") -> Bus:
         """Connect; tries until the server answers."""
-        bus = cls()
+        bus = cls(name)
         await bus.nc.connect(
             url,
             name=name,
@@ -73,7 +74,7 @@ class Bus:
             disconnected_cb=bus._disconnected,
             reconnected_cb=bus._reconnected,
         )
-        CONNECTED.set(1)
+        bus._up.set(1)
         return bus
 
     @property
@@ -137,13 +138,13 @@ class Bus:
         await self.nc.close()
 
     async def _reconnected(self) -> None:
-        CONNECTED.set(1)
+        self._up.set(1)
         log.info("bus.reconnected")
         for callback in list(self._on_reconnect):
             await callback()
 
     async def _disconnected(self) -> None:
-        CONNECTED.set(0)
+        self._up.set(0)
         if not self._closing:
             DISCONNECTS.inc()
             log.warning("bus.disconnected")

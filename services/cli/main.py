@@ -40,6 +40,7 @@ from services.cli.quantize import quantize
 from services.cli.releases import check_compatibility, promote, releases, rollback
 from services.cli.tasks import tasks
 from services.cli.templates import templates
+from services.cli.top import top
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "up": up.up,
@@ -62,6 +63,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "releases": releases,
     "check-compatibility": check_compatibility,
     "events": events,
+    "top": top,
     "info": info,
     "whoami": whoami,
     "demo": demo,

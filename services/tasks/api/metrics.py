@@ -11,7 +11,7 @@ from prometheus_client import Counter, Histogram
 from services.tasks.state.machine import TERMINAL, TaskSnapshot
 
 _OF_QUEUE = ["kind", "device"]
-_SECONDS = (0.01, 0.05, 0.2, 1, 5, 15, 60, 300, 900, 3600, 14400)
+_SECONDS = (0.01, 0.05, 0.2, 0.5, 1, 2.5, 5, 10, 20, 40, 90, 180, 360, 900, 3600, 14400)
 _MEBIBYTE = 1 << 20
 
 CREATED = Counter(

@@ -13,17 +13,28 @@ from typing import Any
 import grpc
 from google.protobuf import descriptor_pool, message_factory
 from google.protobuf.message import Message
+from google.rpc import error_details_pb2, status_pb2
 from lathe.registry.v1.artifact_service_pb2 import Artifact, Download
 
 from services.local.roster import SERVICES
+from services.platform.errors import DETAILS_KEY
 
 
 class RefusedError(Exception):
-    """An answer that is a refusal."""
+    """An answer that is a refusal; with a reason, it has the details in which services tell it."""
 
-    def __init__(self, code: grpc.StatusCode, message: str = "no") -> None:
+    def __init__(self, code: grpc.StatusCode, message: str = "no", reason: str = "") -> None:
         super().__init__(message)
         self.code = code
+        self.reason = reason
+
+    def abort(self, context: grpc.ServicerContext) -> None:
+        """End a call with it."""
+        if self.reason:
+            status = status_pb2.Status(code=self.code.value[0], message=str(self))
+            status.details.add().Pack(error_details_pb2.ErrorInfo(reason=self.reason, domain="lathe"))
+            context.set_trailing_metadata(((DETAILS_KEY, status.SerializeToString()),))
+        context.abort(self.code, str(self))
 
 
 class Suite(grpc.GenericRpcHandler):
@@ -60,13 +71,13 @@ class Suite(grpc.GenericRpcHandler):
             found = self.answers.get(method, RefusedError(grpc.StatusCode.NOT_FOUND))
             found = found(request) if isinstance(found, Callable) else found  # type: ignore[arg-type]
             if isinstance(found, RefusedError):
-                context.abort(found.code, str(found))
+                found.abort(context)
             return found
 
         def stream(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
             for each in answer(request, context):
                 if isinstance(each, RefusedError):
-                    context.abort(each.code, str(each))
+                    each.abort(context)
                 yield each
 
         if described.server_streaming:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -243,6 +244,33 @@ def test_events_are_printed_and_resumed(
     asked, again = three.asked["WatchTasks"]
     assert (list(asked.kinds), asked.filter, asked.mine_only) == (["quantization"], 'labels."team" = "x"', True)
     assert (asked.send_existing, asked.resume_token, again.resume_token) == (True, "", "1.2")
+
+
+def test_events_go_on_where_an_earlier_run_was_stopped(three: Suite, lathe: Lathe, tmp_path: Path) -> None:
+    kept = tmp_path / "events.token"
+    change = Change(name="quantizationTasks/q1", type=CHANGE_TYPE_UPDATED, task=TaskSummary(display_name="the first"))
+    three.answers["WatchTasks"] = [
+        WatchTasksResponse(resume_token="1.1"),
+        WatchTasksResponse(changes=[change], resume_token="1.2"),
+    ]
+    words = ("events", "--kind", "profile", "--kind", "conversion", "--device", "cpu-arm64", "--resume", str(kept))
+    assert lathe(*words).code == 0
+    assert kept.read_text() == "1.2\n"
+    lathe(*words)
+    first, second = three.asked["WatchTasks"]
+    assert (first.resume_token, second.resume_token) == ("", "1.2")
+    assert (list(first.kinds), first.filter) == (["profile", "conversion"], 'device:("cpu-arm64")')
+    assert [path.name for path in tmp_path.iterdir()] == ["events.token"]
+
+
+def test_events_that_are_gone_are_told_with_the_file_to_remove(three: Suite, lathe: Lathe, tmp_path: Path) -> None:
+    kept = tmp_path / "events.token"
+    kept.write_text("1.2\n")
+    expired = "Changes are kept for 7 days."
+    three.answers["WatchTasks"] = [RefusedError(grpc.StatusCode.FAILED_PRECONDITION, expired, reason="WATCH_EXPIRED")]
+    ended = lathe("events", "--resume", str(kept))
+    assert ended.code != 0
+    assert f"{expired} Here, the token is that of {kept}: remove the file." in " ".join(ended.err.split())
 
 
 def test_a_broken_watch_is_resumed(three: Suite, lathe: Lathe, monkeypatch: pytest.MonkeyPatch) -> None:
