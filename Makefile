@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo test check format gen baseline up dashboards bench lock clean setup
+.PHONY: demo test check format gen baseline pools up dashboards bench lock clean setup
 
 setup: $(VENV)/.installed
 
@@ -43,6 +43,9 @@ gen: setup  ## stubs, type stubs and descriptor set from the protos
 
 baseline: setup  ## what `make check` holds the protos against; see ARCHITECTURE.md for when to renew it
 	cd protos && ../$(BIN)/buf build --exclude-source-info --output baseline.binpb
+
+pools: setup  ## the Kubernetes pools of workers, from the catalog of devices
+	$(BIN)/python deploy/kubernetes/pools/pools.py
 
 up: setup  ## the whole suite on this machine, until Ctrl-C
 	$(BIN)/lathe up
