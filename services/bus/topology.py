@@ -122,14 +122,24 @@ def work_consumer(kind: str, device: str) -> str:
     return f"{kind}-{device}"
 
 
-async def ensure_topology(bus: Bus, kinds: Iterable[str], devices: Iterable[str], timing: Timing | None = None) -> None:
-    """Create what is missing and bring the rest up to date; safe to run at every start, by every process."""
+async def ensure_topology(
+    bus: Bus, kinds: Iterable[str], devices: Iterable[str], timing: Timing | None = None, *, copies: int = 1
+) -> None:
+    """Create what is missing and bring the rest up to date; safe to run at every start, by every process.
+
+    Args:
+        bus: The connection.
+        kinds: Kinds of tasks that get their consumers.
+        devices: Devices that get a consumer for each kind.
+        timing: The clocks.
+        copies: Servers of a cluster that have each message; every process has to ask for the same.
+    """
     timing = timing or Timing()
     kinds, devices = list(kinds), list(devices)
     for config in _streams():
-        await _ensure_stream(bus, config)
-    await _ensure_bucket(bus, KeyValueConfig(bucket=TASK_CONTROL, ttl=_DAY, direct=True))
-    await _ensure_bucket(bus, KeyValueConfig(bucket=WORKERS, ttl=timing.worker_ttl, direct=True))
+        await _ensure_stream(bus, config.evolve(num_replicas=copies))
+    await _ensure_bucket(bus, KeyValueConfig(bucket=TASK_CONTROL, ttl=_DAY, direct=True, replicas=copies))
+    await _ensure_bucket(bus, KeyValueConfig(bucket=WORKERS, ttl=timing.worker_ttl, direct=True, replicas=copies))
     consumers = [(TASKS, _work_consumer(kind, device, timing)) for kind in kinds for device in devices]
     consumers += [(EVENTS, _projector(kind, timing)) for kind in kinds]
     consumers += [(ADVISORIES, _dead_letters(kind)) for kind in kinds]
@@ -208,5 +218,7 @@ async def _ensure_bucket(bus: Bus, config: KeyValueConfig) -> None:
         await bus.js.create_key_value(config)
     except nats.js.errors.BadRequestError:
         current = await bus.js.stream_info(f"KV_{config.bucket}")
-        updated = current.config.evolve(max_age=config.ttl, duplicate_window=min(120.0, config.ttl or 120.0))
+        updated = current.config.evolve(
+            max_age=config.ttl, duplicate_window=min(120.0, config.ttl or 120.0), num_replicas=config.replicas
+        )
         await bus.js.update_stream(updated)

@@ -33,6 +33,8 @@ class Settings(BaseSettings):
 
     database_url: str = "postgresql://postgres@127.0.0.1:55432/lathe"
     nats_url: str = "nats://127.0.0.1:54222"
+    # Servers of a cluster that have each message: an odd number, the same for every process.
+    nats_replicas: Literal[1, 3, 5] = 1
     s3_endpoint: str = "http://127.0.0.1:58333"
     # The store's address in presigned URLs, if users reach it by another one.
     s3_public_endpoint: str = ""

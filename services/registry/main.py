@@ -67,7 +67,7 @@ PUBLISH_POLL_SECONDS = 0.25
 async def build(platform: Platform) -> ServiceParts:
     """Return the parts of the registry."""
     database, content = platform.database, platform.cas
-    await ensure_topology(platform.bus, kinds=[], devices=[])
+    await ensure_topology(platform.bus, kinds=[], devices=[], copies=platform.settings.nats_replicas)
     publisher = Publisher(database, platform.bus, PUBLISH_POLL_SECONDS)
     blobs = Blobs(database, content)
     uploads = Uploads(platform.settings)

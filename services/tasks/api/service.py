@@ -141,7 +141,9 @@ async def task_service(
     """
     options = options or TaskOptions.of(platform.settings)
     async with asyncio.timeout(platform.settings.startup_wait_seconds or None):
-        await ensure_topology(platform.bus, [kind.name], devices, options.timing)
+        await ensure_topology(
+            platform.bus, [kind.name], devices, options.timing, copies=platform.settings.nats_replicas
+        )
     engine = build_engine(kind, platform.database, platform.bus, platform.cas, options)
     own = more(engine) if more is not None else None
     servicer = TaskServicer(kind, engine.handlers, engine.streams, engine.groups, own)

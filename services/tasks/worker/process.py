@@ -123,8 +123,9 @@ async def _serve(name: str, kinds: Sequence[EngineWork], device: Device, setting
     )
     try:
         pool = Pool(kinds, device.id, on_device=not why_not_run(device))
-        await ensure_topology(bus, [kind.name for kind in kinds], [device.id], timing)
-        await ensure_topology(bus, pool.handed_on, [on_device(device.id)], timing)
+        copies = settings.nats_replicas
+        await ensure_topology(bus, [kind.name for kind in kinds], [device.id], timing, copies=copies)
+        await ensure_topology(bus, pool.handed_on, [on_device(device.id)], timing, copies=copies)
         folder = work_folder(settings.data_dir / "work")
         store = MeteredStore(S3ContentStore(settings))
         blobs = CachingStore(store, settings.data_dir / "cache", settings.cache_bytes)
