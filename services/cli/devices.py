@@ -47,6 +47,7 @@ COLUMNS: list[Column[Any]] = [
     Column("device", lambda device: plain(device.name.removeprefix("devices/")), whole=True),
     Column("runtimes", _runtimes),
     Column("workers", lambda device: str(sum(queue.workers for queue in device.queues)), numeric=True),
+    Column("on the device", lambda device: str(sum(queue.workers_on_device for queue in device.queues)), numeric=True),
     Column("running", lambda device: str(sum(queue.running for queue in device.queues)), numeric=True),
     Column("waiting", lambda device: str(sum(queue.waiting for queue in device.queues)), numeric=True),
     Column("oldest waits", lambda device: _oldest(device.queues), whole=True),

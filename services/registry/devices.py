@@ -174,6 +174,9 @@ def _missing(entry: Entry, queues: Sequence[DeviceQueue]) -> str:
             f"No worker takes {_listed(unserved)} tasks for it: start one with LATHE_DEVICE={entry.id}. Tasks that are "
             "created meanwhile wait. What runs forms needs a machine that is the device."
         )
+    taken = [queue for queue in queues if queue.workers]
+    if taken and not any(queue.workers_on_device for queue in taken):
+        told.append("None of its live workers is the device: what they make is not verified on it.")
     if not queues:
         told.append("No task service has told of its queues: the message bus does not answer, or none has run yet.")
     return " ".join(told)

@@ -47,6 +47,7 @@ async def test_a_device_shows_runtimes_and_queues(registry: Registry, report: Qu
     oldest.GetCurrentTime()
     oldest.seconds -= 90
     told = QueueOfDevice(device="cpu-x86-64", workers=2, slots=4, waiting=3, running=4, oldest_create_time=oldest)
+    told.workers_on_device = 1
     report.queues.append(told)
     device = await registry.devices.GetDevice(GetDeviceRequest(name="devices/cpu-x86-64"))
     runtimes = {runtime.runtime: runtime for runtime in device.runtimes}
@@ -59,6 +60,8 @@ async def test_a_device_shows_runtimes_and_queues(registry: Registry, report: Qu
     assert (device.pod.image, dict(device.pod.node_selector)) == ("cpu", {"kubernetes.io/arch": "amd64"})
     queue = next(queue for queue in device.queues if queue.kind == "polishing")
     assert (queue.known, queue.workers, queue.slots, queue.waiting, queue.running) == (True, 2, 4, 3, 4)
+    assert queue.workers_on_device == 1
+    assert "is the device" not in device.missing
     assert 90 <= queue.oldest_wait.seconds < 120
     assert device.served
 
@@ -85,6 +88,8 @@ async def test_a_device_says_what_is_missing(
 
 async def test_devices_are_paged_and_filtered(registry: Registry, report: QueueReport) -> None:
     report.queues.append(QueueOfDevice(device="cpu-x86-64", workers=1, slots=1))
+    elsewhere = await registry.devices.GetDevice(GetDeviceRequest(name="devices/cpu-x86-64"))
+    assert "None of its live workers is the device" in elsewhere.missing
     names: list[str] = []
     token = ""
     while True:

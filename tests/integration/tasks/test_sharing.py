@@ -67,9 +67,9 @@ async def test_another_environment_is_a_miss(site: Site) -> None:
 
 
 async def test_a_pool_with_two_environments_shares_the_results_of_both(site: Site) -> None:
-    await site.start_worker(version="1")
+    await site.start_worker(version="1", here=True)
     first = await site.reach(await site.create("ok"), task_pb2.TASK_STATE_SUCCEEDED)
-    await site.start_worker(version="2")
+    await site.start_worker(version="2", here=True)
     hit = await site.create("ok")
     assert hit.origin.cache_hit == first.name
     assert json.loads(hit.origin.environment) == {"device": DEVICE, "echo": "1"}

@@ -101,7 +101,7 @@ class Device(_message.Message):
     served: _builtins.bool
     """Whether live workers take tasks of any kind for it."""
     missing: _builtins.str
-    """What is missing, in sentences; empty if live workers take tasks of every kind for it."""
+    """What is missing, in sentences; empty if live workers take tasks of every kind for it, one of them on the device."""
     product: _builtins.str
     """The word in the driver's name for the chip that tells it from others of its architecture: `L40S`. Empty for a CPU."""
     @_builtins.property
