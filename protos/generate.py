@@ -19,6 +19,8 @@ GEN = PROTOS / "gen"
 # What clients get, and what only Lathe's own services and workers have: the client package does not ship it.
 PACKAGES = ("lathe", "internal")
 INTERNAL = "lathe/internal"
+# What KEDA asks of the task services: its stubs are beside those of what services say to each other.
+KEDA = "keda/externalscaler.proto"
 # Messages that engines read from files of other tools; what is generated is written beside them.
 ENGINES = ("engines/formats/caffe/messages.proto", "engines/formats/tensorflow/messages.proto")
 # What it makes runs with protobuf 3.20 and newer: tests/unit/test_stubs.py tries the range of protos/pyproject.toml.
@@ -55,6 +57,8 @@ def generate(out: Path) -> None:
     _move_options(gen)
     (gen / "internal/lathe").mkdir(parents=True)
     shutil.move(gen / INTERNAL, gen / "internal" / INTERNAL)
+    keda = gen / "internal" / INTERNAL
+    _generator(f"--python_out={keda}", f"--pyi_out={keda}", KEDA)
     _generator("-I..", f"--python_out={out}", f"--pyi_out={out}", *(f"../{path}" for path in ENGINES))
     (gen / "lathe/py.typed").touch()
     for stub in gen.rglob("*_pb2_grpc.pyi"):

@@ -6,13 +6,15 @@ from engines.spec.devices import load_catalog
 from services.converter.kind import ConversionKind
 from services.process.composition import Platform
 from services.process.server import ServiceParts, run
+from services.tasks.api.scaler import Scaler
 from services.tasks.api.service import task_service
 
 
 async def build(platform: Platform) -> ServiceParts:
     """Return the parts of the service: the task engine with conversions."""
     kind = ConversionKind(platform.channel("registry"), platform.channel("template"), platform.cas)
-    return await task_service(platform, kind, load_catalog().devices)
+    scaler = Scaler("converter", load_catalog().devices)
+    return (await task_service(platform, kind, scaler)).beside(scaler.parts)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from services.evaluator.importing import Imports
 from services.evaluator.kind import EvaluationKind
 from services.process.composition import Platform
 from services.process.server import ServiceParts, run
+from services.tasks.api.scaler import Scaler
 from services.tasks.api.service import TaskEngine, task_service
 from services.tasks.api.servicer import Method
 
@@ -25,8 +26,9 @@ async def build(platform: Platform) -> ServiceParts:
         return {**made[0].methods, "ImportEvaluation": Imports(platform, engine.handlers).import_evaluation}
 
     kind = EvaluationKind(platform.channel("registry"), platform.cas)
-    parts = await task_service(platform, kind, load_catalog().devices, comparisons)
-    return replace(parts, background=[*parts.background, made[0].operations.runner.run])
+    scaler = Scaler("evaluator", load_catalog().devices)
+    parts = await task_service(platform, kind, scaler, comparisons)
+    return replace(parts, background=[*parts.background, made[0].operations.runner.run]).beside(scaler.parts)
 
 
 if __name__ == "__main__":

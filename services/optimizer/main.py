@@ -12,6 +12,7 @@ from services.optimizer.profiles.kind import ProfileKind
 from services.optimizer.saver import Saver
 from services.process.composition import Platform
 from services.process.server import ServiceParts, run
+from services.tasks.api.scaler import Scaler
 from services.tasks.api.service import TaskEngine, task_service
 from services.tasks.api.servicer import Method
 
@@ -25,11 +26,12 @@ async def build(platform: Platform) -> ServiceParts:
         return OptimizationServicer(savers[0], engine.handlers.row).methods
 
     kind = OptimizationKind(platform.channel("registry"), platform.channel("template"), platform.cas, platform.database)
-    devices = load_catalog().devices
-    parts = await task_service(platform, kind, devices, more)
+    scaler = Scaler("optimizer", load_catalog().devices)
+    parts = await task_service(platform, kind, scaler, more)
     optimizations = replace(parts, background=[*parts.background, savers[0].operations.runner.run])
     profiles = ProfileKind(platform.channel("registry"), platform.channel("template"), platform.cas)
-    return optimizations.beside(await task_service(await platform.of_part("profiles"), profiles, devices))
+    profiling = await task_service(await platform.of_part("profiles"), profiles, scaler)
+    return optimizations.beside(profiling).beside(scaler.parts)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from google.protobuf import message_factory
 from google.protobuf.message import Message
 from lathe.converter.v1 import conversion_service_pb2
 from lathe.evaluator.v1 import evaluation_service_pb2
+from lathe.internal.keda import externalscaler_pb2
 from lathe.internal.v1 import registry_service_pb2, resolution_service_pb2
 from lathe.optimizer.v1 import optimization_service_pb2, profile_service_pb2
 from lathe.quantizer.v1 import quantization_service_pb2
@@ -42,6 +43,7 @@ FILES = (
     ("template", template_service_pb2),
     ("template", resolution_service_pb2),
     ("converter", conversion_service_pb2),
+    ("converter", externalscaler_pb2),
     ("quantizer", quantization_service_pb2),
     ("optimizer", optimization_service_pb2),
     ("optimizer", profile_service_pb2),
@@ -71,6 +73,7 @@ LIST = {
     "filter": "labels.team = a",
 }
 CLASS = "FuzzNet"
+POOL = {"name": "worker-cpu-x86-64", "scalerMetadata": {"device": "cpu-x86-64", "kinds": "conversion"}}
 A_TEMPLATE = {
     "name": TEMPLATE,
     "display_name": "Fuzz",
@@ -170,6 +173,10 @@ def right(method: str, made: Mapping[str, Any]) -> dict[str, Any]:
             "alias": {"model_version": VERSION, "labels": {"team": "a"}},
         },
         "GetInfo": {},
+        "IsActive": POOL,
+        "StreamIsActive": POOL,
+        "GetMetricSpec": POOL,
+        "GetMetrics": {"scaledObjectRef": POOL},
         "WhoAmI": {},
         "GetDevice": {"name": "devices/cpu-x86-64"},
         "ListDevices": {"page_size": 2, "filter": "vendor = generic"},

@@ -38,6 +38,10 @@ class Suite:
         self._channels = channels
         self.made: dict[str, Any] = {}
 
+    def channel(self, process: str) -> grpc.aio.Channel:
+        """Return the channel to a service."""
+        return self._channels[process]
+
     async def call(self, method: str, request: Message, user: str = "ann") -> dict[str, Any]:
         """Call a method; return its answer, or its first one."""
         process, path, descriptor = METHODS[method]

@@ -29,11 +29,18 @@ _log: Any = structlog.get_logger("lathe.calls")
 
 
 class ObservedMethod:
-    """What is counted about one method; `quiet` keeps its calls out of the log, as those of probes."""
+    """What is counted about one method.
 
-    def __init__(self, name: str, quiet: bool) -> None:
+    Args:
+        name: Its path.
+        quiet: Its calls stay out of the log, as those of probes.
+        ends_well: Its streams are OK if they end because the server stops.
+    """
+
+    def __init__(self, name: str, quiet: bool, ends_well: bool = False) -> None:
         self.name = name.removeprefix("/")
         self.quiet = quiet
+        self.ends_well = ends_well
         self._seconds = SECONDS.labels(self.name)
         self._calls: dict[grpc.StatusCode, Counter] = {}
 

@@ -30,6 +30,8 @@ _HEALTH = "/grpc.health.v1.Health/"
 _REFLECTION = "/grpc.reflection."
 # What services say to each other.
 _INTERNAL = "/lathe.internal."
+# KEDA has no credentials for it. It is told counts alone, and network policies keep it inside the cluster.
+_SCALER = "/externalscaler."
 
 
 class Pipeline(grpc.aio.ServerInterceptor):
@@ -103,6 +105,10 @@ class Pipeline(grpc.aio.ServerInterceptor):
                     await self._idle.wait()
 
 
+class _EndedWell(Exception):  # noqa: N818 - not an error
+    """A stream has ended with the server, and its client is told that nothing went wrong."""
+
+
 class _Call:
     """One call: `async with` around the handler, in which every exception becomes an answer."""
 
@@ -142,6 +148,9 @@ class _Call:
         try:
             await self._scope.__aexit__(kind, error, tb)
         except TimeoutError:
+            if self._pipeline.draining and self._method.ends_well:
+                self._end(grpc.StatusCode.OK)
+                raise _EndedWell from None
             error = self._out_of_time()
         if isinstance(error, asyncio.CancelledError) and not _being_cancelled():
             # gRPC raises this if a killed sibling breaks off our call to it.
@@ -183,7 +192,9 @@ def _being_cancelled() -> bool:
 
 
 def _wrap(pipeline: Pipeline, name: str, handler: grpc.RpcMethodHandler[Any, Any]) -> grpc.RpcMethodHandler[Any, Any]:
-    method = ObservedMethod(name, quiet=name.startswith((_HEALTH, _REFLECTION)))
+    # KEDA calls again at once after a stream that ended well, and waits longer after each that failed.
+    ends_well = name.startswith(_SCALER) and handler.response_streaming
+    method = ObservedMethod(name, quiet=name.startswith((_HEALTH, _REFLECTION, _SCALER)), ends_well=ends_well)
     admit = _admission(pipeline, name, handler)
     if handler.response_streaming:
         return _wrap_stream(pipeline, method, handler, admit)
@@ -211,6 +222,10 @@ def _wrap_stream(
     )
 
     async def call(raw: Any, context: Any) -> None:
+        with suppress(_EndedWell):
+            await answer(raw, context)
+
+    async def answer(raw: Any, context: Any) -> None:
         async with _Call(pipeline, method, True, context) as each:
             each.request = request = admit(raw, each.metadata)
             if not handler.request_streaming and (found := aliases.aliases_in(request, raw)):
@@ -231,13 +246,14 @@ def _wrap_stream(
 
 def _admission(pipeline: Pipeline, name: str, handler: grpc.RpcMethodHandler[Any, Any]) -> Callable[..., Any]:
     """Return what turns raw bytes and metadata into a request that the handler may see."""
-    of_health, internal = name.startswith(_HEALTH), name.startswith(_INTERNAL)
+    of_health, internal, of_scaler = (name.startswith(each) for each in (_HEALTH, _INTERNAL, _SCALER))
     parse, streams = handler.request_deserializer, handler.request_streaming
 
     def admit(raw: Any, metadata: dict[str, str | bytes]) -> Any:
         if not of_health:
             pipeline.require_room()
-            identity.become(pipeline.authenticator.authenticate(metadata))
+            if not of_scaler:
+                identity.become(pipeline.authenticator.authenticate(metadata))
             if internal:
                 identity.require_service()
         if streams:

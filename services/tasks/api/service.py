@@ -1,9 +1,9 @@
-"""Puts a task service together: a service's main needs only `task_service(platform, kind, devices)`."""
+"""Puts a task service together: a service's main needs only `task_service(platform, kind, scaler)`."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 from services.bus.connection import Bus
@@ -15,6 +15,7 @@ from services.process.server import ServiceParts
 from services.tasks.api.claims import Claims, Pace
 from services.tasks.api.creation import Creator
 from services.tasks.api.deadletters import DeadLetters
+from services.tasks.api.demand import Demand
 from services.tasks.api.dispatcher import Dispatcher
 from services.tasks.api.gauges import Gauges
 from services.tasks.api.groups import Groups
@@ -26,6 +27,7 @@ from services.tasks.api.options import TaskOptions
 from services.tasks.api.projector import Projector
 from services.tasks.api.queues import Queues
 from services.tasks.api.relay import Outbox, Relay
+from services.tasks.api.scaler import Scaler
 from services.tasks.api.servicer import Method, TaskServicer
 from services.tasks.api.settler import Settler
 from services.tasks.api.streams import BlobReader, TaskStreams
@@ -56,6 +58,7 @@ class TaskEngine:
     publisher: Publisher
     queues: Queues
     gauges: Gauges
+    demand: Demand
 
     @property
     def background(self) -> list[Callable[[], Awaitable[None]]]:
@@ -71,6 +74,7 @@ class TaskEngine:
             self.publisher,
             self.queues,
             self.gauges,
+            self.demand,
         )
         return [part.run for part in parts]
 
@@ -120,13 +124,14 @@ def build_engine(
         publisher=publisher,
         queues=queues,
         gauges=Gauges(kind.name, standing, workers),
+        demand=Demand(kind.name, bus, standing.wanted),
     )
 
 
 async def task_service(
     platform: Platform,
     kind: TaskKind,
-    devices: Iterable[str],
+    scaler: Scaler,
     more: Callable[[TaskEngine], Mapping[str, Method]] | None = None,
     options: TaskOptions | None = None,
 ) -> ServiceParts:
@@ -135,16 +140,17 @@ async def task_service(
     Args:
         platform: The connections of the process.
         kind: What the service adds.
-        devices: Devices of the catalog: each gets its queue.
+        scaler: Tells how many workers the kind needs; each of its devices gets a queue.
         more: Returns the methods that only this service has, by name; they may use the engine.
-        options: Clocks and limits; those of the settingsif absent.
+        options: Clocks and limits; those of the settings if absent.
     """
     options = options or TaskOptions.of(platform.settings)
     async with asyncio.timeout(platform.settings.startup_wait_seconds or None):
         await ensure_topology(
-            platform.bus, [kind.name], devices, options.timing, copies=platform.settings.nats_replicas
+            platform.bus, [kind.name], scaler.devices, options.timing, copies=platform.settings.nats_replicas
         )
     engine = build_engine(kind, platform.database, platform.bus, platform.cas, options)
+    scaler.join(engine.demand)
     own = more(engine) if more is not None else None
     servicer = TaskServicer(kind, engine.handlers, engine.streams, engine.groups, own)
     return ServiceParts(servicer.register, [kind.service], engine.background)

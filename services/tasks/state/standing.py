@@ -26,6 +26,9 @@ SELECT w.device, w.waiting, (SELECT t.create_time FROM queue q JOIN tasks t ON t
 FROM (SELECT device, count(*) AS waiting, min(id) AS oldest FROM queue GROUP BY device) AS w
 """
 _RUNNING = "SELECT device, count(*) FROM tasks WHERE state IN (2, 5) GROUP BY device"
+# By the tasks and not by the queue: a task that waits for a second attempt is no longer there. One that follows another
+# task needs no worker.
+_WANTED = "SELECT device, count(*) FROM tasks WHERE state IN (1, 2, 5) AND leader IS NULL GROUP BY device"
 _LOADS = """
 SELECT w.device, w.owner, w.waiting, 0, t.create_time
 FROM (SELECT device, owner, count(*) AS waiting, min(id) AS oldest FROM queue GROUP BY device, owner) AS w
@@ -104,6 +107,10 @@ class Standing:
     async def running(self) -> dict[str, int]:
         """Return how many tasks run for each device."""
         return {record[0]: record[1] for record in await self._database.fetch(_RUNNING)}
+
+    async def wanted(self) -> dict[str, int]:
+        """Return how many tasks for each device need a worker, or have one."""
+        return {record[0]: record[1] for record in await self._database.fetch(_WANTED)}
 
     async def loads(self) -> dict[tuple[str, str], Load]:
         """Return how much waits and runs, by device and owner, with one query."""
