@@ -56,6 +56,8 @@ class Mirror:
         self._refresh = refresh
         self._entries: dict[str, tuple[float, bytes]] = {}
         self.synced = False
+        # Grows with everything that is new, or gone before its time to live was over.
+        self.version = 0
         self._first = asyncio.Event()
 
     def entries(self) -> dict[str, bytes]:
@@ -103,13 +105,14 @@ class Mirror:
     async def _hear(self, message: Msg) -> None:
         key = message.subject.removeprefix(self._prefix)
         if (message.headers or {}).get("KV-Operation") in ("DEL", "PURGE"):
-            self._entries.pop(key, None)
+            self._forget(key)
             return
         await self._keep(key, message.data, time.monotonic())
 
     async def _keep(self, key: str, value: bytes, seen: float) -> None:
         news = key not in self._entries or self._entries[key][1] != value
         self._entries[key] = (seen, value)
+        self.version += news
         if news and self._on_put is not None:
             await self._on_put(key, value)
 
@@ -126,4 +129,8 @@ class Mirror:
             found.add(key)
             await self._keep(key, message.data, started)
         for key in [key for key, (seen, _) in self._entries.items() if key not in found and seen < started]:
-            del self._entries[key]
+            self._forget(key)
+
+    def _forget(self, key: str) -> None:
+        if self._entries.pop(key, None) is not None:
+            self.version += 1

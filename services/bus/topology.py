@@ -45,6 +45,9 @@ LOG_EVENT = "logged"
 
 _DAY = 86400.0
 CHANGES_KEPT_DAYS = 7
+MOST_WAITING = 100_000
+"""Pull requests that a queue takes. Every idle worker has one there; the server's default is 512, and it sends the
+others away, who ask again twice a second."""
 
 
 @dataclass(frozen=True)
@@ -143,7 +146,7 @@ async def ensure_topology(
     consumers = [(TASKS, _work_consumer(kind, device, timing)) for kind in kinds for device in devices]
     consumers += [(EVENTS, _projector(kind, timing)) for kind in kinds]
     consumers += [(ADVISORIES, _dead_letters(kind)) for kind in kinds]
-    await asyncio.gather(*(bus.js.add_consumer(stream, config) for stream, config in consumers))
+    await asyncio.gather(*(_ensure_consumer(bus, stream, config) for stream, config in consumers))
 
 
 def _streams() -> list[StreamConfig]:
@@ -187,6 +190,7 @@ def _work_consumer(kind: str, device: str, timing: Timing) -> ConsumerConfig:
         ack_wait=timing.ack_wait,
         max_deliver=timing.max_deliver,
         max_ack_pending=10_000,
+        max_waiting=MOST_WAITING,
     )
 
 
@@ -211,6 +215,16 @@ async def _ensure_stream(bus: Bus, config: StreamConfig) -> None:
     except nats.js.errors.BadRequestError:
         # It exists with other settings: an older release made it.
         await bus.js.update_stream(config)
+
+
+async def _ensure_consumer(bus: Bus, stream: str, config: ConsumerConfig) -> None:
+    try:
+        await bus.js.add_consumer(stream, config)
+    except nats.js.errors.APIError:
+        # An older release made it with another `max_waiting`, which stays as it is for as long as the consumer lives:
+        # to make it anew would send what workers hold to others.
+        found = await bus.js.consumer_info(stream, str(config.durable_name))
+        await bus.js.add_consumer(stream, config.evolve(max_waiting=found.config.max_waiting))
 
 
 async def _ensure_bucket(bus: Bus, config: KeyValueConfig) -> None:

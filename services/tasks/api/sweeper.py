@@ -149,8 +149,7 @@ class Sweeper:
         waiting = await self._queue.unsent(uids, self._options.republish_after) | await self._outbox.tasks(uids)
         lost = [row for row in old if row.uid not in waiting]
         changes = [self._ledger.dispatch(row, self._ledger.codec.snapshot(row)) for row in lost]
-        if changes:
-            saved = await self._ledger.commit(changes)
+        if saved := await self._ledger.commit(changes):
             log.warning("sweep.republished", count=len(saved))
 
     async def _sweep_handed_on(self, row: TaskRow) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable
 from functools import lru_cache
+from typing import NamedTuple
 
 from google.protobuf.message import DecodeError
 from lathe.internal.v1.event_pb2 import WorkerAnnouncement
@@ -12,15 +14,34 @@ from services.bus.connection import Bus
 from services.bus.mirror import Mirror
 from services.bus.topology import WORKERS
 
+_COUNTED_SECONDS = 0.1
+
+
+class Fleet(NamedTuple):
+    """The live workers that serve a device: all, those whose machine is the device, and what follows from them."""
+
+    workers: tuple[WorkerAnnouncement, ...]
+    on_device: tuple[WorkerAnnouncement, ...]
+    slots: int
+    environments: frozenset[str]
+
+
+_NOBODY = Fleet((), (), 0, frozenset())
+
 
 class WorkersView:
-    """The workers of one kind. `ttl` is in seconds: a worker that is silent for so long is gone."""
+    """The workers of one kind. `ttl` is in seconds: a worker that is silent for so long is gone.
+
+    They are counted when one comes or goes, and else ten times a second at most: every change of a task asks for them.
+    """
 
     def __init__(self, bus: Bus, kind: str, ttl: float) -> None:
         self._bus = bus
         self._arrived: Callable[[str], None] | None = None
         refresh = max(ttl / 2, 0.2)
         self._mirror = Mirror(bus, WORKERS, f"{kind}.>", ttl, on_put=self._on_put, refresh=refresh)
+        self._fleets: dict[str, Fleet] = {}
+        self._counted = (-1, 0.0)
 
     def on_arrival(self, call: Callable[[str], None]) -> None:
         """Call a function with the device of every worker that comes."""
@@ -37,35 +58,49 @@ class WorkersView:
 
     def live(self) -> list[WorkerAnnouncement]:
         """Return every live worker's announcement."""
-        found = (_parsed(value) for value in self._mirror.entries().values())
-        return [worker for worker in found if worker is not None]
+        return [worker for fleet in self._count().values() for worker in fleet.workers]
 
-    def environments(self, device: str) -> set[str]:
+    def environments(self, device: str) -> frozenset[str]:
         """Return the environments that serve a device: several in a mixed pool, or while it is upgraded.
 
         As long as workers on the device live, those of others are left out: what they make is not verified there.
         """
-        return {worker.environment for worker in self.on_device(device) or self.serving(device)}
+        return self._fleet(device).environments
 
     def serves(self, device: str) -> bool:
         """Whether any live worker takes tasks for a device."""
-        return bool(self.serving(device))
+        return bool(self._fleet(device).workers)
 
     def slots(self, device: str) -> int:
         """Return how many tasks for a device the live workers can run at once."""
-        return slots_of(self.serving(device))
+        return self._fleet(device).slots
 
-    def serving(self, device: str) -> list[WorkerAnnouncement]:
+    def serving(self, device: str) -> tuple[WorkerAnnouncement, ...]:
         """Return the live workers that take tasks for a device."""
-        return [worker for worker in self.live() if worker.device == device]
+        return self._fleet(device).workers
 
-    def on_device(self, device: str) -> list[WorkerAnnouncement]:
+    def on_device(self, device: str) -> tuple[WorkerAnnouncement, ...]:
         """Return the live workers whose machine is the device."""
-        return [worker for worker in self.serving(device) if worker.on_device]
+        return self._fleet(device).on_device
 
     def alive(self) -> frozenset[str]:
         """Return the names of the live workers."""
         return frozenset(worker.worker for worker in self.live())
+
+    def _fleet(self, device: str) -> Fleet:
+        return self._count().get(device, _NOBODY)
+
+    def _count(self) -> dict[str, Fleet]:
+        version, until = self._counted
+        now = time.monotonic()
+        if version != self._mirror.version or now >= until:
+            self._counted = self._mirror.version, now + _COUNTED_SECONDS
+            found: dict[str, list[WorkerAnnouncement]] = {}
+            for value in self._mirror.entries().values():
+                if (worker := _parsed(value)) is not None:
+                    found.setdefault(worker.device, []).append(worker)
+            self._fleets = {device: _fleet_of(workers) for device, workers in found.items()}
+        return self._fleets
 
     async def _on_put(self, _key: str, value: bytes) -> None:
         worker = _parsed(value)
@@ -89,6 +124,12 @@ class WorkersView:
 def slots_of(workers: Iterable[WorkerAnnouncement]) -> int:
     """Return how many tasks workers can run at once."""
     return sum(max(1, worker.slots) for worker in workers)
+
+
+def _fleet_of(workers: list[WorkerAnnouncement]) -> Fleet:
+    there = [worker for worker in workers if worker.on_device]
+    environments = frozenset(worker.environment for worker in there or workers)
+    return Fleet(tuple(workers), tuple(there), slots_of(workers), environments)
 
 
 @lru_cache(maxsize=4096)

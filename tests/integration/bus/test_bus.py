@@ -7,11 +7,20 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
+from nats.js.api import AckPolicy, ConsumerConfig
 
 from services.bus.connection import Bus, BusUnavailableError, MessageTooLargeError, SubjectTakenError
 from services.bus.mirror import Mirror
 from services.bus.pull import Puller
-from services.bus.topology import TASK_CONTROL, TASKS, control_subject, ensure_topology, task_subject
+from services.bus.topology import (
+    MOST_WAITING,
+    TASK_CONTROL,
+    TASKS,
+    Timing,
+    control_subject,
+    ensure_topology,
+    task_subject,
+)
 from services.local.nats import NatsServer
 
 
@@ -35,6 +44,15 @@ async def test_topology_is_made_once_however_often_it_is_asked_for(bus: Bus) -> 
     names = {info.name for info in await bus.js.consumers_info(TASKS)}
     assert names == {"k-d", "k-e", "l-d", "l-e"}
     assert (await bus.js.stream_info(TASKS)).state.messages == 1
+
+
+async def test_a_queue_of_an_older_release_goes_on_with_its_limit_of_idle_workers(bus: Bus) -> None:
+    assert (await bus.js.consumer_info(TASKS, "k-d")).config.max_waiting == MOST_WAITING
+    older = ConsumerConfig(durable_name="k-old", filter_subject="task.k.old.*", ack_policy=AckPolicy.EXPLICIT)
+    await bus.js.add_consumer(TASKS, older)
+    await ensure_topology(bus, ["k"], ["d", "old"], Timing(ack_wait=7))
+    config = (await bus.js.consumer_info(TASKS, "k-old")).config
+    assert (config.max_waiting, config.ack_wait) == (512, 7)
 
 
 async def test_publishing_says_what_became_of_a_message(bus: Bus) -> None:
