@@ -8,6 +8,7 @@ BENCHES = {
     "transfers": "uploads and downloads against raw S3, and finalizing beside large files",
     "calls": "Get and List against a bare echo, and what logging a call costs",
     "tasks": "creates and no-op tasks per second, claim latency",
+    "simulation": "100,000 tasks of many owners on 1,000 workers: who waits how long; minutes on idle cores",
     "overhead": "the conversion pipeline against the same by hand",
     "listing": "pages of a list of a million versions",
     "datasets": "pages and selections of a dataset of a million items",
