@@ -56,12 +56,12 @@ dashboards: setup  ## what Grafana shows, from deploy/grafana/dashboards.py
 bench: setup  ## the tables of the README, measured here
 	$(BIN)/python -m tests.bench
 
-lock: ## constraints.txt from the newest releases that fit, in a fresh environment; a CPU's has nothing of worker-nvidia, which names its own
+lock: ## constraints.txt from the newest releases that fit, in a fresh environment; what this machine has nothing of is pinned where it is named
 	rm -rf $(VENV) && $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet torch==2.13.0
 	$(BIN)/pip install --quiet --editable ./protos --editable '.[dev]'
 	$(BIN)/pip freeze --all --exclude-editable --exclude pip | sed 's/+cpu$$//' > constraints.txt
-	sed -n '/^worker-nvidia/,/^]/s/^ *"\([a-z-]*\)[^=]*\(==[^"]*\)".*/\1\2/p' pyproject.toml >> constraints.txt
+	sed -n '/^worker-nvidia\|^tensorflow/,/^]/s/^ *"\([a-z-]*\)[^=]*\(==[^";]*\).*/\1\2/p' pyproject.toml >> constraints.txt
 	$(BIN)/pip install --dry-run --quiet --constraint constraints.txt --report - '.[detectron2,mmdetection]' | $(BIN)/python -c \
 		'import json, sys; [print(*map(e["metadata"].get, ("name", "version")), sep="==") for e in json.load(sys.stdin)["install"]]' \
 		| grep -v '^lathe' > constraints.more  # what no test needs installed

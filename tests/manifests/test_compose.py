@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 import tomllib
 from pathlib import Path
 
@@ -34,6 +35,46 @@ def test_every_extra_that_the_images_install_exists() -> None:
     assert {extra for role in roles for extra in role.split(",")} <= set(PROJECT["optional-dependencies"])
 
 
+def test_every_image_that_others_build_on_is_pinned_to_a_release() -> None:
+    bases = re.findall(r"^ARG \w+_IMAGE=(\S+)$", DOCKERFILE.read_text(encoding="utf-8"), re.MULTILINE)
+    assert [re.fullmatch(r"[a-z/]+:\d+\.\d+\.\d+-[a-z0-9.-]+", base) is not None for base in bases] == [True, True]
+    stages = re.findall(r"^FROM (\S+)(?: AS (\S+))?$", DOCKERFILE.read_text(encoding="utf-8"), re.MULTILINE)
+    named = {name for _, name in stages}
+    assert {base for base, _ in stages if base not in named} == {"${PYTHON_IMAGE}", "${CANN_IMAGE}"}
+
+
+@pytest.mark.parametrize("stage", re.findall(r"^FROM \S+ AS (\S+)$", DOCKERFILE.read_text(), re.MULTILINE))
+def test_no_image_runs_as_root(stage: str) -> None:
+    body = re.split(rf"^FROM \S+ AS {stage}$", DOCKERFILE.read_text(encoding="utf-8"), flags=re.MULTILINE)[1]
+    users = re.findall(r"^USER (\S+)$", body.split("\nFROM ")[0], re.MULTILINE)
+    if not stage.startswith("build-"):
+        assert users[-1:] in ([], ["65532:65532"])
+    assert (
+        users
+        or stage.startswith("build-")
+        or re.search(rf"^FROM (role|worker-cpu) AS {stage}$", DOCKERFILE.read_text(), re.MULTILINE)
+    )
+
+
+@pytest.mark.parametrize(("version", "passes"), [("2.13.0+cpu", True), ("2.13.0", False)])
+def test_a_worker_for_processors_is_not_built_with_cuda(tmp_path: Path, version: str, passes: bool) -> None:
+    """With a stand-in for pip: what it is asked for, and what is removed afterwards."""
+    (tmp_path / "pip").write_text(
+        f'#!/bin/sh\necho "$@" >> {tmp_path}/asked\n[ "$1" = show ] && echo "Version: {version}"\n:\n'
+    )
+    (tmp_path / "pip").chmod(0o755)
+    (tmp_path / "packages/torch/test").mkdir(parents=True)
+    (tmp_path / "packages/torch/include").mkdir()
+    command = [str(DOCKERFILE.parent / "install-worker.sh"), "cpu", ".[worker-cpu]"]
+    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", "PACKAGES": str(tmp_path / "packages")}
+    told = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    asked = (tmp_path / "asked").read_text().splitlines()
+    assert (told.returncode == 0) == passes
+    assert (asked[-1] == "install --constraint constraints.txt .[worker-cpu]") == passes
+    assert passes or "PIP_EXTRA_INDEX_URL" in told.stderr
+    assert [path.name for path in (tmp_path / "packages/torch").iterdir()] == ["include"] or not passes
+
+
 def test_what_reads_the_source_formats_is_pinned_for_all_of_them_together() -> None:
     """A worker takes any task of its kind and device, so one environment reads every format."""
     lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
@@ -54,7 +95,17 @@ def extra(name: str) -> list[str]:
 def test_the_images_are_given_what_they_build_from() -> None:
     lines = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
     given = {line.removeprefix("!") for line in lines if line.startswith("!")}
-    assert {"LICENSE", "README.md", "constraints.txt", "engines", "protos", "pyproject.toml", "services"} == given
+    program = "deploy/docker/install-worker.sh"
+    assert {
+        "LICENSE",
+        "README.md",
+        "constraints.txt",
+        "engines",
+        "protos",
+        "pyproject.toml",
+        "services",
+        program,
+    } == given
     assert all((ROOT / each).exists() for each in given)
 
 

@@ -48,7 +48,7 @@ class LiteRt(HostRuntime):
     takes: tuple[str, ...] = (TFLITE, FUNCTION, NETWORK)
     integers: Integers | None = Integers(TFLITE)
     knobs: tuple[Knob, ...] = _KNOBS
-    tools = ("ai-edge-quantizer", "tensorflow-cpu")
+    tools = ("ai-edge-quantizer", "tensorflow", "tensorflow-cpu")
     emulated = True
 
     def available(self, device: Device | None = None) -> str | None:
