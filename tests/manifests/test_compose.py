@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import runpy
 import subprocess
 import tomllib
 from pathlib import Path
@@ -33,6 +34,16 @@ def test_every_extra_that_the_images_install_exists() -> None:
         "worker-nvidia,diffusers,tensorflow",
     ]
     assert {extra for role in roles for extra in role.split(",")} <= set(PROJECT["optional-dependencies"])
+
+
+def test_the_sizes_are_those_of_the_images() -> None:
+    weighed = runpy.run_path(str(DOCKERFILE.parent / "sizes.py"))["IMAGES"]
+    text = DOCKERFILE.read_text(encoding="utf-8")
+    assert {image for image, *_ in weighed} == set(
+        re.findall(r"^FROM (?!.* AS build-)\S+ AS (?!role$)(\S+)$", text, re.MULTILINE)
+    )
+    roles = {extra for role in re.findall(r"'\.\[([^]]+)]'", text) for extra in role.split(",")}
+    assert {extra for _, extras, _ in weighed for extra in extras.split(",")} == roles
 
 
 def test_every_image_that_others_build_on_is_pinned_to_a_release() -> None:
