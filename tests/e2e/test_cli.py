@@ -190,24 +190,7 @@ def test_ctrl_c_while_waiting_leaves_the_task_alone(desk: Desk) -> None:
     assert "parity" in desk.suite.lathe("tasks", "logs", name).stdout
 
 
-LOOP = [
-    [name]
-    for name in (
-        "datasets",
-        "quantize",
-        "optimize",
-        "save",
-        "groups",
-        "evaluate",
-        "compare",
-        "channels",
-        "promote",
-        "rollback",
-        "releases",
-    )
-]
-
-
-def test_help_of_every_command(stack: Suite) -> None:
-    for command in ([], ["up"], ["convert"], ["models"], ["models", "push"], ["tasks"], ["templates"], ["demo"], *LOOP):
-        assert "Usage" in stack.lathe(*command, "--help").stdout
+def test_help_names_every_command(stack: Suite) -> None:
+    told = stack.lathe("--help").stdout
+    assert "Usage" in told
+    assert all(f" {name} " in told for name in ("up", "convert", "models", "tasks", "demo", "releases"))

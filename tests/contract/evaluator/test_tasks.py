@@ -154,7 +154,7 @@ async def test_what_a_task_reads_cannot_be_deleted_until_it_ends(workplace: Work
         assert (await workplace.refused(delete())).code is grpc.StatusCode.FAILED_PRECONDITION
     await workplace.evaluations.CancelEvaluationTask(pb.CancelEvaluationTaskRequest(name=task.name))
     for delete in deletions:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while True:
                 try:
                     await delete()

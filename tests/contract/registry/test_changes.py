@@ -42,7 +42,7 @@ def desk(registry: Registry) -> Desk:
 
 async def told(bus: Bus, kind: str, uid: str, count: int) -> list[Change]:
     """Wait for so many changes of a resource and return all there are."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while len(found := await read_after(bus, CHANGES, change_subject(kind, uid), 0)) < count:
             await asyncio.sleep(0.05)
     return [Change.FromString(data) for _, data in found]

@@ -18,7 +18,7 @@ from tests.integration.database import migrations
 
 
 async def _versions(url: str, schema: str) -> list[str]:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         database = await Database.connect(url, schema)
         rows = await database.fetch(f'SELECT version_num FROM "{schema}".alembic_version')
         await database.close()

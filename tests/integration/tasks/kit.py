@@ -353,7 +353,7 @@ class Site:
                 self.ended.add(worker.name)
 
         self._workers.append((worker, asyncio.create_task(run())))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while worker.name not in self.engine.workers.alive():
                 await asyncio.sleep(0.01)
         return worker

@@ -99,7 +99,7 @@ async def test_it_ends_as_it_is_if_all_workers_on_the_device_go(site: Site) -> N
     assert told(done) == [("builder", HANDED_ON), returned, ("builder", SUCCEEDED)]
     assert done.result.hardware == "elsewhere"
     assert site.kind.completed == [task.name]
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while (await site.bus.js.stream_info(TASKS)).state.messages:
             await asyncio.sleep(0.02)
 

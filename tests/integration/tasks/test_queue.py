@@ -66,7 +66,7 @@ async def test_no_more_is_sent_than_workers_soon_take(site: Site) -> None:
 
 async def test_a_waiting_task_that_is_cancelled_is_never_sent(site: Site) -> None:
     first, second = await create(site, 2)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while await site.queue.waiting() != 1:
             await asyncio.sleep(0.02)
     await site.cancel(second)
@@ -113,7 +113,7 @@ async def test_rows_that_an_older_release_left_are_forgotten(task_settings: Sett
             "FROM generate_series(1, 6) AS n"
         )
         await in_order(site, await create(site, 2))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while await database.fetchval("SELECT count(*) FROM queue"):
                 await asyncio.sleep(0.05)
         await database.close()

@@ -108,7 +108,7 @@ async def test_a_task_that_kills_every_worker_is_given_up(site: Site) -> None:
     await site.start_worker()
     failed = await site.reach(task, task_pb2.TASK_STATE_FAILED)
     assert failed.status.failure.reason == failure_pb2.FAILURE_REASON_WORKER_LOST
-    async with asyncio.timeout(10):  # the message goes once the task has failed
+    async with asyncio.timeout(30):  # the message goes once the task has failed
         while (await site.bus.js.stream_info(TASKS)).state.messages:
             await asyncio.sleep(0.02)
 
@@ -162,7 +162,7 @@ async def test_an_unreadable_advisory_is_put_away(site: Site) -> None:
     subject = f"$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.{TASKS}.conversion-{DEVICE}"
     for payload in (b"not json", b"{}", b'{"consumer": "conversion-x", "stream_seq": "y", "deliveries": 1}'):
         await site.bus.publish(subject, payload)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while (info := await site.bus.js.consumer_info(ADVISORIES, "conversion-deadletters")).ack_floor is None or (
             info.ack_floor.stream_seq < 3
         ):

@@ -27,7 +27,7 @@ async def test_ending_cancels_until_it_is_heard() -> None:
     deaf = Deaf()
     task = asyncio.create_task(deaf.run())
     await asyncio.sleep(0)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         await end([task])
     assert task.cancelled()
     assert deaf.heard == 2
@@ -37,7 +37,7 @@ async def test_nothing_outlives_a_cancelled_group() -> None:
     deaf = Deaf()
     group = asyncio.create_task(together(deaf.run(), Deaf().run()))
     await asyncio.sleep(0.01)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         await end([group])
     assert group.cancelled()
     assert deaf.heard == 2
@@ -50,7 +50,7 @@ async def test_a_failure_ends_the_others_and_is_told() -> None:
     async def fails() -> None:
         raise ValueError("no")
 
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         with pytest.raises(ValueError, match="no"):
             await together(deaf.run(), fails())
     assert deaf.heard >= 1

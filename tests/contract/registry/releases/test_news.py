@@ -18,7 +18,7 @@ async def test_each_release_is_told_of_without_its_files(desk: Desk, shared_sett
     bus = await Bus.connect(shared_settings.nats_url, "test")
     for release in await desk.history(channel):
         subject = change_subject("release", release.uid)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while not (found := await read_after(bus, CHANGES, subject, 0)):
                 await asyncio.sleep(0.05)
         (told,) = [Change.FromString(data) for _, data in found]
