@@ -9,6 +9,7 @@ import typer
 
 from services.cli.arguments import TensorInformation, TensorInformationFile, duration, tensor_information_of
 from services.cli.client import connect
+from services.cli.groups import create_group, finish_group
 from services.cli.names import model_name, parse_labels, parse_pairs, template_name, version_name
 from services.cli.options import NewLabels
 from services.cli.output import TABLE, Output
@@ -17,8 +18,9 @@ from services.cli.waiting import Priority, SkipCache, Timeout, Wait, finish
 
 
 def convert(
-    version: Annotated[
-        str, typer.Argument(metavar="MODEL/NUMBER", help="The version to convert, such as 'digits/3' or 'digits@best'.")
+    versions: Annotated[
+        list[str],
+        typer.Argument(metavar="MODEL/NUMBER...", help="The versions, such as 'digits/3' or 'digits@best'."),
     ],
     template: Annotated[
         str,
@@ -34,7 +36,9 @@ def convert(
         list[str] | None,
         typer.Option(metavar="NAME=VALUE", help="Option of the runtime; `lathe devices get` lists them."),
     ] = None,
-    name: Annotated[str, typer.Option(help="Name of the task; the model's name and the time if not given.")] = "",
+    name: Annotated[
+        str, typer.Option(help="Name of the task, or of the group; the model's name and the time if not given.")
+    ] = "",
     label: NewLabels = None,
     output_model: Annotated[str, typer.Option(help="Model for the package; the source's if not given.")] = "",
     samples: Annotated[
@@ -56,7 +60,7 @@ def convert(
     wait_for_it: Wait = True,
     output: Output = TABLE,
 ) -> None:
-    """Convert a model version into a verified package for a device.
+    """Convert a model version into a verified package for a device; several versions make a group of tasks.
 
     The exit code is 0 if it succeeded, 10 if it did with a parity verdict of WARN that nobody accepted, 12 if a form
     ran nowhere (UNVERIFIED), 5 if it failed, 6 if it was cancelled.
@@ -70,8 +74,8 @@ def convert(
     from services.cli.documents import overrides
     from services.cli.transfers import upload_files
 
+    names = [version_name(version) for version in versions]
     spec = ConversionSpec(
-        model_version=version_name(version),
         template=template_name(template) if template else "",
         overrides=overrides(set_ or [], overrides_file, parse_pairs(runtime_option or [], "--runtime-option")),
         output_model=model_name(output_model) if output_model else "",
@@ -83,9 +87,15 @@ def convert(
     with connect() as connection:
         if samples is not None:
             spec.samples.CopyFrom(upload_files(connection, [samples])[0].digest)
+        labels = parse_labels(label or [])
+        if len(names) > 1:
+            made = {"display_name": name or "convert", "labels": labels, "priority": priority}
+            group = create_group(connection, "conversion", names, spec, skip_cache=skip_cache, **made)
+            finish_group(connection, group, output, wait_for_it=wait_for_it)
+        spec.model_version = names[0]
         task = connection.conversions.CreateConversionTask(
             CreateConversionTaskRequest(
-                task=ConversionTask(display_name=name, labels=parse_labels(label or []), spec=spec, priority=priority),
+                task=ConversionTask(display_name=name, labels=labels, spec=spec, priority=priority),
                 skip_cache=skip_cache,
             )
         )

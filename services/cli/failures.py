@@ -66,8 +66,9 @@ def _explain_local(error: BaseException) -> Failure:
     return Failure(sentence, tuple(details))
 
 
-def _explain_ended(error: BaseException) -> Failure:
-    return replace(_explain_local(error), code=ExitCode.TASK_FAILED)
+def _explain_ended(error: Any) -> Failure:
+    code = ExitCode.TASK_FAILED if error.message.HasField("failure") else ExitCode.TASK_CANCELLED
+    return replace(_explain_local(error), code=code)
 
 
 def _explain_engine(error: BaseException) -> Failure:

@@ -80,7 +80,10 @@ def get(group: GroupArgument, output: Output = TABLE) -> None:
 
 @groups.command("watch")
 def watch(group: GroupArgument, output: Output = TABLE) -> None:
-    """Wait until every task of a group has ended. Exits with 5 if any did not succeed."""
+    """Wait until every task of a group has ended.
+
+    The exit code is 5 if any did not succeed, else that of the verdict that weighs most: 12 UNVERIFIED, 10 WARN.
+    """
     with connect() as connection:
         finish_group(connection, _get(connection, group), output, wait_for_it=True)
 
@@ -140,22 +143,33 @@ def finish_group(
     saved_later = group.name.startswith("optimizationTaskGroups/")
     if saved_later and any(enum_name(member, "state") == "SUCCEEDED" for member in group.members):
         note("To register a result, save it: lathe save TASK")
-    if wait_for_it and enum_name(group, "state") != "ALL_SUCCEEDED":
+    if not wait_for_it:
+        raise typer.Exit(ExitCode.OK)
+    if enum_name(group, "state") != "ALL_SUCCEEDED":
         raise typer.Exit(ExitCode.TASK_FAILED)
-    missing = [member for member in group.members if _lacks_gain(connection, member)] if require_gain else []
-    if missing:
-        note(f"without a gain: {', '.join(short(member.model_version) for member in missing)}", style="yellow")
-    raise typer.Exit(ExitCode.NO_GAIN if missing else ExitCode.OK)
+    raise typer.Exit(_judge(connection, group, require_gain=require_gain))
 
 
-def _lacks_gain(connection: Connection, member: Any) -> bool:
-    from lathe.optimizer.v1.optimization_service_pb2 import GetOptimizationTaskRequest
+def _judge(connection: Connection, group: Any, *, require_gain: bool) -> ExitCode:
+    """Name the versions with verdicts that a success has beside it; return the exit code that weighs most."""
     from lathe_client.calls import repeated
+    from lathe_client.tasks import kind_of
 
-    from services.cli.verdicts import has_no_gain
+    from services.cli.verdicts import has_no_gain, unaccepted, unverified
 
-    task = repeated(connection.optimizations.GetOptimizationTask, GetOptimizationTaskRequest(name=member.task))
-    return has_no_gain(task.result)
+    checks = [(ExitCode.UNVERIFIED, "unverified", unverified), (ExitCode.PARITY_WARN, "parity WARN", unaccepted)]
+    checks += [(ExitCode.NO_GAIN, "without a gain", has_no_gain)] if require_gain else []
+    found: dict[ExitCode, list[str]] = {}
+    for member in group.members:
+        kind = kind_of(member.task)
+        task = repeated(kind.method(connection, "Get"), kind.request("Get", name=member.task))
+        for code, _, holds in checks:
+            if holds(task.result):
+                found.setdefault(code, []).append(short(member.model_version))
+    for code, words, _ in checks:
+        if code in found:
+            note(f"{words}: {', '.join(found[code])}", style="yellow")
+    return next((code for code, _, _ in checks if code in found), ExitCode.OK)
 
 
 def wait_for_group(connection: Connection, group: Any) -> Any:

@@ -11,6 +11,7 @@ from services.cli.arguments import TensorInformation, TensorInformationFile, dur
 from services.cli.client import connect
 from services.cli.exit_codes import ExitCode
 from services.cli.failures import CliError
+from services.cli.groups import create_group, finish_group
 from services.cli.names import dataset_name, model_name, parse_labels, template_name, version_name
 from services.cli.options import NewLabels
 from services.cli.output import TABLE, Output
@@ -42,8 +43,9 @@ Step = Annotated[
 
 
 def quantize(
-    version: Annotated[
-        str, typer.Argument(metavar="MODEL/NUMBER", help="The version, such as 'digits/2' or 'digits@best'.")
+    versions: Annotated[
+        list[str],
+        typer.Argument(metavar="MODEL/NUMBER...", help="The versions, such as 'digits/2' or 'digits@best'."),
     ],
     dataset: Dataset = "",
     calibration: Annotated[
@@ -83,7 +85,7 @@ def quantize(
     tensor_information: TensorInformation = "",
     tensor_information_file: TensorInformationFile = None,
     output_model: Annotated[str, typer.Option(help="Model for the result; the version's if not given.")] = "",
-    name: Annotated[str, typer.Option(help="Name of the task.")] = "",
+    name: Annotated[str, typer.Option(help="Name of the task, or of the group.")] = "",
     label: NewLabels = None,
     timeout: Timeout = 0,
     report: Report = None,
@@ -94,6 +96,8 @@ def quantize(
     output: Output = TABLE,
 ) -> None:
     """Quantize a version, and measure the accuracy that it loses and the speed that it gains.
+
+    Several versions make a group of tasks.
 
     The exit code is 0 if it succeeded, 10 if it has a parity verdict of WARN that was not accepted, 11 if it has no
     gain and --require-gain is given, 5 if it failed, 6 if it was cancelled.
@@ -110,8 +114,10 @@ def quantize(
 
     refuse_early_report(report, wait_for_it=wait_for_it)
     refuse_early_gain(require_gain=require_gain, wait_for_it=wait_for_it)
+    if report is not None and len(versions) > 1:
+        raise CliError("--report takes a single version.", ExitCode.USAGE)
+    names = [version_name(version) for version in versions]
     spec = QuantizationSpec(
-        model_version=version_name(version),
         device=device,
         runtime=runtime,
         precision=choice("--precision", precision.upper(), Precision),
@@ -136,7 +142,13 @@ def quantize(
         if data is not None:
             data.samples, data.batch_size = samples, batch
             spec.calibration_data.CopyFrom(data)
-        task = QuantizationTask(display_name=name, labels=parse_labels(label or []), spec=spec, priority=priority)
+        labels = parse_labels(label or [])
+        if len(names) > 1:
+            made = {"display_name": name or "quantize", "labels": labels, "priority": priority}
+            group = create_group(connection, "quantization", names, spec, skip_cache=skip_cache, **made)
+            finish_group(connection, group, output, wait_for_it=wait_for_it, require_gain=require_gain)
+        spec.model_version = names[0]
+        task = QuantizationTask(display_name=name, labels=labels, spec=spec, priority=priority)
         created = connection.quantizations.CreateQuantizationTask(
             CreateQuantizationTaskRequest(task=task, skip_cache=skip_cache)
         )

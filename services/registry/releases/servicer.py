@@ -52,8 +52,7 @@ class ReleaseServicer(ReleaseServiceServicer):
         return await self._approvals.approve(request)
 
     async def RevokeApproval(self, request: pb.RevokeApprovalRequest, context: Context) -> Empty:
-        await self._approvals.revoke(request.name)
-        return Empty()
+        return await deleted(self._approvals.revoke(request.name), allow_missing=request.allow_missing)
 
     async def GetApproval(self, request: pb.GetApprovalRequest, context: Context) -> pb.Approval:
         return await self._approvals.get(request.name)

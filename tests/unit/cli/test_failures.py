@@ -117,3 +117,9 @@ def test_an_import_that_failed_has_its_reason_and_exit_code() -> None:
     assert told is not None
     assert told.sentence == "models/m/imports/i failed: a.onnx is no model. [INVALID_SPEC]"
     assert (told.details, told.code) == (("evidence: INVALID_MODEL",), ExitCode.TASK_FAILED)
+
+
+def test_an_import_that_was_cancelled_is_told_apart() -> None:
+    told = explain(ImportEndedError(ModelVersionImport(name="models/m/imports/i")))
+    assert told is not None
+    assert (told.sentence, told.code) == ("models/m/imports/i was cancelled.", ExitCode.TASK_CANCELLED)

@@ -193,6 +193,7 @@ def test_several_versions_are_a_group(suite: Suite, lathe: Lathe) -> None:
     assert (request.group.spec.model_version, request.group.display_name) == ("", "nightly")
     succeeded = group(task_group_pb2.TASK_GROUP_STATE_ALL_SUCCEEDED, ended[0])
     suite.answers |= {"GetOptimizationTaskGroup": succeeded, "WatchOptimizationTaskGroup": [succeeded]}
+    suite.answers["GetOptimizationTask"] = task(task_pb2.TASK_STATE_SUCCEEDED)
     assert lathe("groups", "watch", "nightly").code == 0
     assert lathe("optimize", "digits/1", "net/2", "--no-wait").code == 0
     slow = task(task_pb2.TASK_STATE_SUCCEEDED)
