@@ -152,7 +152,14 @@ def _plan(job: OptimizationJob, data: ComponentData) -> tuple[Plan, QuantizedGra
     specs, sources = candidates(device, situation), baselines(device, situation)
     if data.quantized:
         specs = [spec for spec in specs if spec.quantizer]
-    recipes = offered_recipes(model, specs, is_quantized=bool(data.quantized), function=situation.has_function)
+    target = job.request.conversion.target
+    recipes = offered_recipes(
+        model,
+        specs,
+        is_quantized=bool(data.quantized),
+        function=situation.has_function,
+        halves=[name for name, each in target.buildable_runtimes.items() if each.beside_integers == "FP16"],
+    )
     if not recipes.all:
         return Plan(sources, specs), None
     lasting, ready = job.workdir / LASTING / job.component.name, prepared.ready

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 from typing import Any
@@ -68,7 +68,9 @@ class Recipes:
             yield from (spec for spec in turn if spec is not None)
 
 
-def offered_recipes(model: Any, specs: Sequence[FormSpec], *, is_quantized: bool, function: bool = False) -> Recipes:
+def offered_recipes(
+    model: Any, specs: Sequence[FormSpec], *, is_quantized: bool, function: bool = False, halves: Collection[str] = ()
+) -> Recipes:
     """Return the recipes of a component's INT8 candidates.
 
     Args:
@@ -76,9 +78,13 @@ def offered_recipes(model: Any, specs: Sequence[FormSpec], *, is_quantized: bool
         specs: The candidates.
         is_quantized: Whether the graph carries quantization, which is kept.
         function: Whether the source is a function of TensorFlow.
+        halves: Runtimes whose forms compute FP16 beside the integers.
     """
     runtimes = dict.fromkeys(spec.runtime for spec in specs if spec.quantizer)
-    settings = {runtime: open_settings(model, runtime, function=function) for runtime in runtimes}
+    settings = {
+        runtime: replace(open_settings(model, runtime, function=function), halves=runtime in halves)
+        for runtime in runtimes
+    }
     if is_quantized:
         return Recipes([kept_recipe(each) for each in settings.values()], ())
     return Recipes(

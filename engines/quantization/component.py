@@ -187,6 +187,8 @@ def _plan(
     spec, own = job.request.spec, list(warnings)
     function = prepared.source.tensorflow is not None
     settings = settings_of(spec, model, job.runtime.name, function=function)
+    beside = job.request.conversion.target.runtime(job.runtime.name).beside_integers
+    settings = replace(settings, halves=beside == "FP16" and spec.kind == "STATIC")
     kept = spec.kind != "HALF" and builds_from(job.runtime.name, {GRAPH})
     present = quantized_nodes(model) if kept else []
     if present:

@@ -36,6 +36,7 @@ class StaticQdq:
             asymmetric=settings.asymmetric,
             reduce_range=settings.seven_bits,
             signed=settings.signed,
+            halves=settings.halves,
             excluded=excluded,
         )
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from engines.failures import EngineFailure, FailureReason
 from engines.graph.hygiene import load_model, save_model
 from engines.graph.nodes import products_of_activations
+from engines.graph.precision import to_half
+from engines.graph.versions import modernized, raise_opset
 from engines.quantization.ranges import Ranges
 
 WITH_WEIGHTS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
@@ -16,6 +18,8 @@ NEVER = frozenset({"LayerNormalization", "InstanceNormalization", "BatchNormaliz
 """Operators that normalize: in integers they lose what they are for, and win no time."""
 LEAST_OPSET = 13
 """Operator set that knows scales per channel."""
+HALF_OPSET = 21
+"""Operator set that knows scales in FP16, and casts of every type."""
 
 
 def place_qdq(
@@ -28,6 +32,7 @@ def place_qdq(
     asymmetric: bool,
     reduce_range: bool,
     signed: bool = False,
+    halves: bool = False,
     excluded: frozenset[str],
 ) -> Path:
     """Write the graph with QDQ around what is quantized; return its file.
@@ -45,7 +50,11 @@ def place_qdq(
         asymmetric: Ranges of activations as they are, or symmetric about zero.
         reduce_range: Weights take 7 bits, for processors whose sums of 8-bit products saturate.
         signed: Activations take signed bytes, and biases stay in floating point, as GPUs want them.
+        halves: FP16 is computed beside the integers, with scales in FP16.
         excluded: Names of nodes that stay in floating point.
+
+    Raises:
+        EngineFailure: UNSUPPORTED_PRECISION for FP16 if the graph's operator set knows no such scales.
     """
     from onnxruntime.quantization import QuantType
     from onnxruntime.quantization.calibrate import CalibrationMethod, TensorsData
@@ -53,6 +62,8 @@ def place_qdq(
     from onnxruntime.quantization.registry import QDQRegistry
 
     model = _raised(load_model(graph))
+    if halves:
+        model, ranges = _in_half(model, ranges)
     extra: dict[str, Any] = {"ActivationSymmetric": not asymmetric, "WeightSymmetric": True, "QuantizeBias": not signed}
     if not everything:
         extra |= {"OpTypesToExcludeOutputQuantization": ["MatMul", "Gemm"], "DedicatedQDQPair": True}
@@ -64,7 +75,7 @@ def place_qdq(
         reduce_range,
         QuantType.QInt8,
         QuantType.QInt8 if signed else QuantType.QUInt8,
-        TensorsData(CalibrationMethod.MinMax, _arrays(ranges)),
+        TensorsData(CalibrationMethod.MinMax, _arrays(ranges, halves=halves)),
         [],
         sorted(excluded),
         sorted(QDQRegistry.keys() - NEVER) if everything else list(WITH_WEIGHTS),
@@ -136,10 +147,32 @@ def spare_others(model: Any, excluded: frozenset[str]) -> None:
             node.input[position] = values.get(name, name)
 
 
-def _arrays(ranges: Mapping[str, tuple[float, float]]) -> dict[str, tuple[Any, Any]]:
+def _arrays(ranges: Ranges, *, halves: bool) -> dict[str, tuple[Any, Any]]:
+    """Return ranges in the type of the scales that are made of them."""
     import numpy as np
 
-    return {name: (np.float32(low), np.float32(high)) for name, (low, high) in ranges.items()}
+    if not halves:
+        return {name: (np.float32(low), np.float32(high)) for name, (low, high) in ranges.items()}
+    most = float(np.finfo(np.float16).max)
+    return {name: (np.float16(max(low, -most)), np.float16(min(high, most))) for name, (low, high) in ranges.items()}
+
+
+def _in_half(model: Any, ranges: Ranges) -> tuple[Any, Ranges]:
+    """Return the model in FP16 and an operator set with scales in FP16, and the ranges of the casts that it has."""
+    import onnx
+
+    if not raise_opset(model, HALF_OPSET):
+        model = modernized(model, HALF_OPSET)
+    if model is None:
+        raise EngineFailure(
+            FailureReason.UNSUPPORTED_PRECISION,
+            f"The graph cannot be written in ONNX's operator set {HALF_OPSET}, which has scales in FP16.",
+            suggested_fix="Export the model in a newer operator set, or convert it in FP16.",
+        )
+    half = onnx.shape_inference.infer_shapes(to_half(model, "FP16"))
+    casts = [(node.input[0], node.output[0]) for node in half.graph.node if node.op_type == "Cast"]
+    ends = casts + [(after, before) for before, after in casts]
+    return half, {name: ranges[known] for known, name in ends if known in ranges} | ranges
 
 
 def _raised(model: Any) -> Any:

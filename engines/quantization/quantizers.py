@@ -32,6 +32,7 @@ class Settings:
         runtime: The runtime that will serve the form.
         function: Whether the source is a function of TensorFlow.
         signed: Whether activations take signed bytes about zero, and biases stay in floating point.
+        halves: Whether FP16 is computed beside the integers, for chips that lack FP32 in what networks need.
     """
 
     precision: str
@@ -43,12 +44,17 @@ class Settings:
     runtime: str
     function: bool = False
     signed: bool = False
+    halves: bool = False
 
     def in_words(self, *, method: str = "") -> str:
         """Return the settings for the name of a candidate: `ENTROPY_2 symmetric per channel`."""
         symmetry = "asymmetric" if self.asymmetric else "symmetric"
         granularity = "per channel" if self.per_channel else "per tensor"
-        return f"{method or self.method} {symmetry} {granularity}" + (", 7-bit weights" if self.seven_bits else "")
+        return (
+            f"{method or self.method} {symmetry} {granularity}"
+            + (", 7-bit weights" if self.seven_bits else "")
+            + (", FP16 beside" if self.halves else "")
+        )
 
 
 @dataclass

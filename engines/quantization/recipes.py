@@ -111,7 +111,9 @@ def static_recipes(settings: Settings) -> list[Recipe]:
     """Return the ways to quantize statically, the simplest first."""
     if _writes_tflite(settings):
         return [Recipe(quantizer, settings) for quantizer in tflite_quantizers("STATIC", settings)]
-    quantizers = (StaticQdq(everything=False), StaticQdq(everything=True), _nncf(settings))
+    quantizers: list[Quantizer] = [StaticQdq(everything=False), StaticQdq(everything=True)]
+    if not settings.halves:  # NNCF writes scales in FP32 alone
+        quantizers.append(_nncf(settings))
     return [Recipe(each, settings) for each in quantizers]
 
 

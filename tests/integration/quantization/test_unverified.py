@@ -11,7 +11,7 @@ from lathe.type.v1.measurement_pb2 import VERDICT_UNVERIFIED
 
 from engines.failures import EngineFailure, FailureReason
 from engines.package.manifest import read_manifest
-from engines.runtimes import Where
+from engines.runtimes import Where, runtimes
 from engines.runtimes.onnxruntime.runtime import OnnxRuntime
 from services.platform.words import from_values
 from tests.integration.quantization.test_quantizing import BLOCK_TEMPLATE, put_block
@@ -54,3 +54,19 @@ def test_accuracy_that_nobody_can_measure_is_refused(bench: QuantizationBench) -
     ) as caught:
         bench.quantize(request)
     assert caught.value.reason is FailureReason.TOOLCHAIN_UNAVAILABLE
+
+
+@pytest.mark.skipif(
+    runtimes()["tensorrt-rtx"].available() is not None, reason="TensorRT-RTX's packages are for x86-64 Linux"
+)
+def test_a_t4_without_products_in_fp32_gets_a_transformer_with_fp16_beside_the_integers(
+    bench: QuantizationBench,
+) -> None:
+    calibration = put_block(bench)
+    template = BLOCK_TEMPLATE | {"device": "nvidia-t4", "runtime": "tensorrt-rtx"}
+    request = {**bench.onnx_work({"scheme": "STATIC"}, **template), "calibration": calibration}
+    result = from_values(bench.quantize(request), QuantizationOutcome()).result
+    assert result.parity.verdict == VERDICT_UNVERIFIED
+    assert result.coverage.quantized_products
+    (chosen,) = [candidate for candidate in result.candidates if candidate.chosen]
+    assert "FP16 beside" in chosen.quantizer

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from onnx import TensorProto, helper
 
@@ -212,6 +214,23 @@ def test_what_quantizers_write_for_it_is_taken(quantizer: Quantizer, tmp_path: P
     material = Material(path, given, tmp_path, lambda _words: None)
     written = quantizer.quantize(material, settings, frozenset(), tmp_path)
     assert plan(written, IMAGES, precision="INT8").size_bytes > 1000
+
+
+@pytest.mark.parametrize("everything", [False, True])
+def test_a_chip_without_products_in_fp32_takes_fp16_beside_the_integers(everything: bool, tmp_path: Path) -> None:
+    path, interface = plans.product(tmp_path / "g.onnx"), signature(low=(4, 64), high=(4, 64))
+    feeds = [{"x": np.random.default_rng(seed).standard_normal((4, 64)).astype(np.float32)} for seed in range(4)]
+    material = Material(path, cast("Feeds", feeds), tmp_path, lambda _words: None)
+    settings = replace(open_settings(onnx.load(path), "tensorrt-rtx"), method="MINMAX")
+    assert load_catalog().device(plans.T4).runtime("tensorrt-rtx").beside_integers == "FP16"
+    quantizer = StaticQdq(everything=everything)
+    written = quantizer.quantize(material, settings, frozenset(), tmp_path)
+    assert "FP32 GEMM is not supported" in refusal(written, interface, precision="INT8", device=plans.T4).message
+    half = quantizer.quantize(material, replace(settings, halves=True), frozenset(), tmp_path)
+    assert plan(half, interface, precision="INT8", device=plans.T4).size_bytes > 1000
+    (found,), (exact,) = (onnxruntime.InferenceSession(str(file)).run(None, feeds[0]) for file in (half, path))
+    assert found.dtype == np.float32
+    assert np.corrcoef(found.ravel(), exact.ravel())[0, 1] > 0.999
 
 
 def test_ranges_that_are_not_about_zero_are_refused() -> None:
