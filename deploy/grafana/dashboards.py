@@ -86,13 +86,11 @@ def variable(name: str, query: str, label: str, *, several: bool = False) -> dic
         "type": "query",
         "datasource": SOURCE,
         "query": {"query": query, "refId": name},
-        "definition": query,
         "refresh": 2,
         "sort": 1,
         "multi": several,
         "includeAll": several,
-        "allValue": ".*" if several else None,
-        "current": {"text": "All", "value": "$__all"} if several else {},
+        **({"allValue": ".*", "current": {"text": "All", "value": "$__all"}} if several else {"current": {}}),
     }
 
 

@@ -75,12 +75,17 @@ def export_spans(exporter: SpanExporter, service: str, processor: type | None = 
 
 
 def _task_namer() -> SpanProcessor:
-    """Return what writes the id of the bound task on every span."""
+    """Return what writes the id of a task on every span: that of the span above, else that of the task that is bound.
+
+    The bound one alone would not do: what a child reports is heard in the context in which the child was started, which
+    may be that of the task before.
+    """
     from opentelemetry.sdk.trace import SpanProcessor
 
     class TaskNamer(SpanProcessor):
         def on_start(self, span: Any, parent_context: otel.Context | None = None) -> None:
-            if task_id := bound_task():
+            above = getattr(trace.get_current_span(parent_context), "attributes", None) or {}
+            if task_id := above.get(TASK_ATTRIBUTE) or bound_task():
                 span.set_attribute(TASK_ATTRIBUTE, task_id)
 
     return TaskNamer()

@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from lathe_client.connection import Connection
 from tests.e2e import beasts as pictures
 from tests.e2e.beasts import Beasts
 from tests.e2e.desk import Desk
+from tests.e2e.spans import Receiver, receiving
 from tests.e2e.tiny import network_source, save_weights, template_text
 
 STOP_SECONDS = 90
@@ -87,11 +88,12 @@ def alive(process: psutil.Process) -> bool:
         return False
 
 
-def start_suite(data_dir: Path, *flags: str) -> Suite:
+def start_suite(data_dir: Path, *flags: str, environment: Mapping[str, str] | None = None) -> Suite:
     command = [*COMMAND, "up", "--data-dir", str(data_dir), "--output", "json", *flags]
     data_dir.mkdir(parents=True, exist_ok=True)
     with (data_dir / "up.txt").open("a") as notes:
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=notes, text=True, env=clean_environment())
+        variables = clean_environment() | dict(environment or {})
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=notes, text=True, env=variables)
     assert process.stdout
     line = process.stdout.readline()
     if not line:
@@ -101,9 +103,16 @@ def start_suite(data_dir: Path, *flags: str) -> Suite:
 
 
 @pytest.fixture(scope="session")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Suite]:
+def received() -> Iterator[Receiver]:
+    """The spans that the shared suite exports; some seconds pass before they come."""
+    with receiving() as receiver:
+        yield receiver
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory, received: Receiver) -> Iterator[Suite]:
     """A whole suite, shared by the session's tests: leave it as healthy as you found it."""
-    suite = start_suite(tmp_path_factory.mktemp("suite"))
+    suite = start_suite(tmp_path_factory.mktemp("suite"), environment={"LATHE_OTLP_ENDPOINT": received.url})
     yield suite
     assert suite.stop() == []
 

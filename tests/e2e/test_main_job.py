@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 
 from tests.e2e.calls import documents
 from tests.e2e.desk import Desk
+from tests.e2e.spans import Receiver
 from tests.e2e.tiny import MEAN, SCALE, network_source
 
 RUNTIMES = ("onnxruntime", "openvino")
@@ -193,3 +195,25 @@ def test_the_log_tells_the_story(desk: Desk, one: Converted) -> None:
     story = "\n".join(line["text"] for line in lines)
     assert "parity" in story
     assert "logits" in story
+
+
+def test_a_trace_leads_from_the_call_to_the_steps_of_the_engine(one: Converted, received: Receiver) -> None:
+    uid = one.task["uid"]
+    patience = time.monotonic() + 30
+    while "conversion.run" not in (spans := received.of_task(uid)):
+        assert time.monotonic() < patience, sorted(spans)
+        time.sleep(0.2)
+    above = {name: next((each for each in spans if spans[each].id == span.parent), "") for name, span in spans.items()}
+    create = "lathe.converter.v1.ConversionService/CreateConversionTask"
+    assert above["conversion.run"] == create
+    assert above["executing"] == above["conversion.complete"] == "conversion.run"
+    assert above["lathe.internal.v1.RegistryService/RegisterModelVersion"] == "conversion.complete"
+    steps = [name for name, parent in above.items() if parent == "executing"]
+    assert len(steps) >= 3, "the engine says what it is doing"
+    assert {spans[name].task for name in (create, "conversion.run", "executing", "conversion.complete", *steps)} == {
+        uid
+    }
+    assert {spans[name].service for name in steps} == {spans["conversion.run"].service} != {spans[create].service}
+    attempt = one.task["attempts"][-1]
+    assert len(attempt["stage_times"]) == 3
+    assert int(attempt["peak_memory_bytes"]) > 50 << 20

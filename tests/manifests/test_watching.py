@@ -25,7 +25,7 @@ import services.tasks.api.metrics
 from services.tasks.api.gauges import Figures, families
 from services.tasks.state.standing import Load
 from services.tasks.worker.metrics import RUNNING
-from tests.manifests.deployed import DEPLOY, DESCRIPTORS, ROOT
+from tests.manifests.deployed import DEPLOY, DESCRIPTORS, ROOT, documents, manifest_files
 
 ALERTS = DEPLOY / "prometheus/alerts.yaml"
 GRAFANA = DEPLOY / "grafana"
@@ -102,7 +102,7 @@ def queries() -> Iterator[tuple[str, str]]:
                 yield f"{name}: {panel['title']}", target["expr"]
         for variable in dashboard["templating"]["list"]:
             if variable["type"] == "query":
-                yield f"{name}: ${variable['name']}", variable["definition"]
+                yield f"{name}: ${variable['name']}", variable["query"]["query"]
 
 
 @pytest.mark.parametrize(("where", "query"), [pytest.param(*each, id=each[0]) for each in queries()])
@@ -162,6 +162,32 @@ def test_panels_have_places_of_their_own(name: str) -> None:
         assert not cells & taken
         assert max(x for x, _ in cells) < module().WIDTH
         taken |= cells
+
+
+def test_prometheus_finds_every_pod_by_what_its_configuration_asks_for() -> None:
+    """The labels and the port that `relabel_configs` reads are there, with the values that alerts name."""
+    (job,) = yaml.safe_load((DEPLOY / "prometheus/prometheus.yaml").read_text(encoding="utf-8"))["scrape_configs"]
+    read = {source for rule in job["relabel_configs"] for source in rule["source_labels"]}
+    assert {
+        "__meta_kubernetes_pod_label_app_kubernetes_io_name",
+        "__meta_kubernetes_pod_label_app_kubernetes_io_component",
+        "__meta_kubernetes_pod_container_port_name",
+    } <= read
+    for template in templates():
+        assert template["metadata"]["labels"]["app.kubernetes.io/name"]
+        assert template["metadata"]["labels"]["app.kubernetes.io/component"] in {"api", "worker"}
+        (container,) = template["spec"]["containers"]
+        assert {"name": "metrics", "containerPort": 9464} in container["ports"]
+
+
+def templates() -> Iterator[dict[str, Any]]:
+    """Yield the template of every pod that is Lathe's own."""
+    for path in manifest_files():
+        for document in documents(path):
+            spec = document.get("spec") or {}
+            template = spec.get("template") or spec.get("jobTargetRef", {}).get("template")
+            if template and document["kind"] in {"Deployment", "ScaledJob"}:
+                yield template
 
 
 def test_prometheus_takes_the_rules_and_they_fire() -> None:

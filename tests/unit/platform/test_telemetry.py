@@ -13,10 +13,11 @@ import pytest
 import structlog
 from hypothesis import given
 from hypothesis import strategies as st
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from services.platform.logs import bind_task, configure_logs, log_call, scrub
 from services.platform.settings import Settings
-from services.platform.telemetry import continue_trace, current_traceparent
+from services.platform.telemetry import TASK_ATTRIBUTE, begin_span, continue_trace, current_traceparent
 
 TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
@@ -111,3 +112,13 @@ def test_any_other_text_begins_a_new_trace(text: str) -> None:
 def test_an_identifier_of_zeros_is_none(text: str) -> None:
     with continue_trace("work", text):
         assert current_traceparent().split("-")[1] != text.split("-")[1]
+
+
+def test_a_span_names_the_task_of_the_one_above_whatever_is_bound(exporter: InMemorySpanExporter) -> None:
+    with bind_task("1"), continue_trace("of the first task", TRACEPARENT):
+        above = begin_span("stage")
+    with bind_task("2"):
+        begin_span("step", above).end()
+    above.end()
+    tasks = {span.name: (span.attributes or {}).get(TASK_ATTRIBUTE) for span in exporter.get_finished_spans()}
+    assert (tasks["step"], tasks["stage"]) == ("1", "1")
