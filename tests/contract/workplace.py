@@ -33,6 +33,7 @@ from lathe.type.v1.task_pb2 import TASK_STATE_CANCELLED, TASK_STATE_FAILED, TASK
 from lathe.watch.v1.watch_service_pb2_grpc import WatchServiceStub
 
 from services.bus.connection import Bus
+from services.bus.topology import ensure_topology, on_device
 from services.converter import main as converter
 from services.evaluator import main as evaluator
 from services.optimizer import main as optimizer
@@ -124,11 +125,15 @@ class Workplace:
         return await self.desk.from_files([file], mapping={"entries": [entry]})
 
     @asynccontextmanager
-    async def worker(self, kind: WorkKind, job: Function) -> AsyncIterator[None]:
-        """Work on tasks of a kind as `job` does."""
+    async def worker(self, kind: WorkKind, job: Function, *, here: bool = False) -> AsyncIterator[None]:
+        """Work on tasks of a kind as `job` does; `here` says that this machine is the device."""
         bus = await Bus.connect(self.settings.nats_url, "worker")
+        if here:
+            await ensure_topology(bus, [kind.name], [on_device(DEVICE)])
         runner = InProcessRunner(job, self.settings.data_dir / "work")
-        worker = Worker(Pool([kind], DEVICE), bus, S3ContentStore(self.settings), runner, drain_seconds=0.1)
+        worker = Worker(
+            Pool([kind], DEVICE, on_device=here), bus, S3ContentStore(self.settings), runner, drain_seconds=0.1
+        )
         running = asyncio.create_task(worker.run())
         try:
             yield

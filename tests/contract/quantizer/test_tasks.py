@@ -12,10 +12,11 @@ import pytest
 from lathe.quantizer.v1 import quantization_service_pb2 as pb
 from lathe.registry.v1.architecture_service_pb2 import CreateArchitectureRequest
 from lathe.registry.v1.dataset_service_pb2 import Dataset, DeleteDatasetRequest
+from lathe.registry.v1.device_service_pb2 import GetDeviceRequest
 from lathe.registry.v1.model_service_pb2 import DeleteModelVersionRequest, GetModelVersionRequest, ModelVersion
 from lathe.type.v1.measurement_pb2 import VERDICT_PASS
 from lathe.type.v1.precision_pb2 import PRECISION_INT8
-from lathe.type.v1.task_pb2 import TASK_STATE_SUCCEEDED
+from lathe.type.v1.task_pb2 import ATTEMPT_OUTCOME_HANDED_ON, ATTEMPT_OUTCOME_SUCCEEDED, TASK_STATE_SUCCEEDED
 
 from engines.quantization.request import QuantizationRequest
 from engines.sandbox import Progress
@@ -120,6 +121,35 @@ async def test_a_package_is_read_from_its_source_and_becomes_a_version(
         pb.ListQuantizationTasksRequest(filter=f"uses:{digits.name}")
     )
     assert {task.name, again.name} <= {each.name for each in found.tasks}
+
+
+async def test_what_another_machine_made_is_made_again_on_the_device(workplace: Workplace) -> None:
+    elsewhere, device, taken, seen = Job(), Job(), asyncio.Event(), asyncio.Event()
+
+    async def waits(*given: Any) -> dict[str, Any]:
+        taken.set()
+        await seen.wait()
+        return await elsewhere.run(*given)
+
+    kind = QuantizationWorkKind(DEVICE)
+    async with workplace.worker(kind, waits):
+        task = await create(workplace, await workplace.source("Neg"), device=DEVICE, runtime="onnxruntime", **WEIGHTS)
+        await taken.wait()
+        async with workplace.worker(kind, device.run, here=True):
+            async with asyncio.timeout(60):
+                while not await on_device(workplace):
+                    await asyncio.sleep(0.1)
+            seen.set()
+            done = await workplace.quantized(task)
+    outcomes = [attempt.outcome for attempt in done.attempts]
+    assert outcomes == [ATTEMPT_OUTCOME_HANDED_ON, ATTEMPT_OUTCOME_SUCCEEDED]
+    assert elsewhere.request == device.request  # all of it: only on the device a form is chosen by its time
+
+
+async def on_device(workplace: Workplace) -> int:
+    """Return how many workers that take quantizations are the device."""
+    found = await workplace.registry.devices.GetDevice(GetDeviceRequest(name=f"devices/{DEVICE}"))
+    return next(queue.workers_on_device for queue in found.queues if queue.kind == "quantization")
 
 
 async def test_a_quantized_package_is_read_from_the_original(
