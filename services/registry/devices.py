@@ -172,7 +172,8 @@ def _missing(entry: Entry, queues: Sequence[DeviceQueue]) -> str:
     if unserved := [queue.kind for queue in queues if queue.known and not queue.workers]:
         told.append(
             f"No worker takes {_listed(unserved)} tasks for it: start one with LATHE_DEVICE={entry.id}. Tasks that are "
-            "created meanwhile wait. What runs forms needs a machine that is the device."
+            "created meanwhile wait; a pool that is scaled from zero starts a worker for them. What runs forms needs a "
+            "machine that is the device."
         )
     taken = [queue for queue in queues if queue.workers]
     if taken and not any(queue.workers_on_device for queue in taken):

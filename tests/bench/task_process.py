@@ -20,6 +20,7 @@ from services.process.composition import Need, Platform
 from services.process.server import ServiceParts, run
 from services.process.startup import tune_collector
 from services.tasks.api.options import TaskOptions
+from services.tasks.api.scaler import Scaler
 from services.tasks.api.service import build_engine
 from services.tasks.api.servicer import TaskServicer
 from services.tasks.worker.worker import Pool, Worker
@@ -27,6 +28,7 @@ from tests.in_process import InProcessRunner
 from tests.integration.tasks.kit import DEVICE, EchoKind, EchoWork, FolderStore
 
 CONCURRENCY = 64
+UNSERVED = "cpu-arm64"
 
 
 class NothingWork(EchoWork):
@@ -37,12 +39,13 @@ class NothingWork(EchoWork):
 
 async def build(platform: Platform) -> ServiceParts:
     options, kind = TaskOptions.of(platform.settings), EchoKind()
-    await ensure_topology(platform.bus, [kind.name], [DEVICE], options.timing)
+    await ensure_topology(platform.bus, [kind.name], [DEVICE, UNSERVED], options.timing)
     blobs = FolderStore(platform.settings.data_dir / "blobs")
     engine = build_engine(kind, platform.database, platform.bus, blobs, options)
-    return ServiceParts(
-        TaskServicer(kind, engine.handlers, engine.streams, engine.groups).register, [kind.service], engine.background
-    )
+    scaler = Scaler("echo", [DEVICE, UNSERVED])
+    scaler.join(engine.demand)
+    servicer = TaskServicer(kind, engine.handlers, engine.streams, engine.groups)
+    return ServiceParts(servicer.register, [kind.service], engine.background).beside(scaler.parts)
 
 
 async def nothing(*_: Any) -> dict[str, Any]:

@@ -23,6 +23,7 @@ import grpc
 import psutil
 from lathe.converter.v1 import conversion_service_pb2 as pb
 from lathe.converter.v1 import conversion_service_pb2_grpc as rpc
+from lathe.internal.keda import externalscaler_pb2 as scaler_pb
 from lathe.internal.v1 import event_pb2
 from lathe.type.v1 import task_pb2
 from nats.aio.msg import Msg
@@ -32,6 +33,8 @@ from services.database.pool import migrate
 from services.local.nats import NatsServer
 from services.local.ports import free_port
 from services.local.postgres import PostgresServer
+from services.tasks.api.scaler import SERVICE
+from tests.bench.task_process import UNSERVED
 from tests.integration.tasks import migrations
 
 ROUNDS = 3
@@ -105,6 +108,29 @@ def _family(pid: int) -> list[psutil.Process]:
 def _seconds(process: psutil.Process) -> float:
     times = process.cpu_times()
     return float(times.user + times.system)
+
+
+async def pushes(stub: Any, channel: grpc.aio.Channel) -> list[float]:
+    """Return the seconds from a created task, for a device without workers, to the scaler's push, beside 200 pools."""
+    method: Any = channel.unary_stream(
+        f"/{SERVICE}/StreamIsActive", scaler_pb.ScaledObjectRef.SerializeToString, scaler_pb.IsActiveResponse.FromString
+    )
+    streams = [method(scaler_pb.ScaledObjectRef(scalerMetadata={"device": UNSERVED})) for _ in range(200)]
+    for stream in streams:
+        assert not (await stream.read()).result
+    found = []
+    for seed in range(50):
+        asked = request(2_000_000 + seed)
+        asked.task.spec.output_model = f"models/{UNSERVED}"
+        task = await stub.CreateConversionTask(asked)
+        created = time.perf_counter()
+        assert (await streams[0].read()).result
+        found.append(time.perf_counter() - created)
+        await stub.CancelConversionTask(pb.CancelConversionTaskRequest(name=task.name))
+        assert not (await streams[0].read()).result
+    for stream in streams:
+        stream.cancel()
+    return found
 
 
 async def measure(stub: Any, bus: Bus, meter: Meter, count: int, lanes: int) -> list[tuple[str, str]]:
@@ -196,6 +222,7 @@ async def bench(count: int, lanes: int, folder: Path) -> None:
             servers = {"postgres": pid_of(postgres), "nats": pid_of(nats)}
             meter = Meter({"client": os.getpid(), "api": api.pid, "worker": worker.pid, **servers})
             rows = await measure(stub, bus, meter, count, lanes)
+            rows.append(("created, no worker → pushed to KEDA: p50 / p99", quantiles(await pushes(stub, channel))))
             await bus.close()
         width = max(len(label) for label, _ in rows)
         print(

@@ -117,7 +117,10 @@ class WorkersView:
                 f"No worker for {kind} that is {device} lives; if none comes, the result is UNVERIFIED." if gone else ""
             )
         if self.known and not self.serves(device):
-            return f"No worker for {kind} on {device} is running; the task starts when one does."
+            return (
+                f"No worker for {kind} on {device} is running; the task starts when one does. A pool that is scaled "
+                "from zero starts one for it; when, is not known here."
+            )
         return ""
 
 
