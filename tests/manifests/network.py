@@ -6,7 +6,7 @@ need that.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -38,9 +38,15 @@ class Network:
 
     def allows(self, source: Pod, target: Pod, port: int, protocol: str = "TCP") -> bool:
         """Return whether one pod may open a connection to another."""
-        return self._passes("Egress", source, target, lambda each: _on(each, target, port, protocol)) and self._passes(
-            "Ingress", target, source, lambda each: _on(each, target, port, protocol)
-        )
+        return self.sends(source, target, port, protocol) and self.takes(source, target, port, protocol)
+
+    def sends(self, source: Pod, target: Pod, port: int, protocol: str = "TCP") -> bool:
+        """Return whether the policies of the source let it open the connection."""
+        return self._passes("Egress", source, target, lambda each: _on(each, target, port, protocol))
+
+    def takes(self, source: Pod, target: Pod, port: int, protocol: str = "TCP") -> bool:
+        """Return whether the policies of the target let it take the connection."""
+        return self._passes("Ingress", target, source, lambda each: _on(each, target, port, protocol))
 
     def _passes(self, direction: str, own: Pod, peer: Pod, on_port: Callable[[dict[str, Any]], bool]) -> bool:
         holding = [
@@ -93,15 +99,3 @@ def _expression(wanted: dict[str, Any], labels: Mapping[str, str]) -> bool:
         "Exists": value is not None,
         "DoesNotExist": value is None,
     }[wanted["operator"]]
-
-
-def connections(network: Network, pods: Iterable[Pod], ports: Iterable[int]) -> set[tuple[str, str, int]]:
-    """Return every (source, target, port) that is allowed over TCP, by the names of the pods."""
-    pods, ports = list(pods), list(ports)
-    return {
-        (source.name, target.name, port)
-        for source in pods
-        for target in pods
-        for port in ports
-        if network.allows(source, target, port)
-    }
