@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import runpy
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
+from lathe.internal.keda import externalscaler_pb2 as pb
 
 from engines.spec.devices import Device, load_catalog
 from services.local.roster import SERVICES, WORKERS
+from services.tasks.api.demand import Demand
+from services.tasks.api.scaler import Scaler
 from tests.manifests.deployed import (
     HEADROOM,
     KUBERNETES,
@@ -25,6 +30,12 @@ from tests.manifests.deployed import (
 BUILDABLE = {name: device for name, device in load_catalog().devices.items() if device.buildable_runtimes}
 POOLS = {path.parent.name: documents(path) for path in sorted(KUBERNETES.glob("pools/*/pool.yaml"))}
 KINDS = {worker.kind for worker in WORKERS}
+SERVED = {
+    "converter": {"conversion"},
+    "quantizer": {"quantization"},
+    "optimizer": {"optimization", "profile"},
+    "evaluator": {"evaluation"},
+}
 
 
 def workers_of(pool: str) -> dict[str, Any]:
@@ -101,23 +112,29 @@ def test_keda_asks_every_service_that_has_work_for_the_pool_and_adds_up(pool: st
         (port,) = (each.port for each in SERVICES if each.name == service)
         assert told["scalerAddress"].endswith(f":{port}")
         asked[service] = set(told["kinds"].split(",")) if "kinds" in told else None
-    served = {
-        "converter": {"conversion"},
-        "quantizer": {"quantization"},
-        "optimizer": {"optimization", "profile"},
-        "evaluator": {"evaluation"},
-    }
-    assert set().union(*served.values()) == KINDS
+    assert set().union(*SERVED.values()) == KINDS
     if kinds_of(pool) == KINDS:
-        assert asked == dict.fromkeys(served)
+        assert asked == dict.fromkeys(SERVED)
     else:
-        assert asked == {name: kinds & kinds_of(pool) for name, kinds in served.items() if kinds & kinds_of(pool)}
+        assert asked == {name: kinds & kinds_of(pool) for name, kinds in SERVED.items() if kinds & kinds_of(pool)}
     if scaler["kind"] == "ScaledJob":
         assert scaler["spec"]["scalingStrategy"]["multipleScalersCalculation"] == "sum"
     else:
         modifiers = scaler["spec"]["advanced"]["scalingModifiers"]
         assert modifiers["formula"].split(" + ") == [each["name"] for each in scaler["spec"]["triggers"]] == [*asked]
         assert float(modifiers["target"]) == 1
+
+
+@pytest.mark.parametrize("pool", POOLS)
+def test_the_services_understand_what_keda_asks_them(pool: str) -> None:
+    for trigger in scaler_of(pool)["spec"]["triggers"]:
+        service = trigger["metadata"]["scalerAddress"].partition(".")[0]
+        scaler = Scaler(service, load_catalog().devices)
+        for kind in SERVED[service]:
+            scaler.join(cast("Demand", SimpleNamespace(kind=kind)))
+        asked = pb.ScaledObjectRef(scalerMetadata=trigger["metadata"])
+        (spec,) = asyncio.run(scaler.get_metric_spec(asked, None)).metricSpecs
+        assert (spec.metricName, spec.targetSize) == (f"lathe-{service}-{device_of(pool).id}", 1)
 
 
 @pytest.mark.parametrize("pool", [pool for pool in POOLS if BUILDABLE.get(pool) and BUILDABLE[pool].is_accelerator])
