@@ -10,9 +10,9 @@ from pathlib import Path
 from lathe.converter.v1 import conversion_service_pb2 as pb
 from lathe.type.v1 import failure_pb2, task_pb2
 
-from services.bus.topology import TASKS
+from services.bus.topology import TASKS, on_device, work_consumer
 from services.platform.settings import Settings
-from tests.integration.tasks.kit import OPTIONS, Site, open_site
+from tests.integration.tasks.kit import DEVICE, OPTIONS, Site, open_site
 
 HANDED_ON, SUCCEEDED = task_pb2.ATTEMPT_OUTCOME_HANDED_ON, task_pb2.ATTEMPT_OUTCOME_SUCCEEDED
 VERIFIED = "the device, from what was built"
@@ -131,3 +131,20 @@ async def test_a_follower_does_not_get_what_was_only_handed_on(site: Site) -> No
     done = await site.reach(follower, task_pb2.TASK_STATE_SUCCEEDED)
     assert len(done.attempts) > 0
     assert not done.origin.cache_hit
+
+
+async def test_workers_on_the_device_that_die_of_it_end_it(task_settings: Settings, tmp_path: Path) -> None:
+    async with open_site(task_settings, tmp_path, replace(OPTIONS, verification_wait=60)) as site:
+        site.jobs.release.set()
+        await site.start_worker(name="builder")
+        task = await site.until(await site.create("elsewhere"), lambda found: len(found.attempts) == 1)
+        consumer = work_consumer("conversion", on_device(DEVICE))
+        subscription = await site.bus.js.pull_subscribe_bind(consumer, stream=TASKS)
+        for _ in range(OPTIONS.max_attempts):  # each takes the message, and dies without a word
+            await subscription.fetch(1, timeout=10)
+        await site.start_worker(name="device", here=True)
+        failed = await site.reach(task, task_pb2.TASK_STATE_FAILED)
+        assert failed.status.failure.reason == failure_pb2.FAILURE_REASON_WORKER_LOST
+        async with asyncio.timeout(10):
+            while (await site.bus.js.stream_info(TASKS)).state.messages:
+                await asyncio.sleep(0.02)
