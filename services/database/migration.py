@@ -36,7 +36,7 @@ from services.database import migrations as shared_migrations
 if TYPE_CHECKING:
     from sqlalchemy import Connection as SyncConnection
 
-__all__ = ["execute", "migrate"]
+__all__ = ["NewerSchemaError", "execute", "migrate"]
 
 SHARED_SCHEMA = "lathe"
 VERSION_TABLE = "alembic_version"
@@ -46,6 +46,17 @@ ADVISORY_LOCK = 0x6C61_7468
 CONNECT_TIMEOUT_SECONDS = 10
 CREATE_DATABASE_ATTEMPTS = 50
 MIGRATION_FILE = re.compile(r"^\d+_\w+\.py$")
+
+
+class NewerSchemaError(Exception):
+    """A schema is in a version that this release does not know."""
+
+    def __init__(self, schema: str, version: str) -> None:
+        super().__init__(
+            f"A newer release of Lathe has migrated the schema '{schema}' of the database to version {version}, which "
+            "this release does not know, and schemas never go back. Start the newer release, or restore a backup that "
+            "was made before the upgrade (deploy/README.md, Runbook)."
+        )
 
 
 async def migrate(url: str, schema: str, migrations: ModuleType) -> None:
@@ -61,6 +72,7 @@ async def migrate(url: str, schema: str, migrations: ModuleType) -> None:
         migrations: the package that holds the migrations, for example `services.registry.migrations`.
 
     Raises:
+        NewerSchemaError: a newer release has migrated the schema.
         OSError, asyncpg.PostgresError: the server does not answer, or refuses.
     """
     connection = await _connect_creating_database(url)
@@ -68,8 +80,11 @@ async def migrate(url: str, schema: str, migrations: ModuleType) -> None:
         for name, package in ((SHARED_SCHEMA, shared_migrations), (schema, migrations)):
             directory = _directory(package)
             async with _turn(connection, _number_of(name)):
-                if await _version(connection, name) == newest_revision(directory):
+                version = await _version(connection, name)
+                if version == newest_revision(directory):
                     continue
+                if version is not None and version not in _revisions(directory):
+                    raise NewerSchemaError(name, version)
                 await connection.execute(f'CREATE SCHEMA IF NOT EXISTS "{name}"')
                 # Alembic keeps its state in its module: a process runs it once at a time.
                 async with _turn(connection, -os.getpid()):
@@ -102,15 +117,21 @@ def execute(*statements: str) -> None:
 
 def newest_revision(directory: Path) -> str | None:
     """Return the revision that no other migration of the directory builds on; None if there is no migration."""
+    revisions = _revisions(directory)
+    heads = set(revisions) - set(revisions.values())
+    if len(heads) > 1:
+        raise RuntimeError(f"Migrations in {directory} branch: {sorted(heads)} have no successor. Chain them.")
+    return heads.pop() if heads else None
+
+
+def _revisions(directory: Path) -> dict[str, str | None]:
+    """Return each revision of the directory, with the one that it builds on."""
     revisions: dict[str, str | None] = {}
     for path in sorted(directory.iterdir()):
         if MIGRATION_FILE.match(path.name):
             module = _load(path)
             revisions[module.revision] = module.down_revision
-    heads = set(revisions) - set(revisions.values())
-    if len(heads) > 1:
-        raise RuntimeError(f"Migrations in {directory} branch: {sorted(heads)} have no successor. Chain them.")
-    return heads.pop() if heads else None
+    return revisions
 
 
 def _load(path: Path) -> Any:

@@ -86,10 +86,11 @@ async def prepare_schema(settings: Settings, service: str) -> None:
     A part of it with migrations of its own, `services/optimizer/profiles`, has a schema of that name.
 
     Raises:
-        StartupError: PostgreSQL does not answer.
+        StartupError: PostgreSQL does not answer, or a newer release has migrated the schema.
     """
     import asyncpg
 
+    from services.database.migration import NewerSchemaError
     from services.database.pool import migrate
 
     async def answers() -> None:
@@ -100,7 +101,10 @@ async def prepare_schema(settings: Settings, service: str) -> None:
 
     await wait_for("PostgreSQL", "LATHE_DATABASE_URL", settings.database_url, settings.startup_wait_seconds, answers)
     for schema, package in _migrations(service):
-        await migrate(settings.database_url, schema, importlib.import_module(package))
+        try:
+            await migrate(settings.database_url, schema, importlib.import_module(package))
+        except NewerSchemaError as error:
+            raise StartupError(str(error)) from error
 
 
 def _migrations(service: str) -> Iterator[tuple[str, str]]:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from services.database.migration import newest_revision
+from services.database.migration import NewerSchemaError, newest_revision
 from services.database.pool import Database, migrate
 from services.resources.search import grams, squash
 from tests.integration.database import migrations
@@ -89,6 +89,16 @@ async def test_a_failing_migration_leaves_nothing(database_url: str, tmp_path: P
     connection = await asyncpg.connect(database_url)
     assert await connection.fetchval("SELECT to_regclass('broken.half')") is None
     await connection.close()
+
+
+async def test_an_older_release_leaves_a_newer_schema_alone(database_url: str, tmp_path: Path) -> None:
+    await migrate(database_url, "newer", migrations)
+    older = ModuleType("older")
+    older.__path__ = [str(tmp_path)]
+    (tmp_path / "0001_first.py").write_text('revision, down_revision = "0001", None\n')
+    with pytest.raises(NewerSchemaError, match=r"'newer'.*version 0002.*Start the newer release"):
+        await migrate(database_url, "newer", older)
+    assert await _versions(database_url, "newer") == ["0002"]
 
 
 def test_migrations_must_form_one_chain(tmp_path: Path) -> None:
