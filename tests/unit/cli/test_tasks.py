@@ -246,6 +246,18 @@ def test_events_are_printed_and_resumed(
     assert (asked.send_existing, asked.resume_token, again.resume_token) == (True, "", "1.2")
 
 
+def test_get_shows_what_each_attempt_took(three: Suite, lathe: Lathe) -> None:
+    lost = task_pb2.Attempt(number=1, worker="host-1", outcome=task_pb2.ATTEMPT_OUTCOME_LOST)
+    done = task_pb2.Attempt(number=2, worker="host-2", outcome=task_pb2.ATTEMPT_OUTCOME_SUCCEEDED)
+    done.peak_memory_bytes = 3 << 29
+    done.stage_times.add(stage=failure_pb2.TASK_STAGE_EXECUTING).duration.FromMilliseconds(8200)
+    three.answers["GetQuantizationTask"] = quantization(attempts=[lost, done])
+    first, second = [line for line in lathe("tasks", "get", "quantizationTasks/q1").out.splitlines() if "host-" in line]
+    assert "LOST" in first
+    for word in ("SUCCEEDED", "executing 8.2 s", "1.5 GiB"):
+        assert word in second
+
+
 def test_events_go_on_where_an_earlier_run_was_stopped(three: Suite, lathe: Lathe, tmp_path: Path) -> None:
     kept = tmp_path / "events.token"
     change = Change(name="quantizationTasks/q1", type=CHANGE_TYPE_UPDATED, task=TaskSummary(display_name="the first"))
