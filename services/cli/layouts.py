@@ -44,7 +44,10 @@ def taken_from(layout: Layout, format_name: str, paths: Sequence[Path]) -> tuple
     if found.aipp:
         note(f'{found.aipp} stays here: convert with --runtime-option insert_op_conf="$(cat {found.aipp})".')
     if found.calibration:
-        note(f"{found.calibration} stays here: quantize with --calibration {found.calibration}.")
+        note(
+            f"{found.calibration} stays here: join its arrays to one, save it as {found.calibration}/INPUT.npy, named "
+            f"like the model's input, remove the others, and quantize with --calibration {found.calibration}."
+        )
     if found.plugin:
         note(f"{found.plugin} stays here: Lathe compiles no operators of your own.")
     return found.format, list(found.model)
