@@ -115,6 +115,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory, received: Receiver) -> Itera
     suite = start_suite(tmp_path_factory.mktemp("suite"), environment={"LATHE_OTLP_ENDPOINT": received.url})
     yield suite
     assert suite.stop() == []
+    assert suite.process.returncode == 0
 
 
 @pytest.fixture(scope="session")

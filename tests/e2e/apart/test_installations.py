@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import grpc
@@ -14,28 +13,24 @@ import pytest
 from lathe.template.v1 import template_service_pb2
 from lathe_client.connection import Connection
 
-from tests.e2e.conftest import COMMAND, Suite, alive, clean_environment, start_suite
+from tests.e2e.conftest import COMMAND, alive, clean_environment, start_suite
 from tests.e2e.desk import wait_for
 
 
-@pytest.fixture
-def own(tmp_path: Path) -> Iterator[Suite]:
-    suite = start_suite(tmp_path / "state")
-    yield suite
-    if suite.process.poll() is None:
-        suite.stop()
-
-
-def test_the_state_survives_a_restart_and_nothing_stays_behind(own: Suite) -> None:
+def test_kill_9_leaves_nothing_behind_and_the_next_start_finds_the_state(tmp_path: Path) -> None:
     request = template_service_pb2.ListTemplatesRequest(page_size=1000)
-    with Connection({"template": own.address("template")}) as connection:
+    first = start_suite(tmp_path / "state")
+    family = first.family()
+    with Connection({"template": first.address("template")}) as connection:
         before = connection.templates.ListTemplates(request)
         assert before.templates
-        assert own.stop() == []
-        assert own.process.returncode == 0
+        first.process.kill()
+        first.process.wait()
+        wait_for(lambda: not any(map(alive, family)))
         with pytest.raises(grpc.RpcError, match="UNAVAILABLE"):
             connection.templates.ListTemplates(request, timeout=5)
-    again = start_suite(own.data_dir)
+    assert first.lathe("status", check=False).returncode == 4
+    again = start_suite(first.data_dir)
     try:
         with Connection({"template": again.address("template")}) as connection:
             after = connection.templates.ListTemplates(request)
@@ -44,14 +39,6 @@ def test_the_state_survives_a_restart_and_nothing_stays_behind(own: Suite) -> No
         left = again.stop(signal.SIGINT)
     assert left == []
     assert again.lathe("status", check=False).returncode == 4
-
-
-def test_kill_9_leaves_nothing_behind_either(own: Suite) -> None:
-    family = own.family()
-    own.process.kill()
-    own.process.wait()
-    wait_for(lambda: not any(map(alive, family)))
-    assert own.lathe("status", check=False).returncode == 4
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from services.database.leases import LEASES_TABLE, KeyedLocks, Leases
 from services.database.pool import Database
 from services.platform.errors import LatheError
 
-SHORT = timedelta(seconds=0.3)
+SHORT = timedelta(seconds=1)
 
 
 @pytest.fixture
@@ -77,7 +77,8 @@ async def test_whoever_was_overtaken_is_stopped_before_it_disturbs_the_next_one(
 
     async def late() -> None:
         async with leases.hold("one"):
-            await database.execute("UPDATE leases SET holder = gen_random_uuid()")
+            overtake = "UPDATE leases SET holder = gen_random_uuid(), end_time = now() + interval '1 minute'"
+            await database.execute(overtake)
             await asyncio.sleep(60)
 
     with pytest.raises(LatheError) as stopped:

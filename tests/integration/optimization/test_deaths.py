@@ -15,7 +15,7 @@ ENTRY = "tests.integration.optimization.jobs:deadly_builders"
 
 
 async def test_forms_whose_builders_end_the_process_are_listed_and_the_others_are_measured(tmp_path: Path) -> None:
-    request = work(search_budget="20s")
+    request = work(search_budget="30s")
     request["conversion"]["template"]["components"][0]["inputs"] = [{"name": "x", "shape": ["1", str(WIDTH)]}]
     request["fatal"] = {"": "SIGKILL", "threads=1": "memory"}
     folder, lines = tmp_path / "work", list[str]()
