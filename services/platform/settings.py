@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 DEFAULT_PORTS = {
@@ -19,6 +19,7 @@ DEFAULT_PORTS = {
     "evaluator": 50056,
 }
 
+_LEAST_WEIGHT, _MOST_WEIGHT = 0.01, 100.0
 _PASSWORD_IN_URL = re.compile(r"(?<=://)([^/@\s:]*):([^/@\s]+)@")
 
 
@@ -63,6 +64,8 @@ class Settings(BaseSettings):
 
     # Users who may also do what is reserved for administrators, separated by commas.
     admins: str = ""
+    # Shares of workers, such as "ada=3,nightly=0.5"; everybody else's is 1.
+    owner_weights: str = ""
 
     # What the operators call this build, such as a commit or the tag of an image.
     build: str = ""
@@ -114,6 +117,17 @@ class Settings(BaseSettings):
         """The names in LATHE_ADMINS."""
         return frozenset(name for each in self.admins.split(",") if (name := each.strip()))
 
+    @field_validator("owner_weights")
+    @classmethod
+    def _weights_are_pairs(cls, value: str) -> str:
+        _weights(value)
+        return value
+
+    @property
+    def weights_of_owners(self) -> dict[str, float]:
+        """The shares in LATHE_OWNER_WEIGHTS, by user."""
+        return _weights(self.owner_weights)
+
     def address_of(self, service: str) -> str:
         """Return `host:port` of a sibling service, such as "registry"."""
         address: str = getattr(self, f"{service}_address")
@@ -128,6 +142,19 @@ class Settings(BaseSettings):
         """Yield the fields for `repr` and `str`, without the passwords in URLs."""
         for name, value in super().__repr_args__():
             yield name, without_passwords(value) if isinstance(value, str) else value
+
+
+def _weights(text: str) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for each in filter(None, (each.strip() for each in text.split(","))):
+        owner, _, number = (part.strip() for part in each.rpartition("="))
+        try:
+            found[owner] = float(number)
+        except ValueError:
+            found[owner] = 0.0
+        if not owner or not _LEAST_WEIGHT <= found[owner] <= _MOST_WEIGHT:
+            raise ValueError(f"'{each}' is not USER=WEIGHT, with a weight from {_LEAST_WEIGHT} to {_MOST_WEIGHT}")
+    return found
 
 
 def without_passwords(text: str) -> str:

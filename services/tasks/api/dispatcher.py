@@ -24,7 +24,7 @@ from services.platform.background import together
 from services.tasks.api.workers import WorkersView
 from services.tasks.state.queue import Dispatch, Look, TaskQueue, first, held, lock, take
 from services.tasks.state.snapshot import CLAIMED, DONE, PENDING
-from services.tasks.state.turns import Flow, Turns
+from services.tasks.state.turns import Flow, Turns, Weights
 
 log = structlog.get_logger(__name__)
 
@@ -46,14 +46,14 @@ class Line:
         turns: Who had the last ones.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, weights: Weights) -> None:
         self.backlog = True
         self.sent = 0
         self.reserved = 0
         self.running = 0
         self.looked = -math.inf
         self.flow = Flow()
-        self.turns = Turns()
+        self.turns = Turns(weights)
 
     def observe(self, look: Look) -> None:
         """Believe the table."""
@@ -85,7 +85,15 @@ class Dispatcher:
     """Sends the tasks of one kind. `poll` is in seconds."""
 
     def __init__(
-        self, database: Database, queue: TaskQueue, bus: Bus, workers: WorkersView, kind: str, *, poll: float = 1.0
+        self,
+        database: Database,
+        queue: TaskQueue,
+        bus: Bus,
+        workers: WorkersView,
+        kind: str,
+        *,
+        poll: float = 1.0,
+        weights: Weights | None = None,
     ) -> None:
         self._database = database
         self._queue = queue
@@ -93,6 +101,7 @@ class Dispatcher:
         self._workers = workers
         self._kind = kind
         self._poll_seconds = poll
+        self._weights = weights or {}
         self._lines: dict[str, Line] = {}
         self._woken: set[str] = set()
         self._wake = asyncio.Event()
@@ -235,4 +244,4 @@ class Dispatcher:
         return line.flow.room(time.monotonic(), self._workers.slots(device), line.running, line.sent)
 
     def _line(self, device: str) -> Line:
-        return self._lines.setdefault(device, Line())
+        return self._lines.setdefault(device, Line(self._weights))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from services.bus.topology import Timing
@@ -23,6 +24,7 @@ class TaskOptions:
         cancel_after: A CANCELLING task ends so long after its last news, with or without an answer of its worker.
         verification_wait: What was made elsewhere waits so long for a worker on its device, if none lives at its end.
         verifier_lost_after: What waits for a worker on its device is recorded as it is, once all are gone for so long.
+        weights: Of owners' shares of the workers; 1 of those who are not named.
         watch_poll: A watch looks at the table this often, should an announcement be lost.
     """
 
@@ -37,10 +39,16 @@ class TaskOptions:
     verification_wait: float = 0.0
     verifier_lost_after: float = 60.0
     watch_poll: float = 5.0
+    weights: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
     def of(cls, settings: Settings) -> TaskOptions:
         """Return the options that the settings ask for."""
         timing = Timing(settings.ack_wait_seconds, settings.heartbeat_seconds, max_deliver=settings.max_attempts)
         wait = settings.verification_wait_seconds
-        return cls(timing=timing, max_attempts=settings.max_attempts, verification_wait=wait)
+        return cls(
+            timing=timing,
+            max_attempts=settings.max_attempts,
+            verification_wait=wait,
+            weights=settings.weights_of_owners,
+        )

@@ -26,7 +26,7 @@ from services.tasks.kind import TaskKind
 from services.tasks.state.queue import TaskQueue
 from services.tasks.state.rows import TaskRow, timestamp
 from services.tasks.state.standing import Standing
-from services.tasks.state.turns import place
+from services.tasks.state.turns import Weights, place
 
 log = structlog.get_logger(__name__)
 
@@ -54,11 +54,21 @@ class Kept(Generic[T]):
 class Queues:
     """The queues of one kind."""
 
-    def __init__(self, kind: TaskKind, standing: Standing, queue: TaskQueue, workers: WorkersView, bus: Bus) -> None:
+    def __init__(
+        self,
+        kind: TaskKind,
+        standing: Standing,
+        queue: TaskQueue,
+        workers: WorkersView,
+        bus: Bus,
+        *,
+        weights: Weights | None = None,
+    ) -> None:
         self._kind = kind
         self._standing = standing
         self._workers = workers
         self._bus = bus
+        self._weights = weights
         self._waiting = Kept(standing.waiting, KEPT_SECONDS)
         self._looks = Kept(lambda device: queue.look([device]), KEPT_SECONDS)
         self._durations = Kept(self._usual_seconds, DURATION_KEPT_SECONDS)
@@ -74,7 +84,7 @@ class Queues:
             position = turn = await self._standing.turn(row.device, entry)
             if not entry.sent:
                 ahead = await self._waiting.get(row.device)
-                position = place(ahead, look.sent, entry.rank, entry.owner, turn)
+                position = place(ahead, look.sent, entry.rank, entry.owner, turn, weights=self._weights)
         # What was handed on waits for a worker on the device.
         serving = self._workers.on_device if row.outcome is not None else self._workers.serving
         workers, seconds = serving(row.device), await self._durations.get(row.device)

@@ -15,6 +15,8 @@ from services.bus.mirror import Mirror
 from services.bus.topology import WORKERS
 
 _COUNTED_SECONDS = 0.1
+_TOGETHER_SECONDS = 3600.0
+"""Environments that lived so shortly before the last one are remembered with it: workers of a pool end one by one."""
 
 
 class Fleet(NamedTuple):
@@ -42,6 +44,7 @@ class WorkersView:
         self._mirror = Mirror(bus, WORKERS, f"{kind}.>", ttl, on_put=self._on_put, refresh=refresh)
         self._fleets: dict[str, Fleet] = {}
         self._counted = (-1, 0.0)
+        self._lived: dict[str, dict[str, float]] = {}
 
     def on_arrival(self, call: Callable[[str], None]) -> None:
         """Call a function with the device of every worker that comes."""
@@ -63,9 +66,14 @@ class WorkersView:
     def environments(self, device: str) -> frozenset[str]:
         """Return the environments that serve a device: several in a mixed pool, or while it is upgraded.
 
-        As long as workers on the device live, those of others are left out: what they make is not verified there.
+        As long as workers on the device live, those of others are left out: what they make is not verified there. If
+        none lives, as in a pool that is scaled to zero, those that lived last: what is done need not wake a machine.
         """
-        return self._fleet(device).environments
+        if found := self._fleet(device).environments:
+            return found
+        lived = self._lived.get(device, {})
+        last = max(lived.values(), default=0.0)
+        return frozenset(each for each, seen in lived.items() if seen > last - _TOGETHER_SECONDS)
 
     def serves(self, device: str) -> bool:
         """Whether any live worker takes tasks for a device."""
@@ -100,6 +108,8 @@ class WorkersView:
                 if (worker := _parsed(value)) is not None:
                     found.setdefault(worker.device, []).append(worker)
             self._fleets = {device: _fleet_of(workers) for device, workers in found.items()}
+            for device, fleet in self._fleets.items():
+                self._lived.setdefault(device, {}).update(dict.fromkeys(fleet.environments, now))
         return self._fleets
 
     async def _on_put(self, _key: str, value: bytes) -> None:

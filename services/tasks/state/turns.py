@@ -17,7 +17,9 @@ SOON_SECONDS = 0.5
 """Workers get so much ahead of the rate at which they did tasks just now."""
 _MEMORY_SECONDS = 2.0
 MOST_REMEMBERED = 10_000
-_Turn = tuple[int, int, int, int, str]
+_Turn = tuple[int, float, float, int, str]
+Weights = Mapping[str, float]
+"""How large the share of an owner is beside the others', by name; 1 of those who are not named."""
 
 
 class Waiting(NamedTuple):
@@ -32,7 +34,8 @@ class Waiting(NamedTuple):
 class Turns:
     """Whose turn it is, for one device. Remembers who had the last ones."""
 
-    def __init__(self) -> None:
+    def __init__(self, weights: Weights | None = None) -> None:
+        self._weights = weights or {}
         self._count = 0
         self._last: dict[str, int] = {}
 
@@ -45,14 +48,15 @@ class Turns:
             room: How many to send.
 
         Returns:
-            Of the highest rank first; within a rank, always of the owner who holds least, if several do of the one
-            whose last turn is longest ago; of an owner, the oldest.
+            Of the highest rank first; within a rank, always of the owner who holds least for their weight, if several
+            do of the one who is due first: of equal weights, whose last turn is longest ago; of an owner, the oldest.
         """
         lines: dict[tuple[int, str], list[Waiting]] = {}
         for each in sorted(waiting, key=lambda each: each.number, reverse=True):
             lines.setdefault((each.rank, each.owner), []).append(each)
         holds = dict(held)
-        turns = [self._turn(*key, line, holds) for key, line in lines.items()]
+        total = sum(self._weights.get(owner, 1.0) for owner in {owner for _, owner in lines})
+        turns = [self._turn(*key, line, holds, total) for key, line in lines.items()]
         heapq.heapify(turns)
         chosen: list[Waiting] = []
         while turns and len(chosen) < room:
@@ -60,19 +64,22 @@ class Turns:
             rank, owner = turn[0], turn[-1]
             line = lines[rank, owner]
             # An owner may have had a turn in a higher rank since this one was put here.
-            if turn == self._turn(rank, owner, line, holds):
+            if turn == self._turn(rank, owner, line, holds, total):
                 chosen.append(line.pop())
                 holds[owner] = holds.get(owner, 0) + 1
                 self._count += 1
                 self._last[owner] = self._count
             if line:
-                heapq.heappush(turns, self._turn(rank, owner, line, holds))
+                heapq.heappush(turns, self._turn(rank, owner, line, holds, total))
         if len(self._last) > MOST_REMEMBERED:
             self._last = {owner: self._last[owner] for owner in {each.owner for each in chosen}}
         return chosen
 
-    def _turn(self, rank: int, owner: str, line: list[Waiting], holds: Mapping[str, int]) -> _Turn:
-        return rank, holds.get(owner, 0), self._last.get(owner, 0), line[-1].number, owner
+    def _turn(self, rank: int, owner: str, line: list[Waiting], holds: Mapping[str, int], total: float) -> _Turn:
+        weight, last = self._weights.get(owner, 1.0), self._last.get(owner, 0)
+        # In a round of as many turns as all weights together, an owner of weight 1 has one, of weight 2 two.
+        due = last + total / weight if last else 0.0
+        return rank, holds.get(owner, 0) / weight, due, line[-1].number, owner
 
 
 class Flow:
@@ -113,7 +120,15 @@ def ranked(priority: int) -> int:
     return HIGHEST_PRIORITY - priority
 
 
-def place(ahead: Mapping[int, Mapping[str, int]], sent: int, rank: int, owner: str, turn: int) -> int:
+def place(
+    ahead: Mapping[int, Mapping[str, int]],
+    sent: int,
+    rank: int,
+    owner: str,
+    turn: int,
+    *,
+    weights: Weights | None = None,
+) -> int:
     """Return the place of a task in its queue, from 1.
 
     Args:
@@ -122,7 +137,14 @@ def place(ahead: Mapping[int, Mapping[str, int]], sent: int, rank: int, owner: s
         rank: Of the task.
         owner: Of the task.
         turn: Its place among the tasks of its owner and rank, from 1.
+        weights: Of the owners.
     """
+    shares = weights or {}
+    rounds = turn / shares.get(owner, 1.0)
     higher = sum(sum(owners.values()) for other, owners in ahead.items() if other < rank)
-    beside = sum(min(count, turn) for other, count in ahead.get(rank, {}).items() if other != owner)
+    beside = sum(
+        min(count, round(rounds * shares.get(other, 1.0)))
+        for other, count in ahead.get(rank, {}).items()
+        if other != owner
+    )
     return sent + higher + beside + turn

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from services.database.pool import Database
 from services.platform.errors import LatheError
 from services.platform.identity import Caller, acting_as, become
 from services.platform.settings import Settings
-from tests.integration.tasks.kit import Site, open_site
+from tests.integration.tasks.kit import OPTIONS, Site, open_site
 
 
 async def in_order(site: Site, tasks: list[pb.ConversionTask]) -> list[str]:
@@ -48,6 +49,32 @@ async def test_one_users_many_tasks_do_not_keep_another_waiting(site: Site) -> N
         (one,) = await create(site, 1, 10)
     order = await in_order(site, [*many, one])
     assert order.index(one.name) <= 1
+
+
+async def test_turns_follow_weights(task_settings: Settings, tmp_path: Path) -> None:
+    async with open_site(task_settings, tmp_path, replace(OPTIONS, weights={"ada": 3.0})) as site:
+        tasks = []
+        for seed, owner in enumerate(["first", *["bob"] * 6, *["ada"] * 6]):
+            with acting_as(owner):
+                tasks += await create(site, 1, seed)
+        order = await in_order(site, tasks)
+        of_ada = {task.name for task in tasks[-6:]}
+        assert sum(name in of_ada for name in order[1:9]) in (5, 6)
+
+
+async def test_a_replica_that_dies_leaves_its_tasks_to_the_other_in_a_fair_order(
+    task_settings: Settings, tmp_path: Path
+) -> None:
+    async with open_site(task_settings, tmp_path / "a") as living:
+        async with open_site(task_settings, tmp_path / "b") as dying:
+            with acting_as("many"):
+                many = await create(dying, 10)
+        with acting_as("one"):
+            (one,) = await create(living, 1, 20)
+        order = await in_order(living, [*many, one])
+        assert order.index(one.name) <= 1
+        assert len(living.jobs.runs) == 11
+        assert await living.queue.waiting() == 0
 
 
 async def test_no_more_is_sent_than_workers_soon_take(site: Site) -> None:
@@ -94,7 +121,12 @@ async def test_what_was_marked_and_never_sent_is_found(task_settings: Settings, 
 
 
 async def test_replicas_send_each_task_once(task_settings: Settings, tmp_path: Path) -> None:
-    async with open_site(task_settings, tmp_path / "a") as first, open_site(task_settings, tmp_path / "b") as second:
+    # A busy machine must not take what it has not written yet for lost.
+    options = replace(OPTIONS, republish_after=20.0)
+    async with (
+        open_site(task_settings, tmp_path / "a", options) as first,
+        open_site(task_settings, tmp_path / "b", options) as second,
+    ):
         tasks = [await site.create("ok", seed=2 * n + i) for n in range(20) for i, site in enumerate((first, second))]
         await asyncio.gather(*(site.engine.dispatcher.look() for site in (first, second) for _ in range(5)))
         await first.start_worker(concurrency=4)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 
 import pytest
@@ -64,6 +65,18 @@ async def test_another_environment_is_a_miss(site: Site) -> None:
     await site.start_worker(version="2")
     again = await site.reach(await site.create("ok"), task_pb2.TASK_STATE_SUCCEEDED)
     assert again.origin.cache_hit == ""
+
+
+async def test_a_pool_at_zero_answers_for_the_workers_that_it_had(site: Site) -> None:
+    await site.start_worker(version="1")
+    await site.start_worker(version="2")
+    first = await site.reach(await site.create("ok"), task_pb2.TASK_STATE_SUCCEEDED)
+    await site.stop_workers()
+    async with asyncio.timeout(10):
+        while site.engine.workers.serves(DEVICE):
+            await asyncio.sleep(0.02)
+    assert (await site.create("ok")).origin.cache_hit == first.name
+    assert (await site.create("ok", seed=1)).status.state == task_pb2.TASK_STATE_PENDING
 
 
 async def test_a_pool_with_two_environments_shares_the_results_of_both(site: Site) -> None:

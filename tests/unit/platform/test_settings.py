@@ -57,6 +57,15 @@ def test_passwords_are_cut_out_of_urls(text: str, clean: str) -> None:
     assert without_passwords(text) == clean
 
 
+def test_weights_of_owners_are_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LATHE_OWNER_WEIGHTS", "ada=3, nightly=0.5,")
+    assert load_settings().weights_of_owners == {"ada": 3.0, "nightly": 0.5}
+    for wrong in ("ada", "=3", "ada=no", "ada=0", "ada=nan", "ada=1000"):
+        monkeypatch.setenv("LATHE_OWNER_WEIGHTS", f"bob=1,{wrong}")
+        with pytest.raises(ConfigurationError, match=f"'{wrong}' is not USER=WEIGHT"):
+            load_settings()
+
+
 def test_a_wrong_variable_is_named_without_its_value(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LATHE_PORT", "hunter2")
     monkeypatch.setenv("LATHE_LOG_FORMAT", "xml")

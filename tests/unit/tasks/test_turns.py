@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 from uuid import UUID
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -88,6 +89,34 @@ def test_a_place_is_about_the_turn_that_comes(waiting: list[Waiting]) -> None:
         beside = len({o.owner for o in waiting})
         assert comes - 2 * beside <= found <= comes + 2 * beside
     assert ranked(9) == 0
+
+
+@given(st.dictionaries(st.sampled_from(OWNERS), st.sampled_from([0.5, 1.0, 2.0, 3.0])), st.integers(1, 60))
+def test_who_waits_all_the_time_holds_as_much_as_their_weight(weights: dict[str, float], room: int) -> None:
+    waiting = [Waiting(9, OWNERS[n % 4], n, UUID(int=n)) for n in range(240)]
+    got = Counter(each.owner for each in Turns(weights).choose(waiting, {}, room))
+    shares = [got[owner] / weights.get(owner, 1.0) for owner in OWNERS]
+    # Nobody is ahead by more than the one task that was chosen last.
+    for owner, share in zip(OWNERS, shares, strict=True):
+        assert share - min(shares) <= 1 / weights.get(owner, 1.0) + 1e-9
+
+
+def test_turns_go_round_by_weight_if_work_is_too_fast_to_be_held() -> None:
+    turns, got = Turns({"a": 3.0, "b": 0.5}), Counter[str]()
+    left = [Waiting(9, OWNERS[n % 4], n, UUID(int=n)) for n in range(1200)]
+    for _ in range(330):
+        (chosen,) = turns.choose(left, {}, 1)
+        left.remove(chosen)
+        got[chosen.owner] += 1
+    assert got["a"] == pytest.approx(3 * got["c"], rel=0.1)
+    assert got["b"] == pytest.approx(got["d"] / 2, rel=0.1)
+    assert got["c"] == pytest.approx(got["d"], abs=2)
+
+
+def test_a_place_counts_as_many_turns_of_others_as_their_weight_gives_them() -> None:
+    ahead = {9: {"a": 10, "b": 10, "c": 1}}
+    assert place(ahead, 0, 9, "c", 1, weights={"a": 3.0}) == 1 + 3 + 1
+    assert place(ahead, 0, 9, "a", 6, weights={"a": 3.0}) == 6 + 2 + 1
 
 
 def test_slow_work_is_sent_one_ahead() -> None:
