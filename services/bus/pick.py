@@ -128,6 +128,8 @@ class Picker:
 
     async def _ask(self, name: str) -> None:
         self._maybe.discard(name)
+        if not self._bus.connected:
+            return  # the client would keep the request, and send all of them at once when the server is back
         self._asked += 1
         self._answered.clear()
         subject = f"$JS.API.CONSUMER.MSG.NEXT.{self._stream}.{self._sources[name].consumer}"
@@ -151,6 +153,10 @@ class Picker:
     async def _receive(self, message: Msg) -> None:
         status = (message.headers or {}).get("Status")
         if status is None:
+            if self._held == self._capacity:
+                # The late answer to a request that was given up, beside that of another one.
+                await message.nak()
+                return
             self._held += 1
             self._arrived.append(message)
         elif message.subject != f"{self._inbox}.{self._asked}" or status == "100":

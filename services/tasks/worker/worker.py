@@ -183,6 +183,12 @@ class Worker:
 
     async def _handle(self, message: Msg, picker: Picker) -> None:
         try:
+            await self._work_on(message, given_back=message in picker.left)
+        finally:
+            picker.release()
+
+    async def _work_on(self, message: Msg, *, given_back: bool) -> None:
+        try:
             assignment = event_pb2.TaskAssignment.FromString(message.data)
         except DecodeError:
             log.exception("worker.unreadable", subject=message.subject)
@@ -191,12 +197,11 @@ class Worker:
         key = f"{assignment.kind}.{assignment.task_id}"
         if key in self._jobs:
             self._jobs[key].adopt(message)
-            picker.release()
             return
         job = Job(self._kinds[assignment.kind], assignment, message, self._tools[assignment.kind])
         self._jobs[key] = job
         began = time.monotonic()
-        if message in picker.left:
+        if given_back:
             job.give_back()
         try:
             with bind_task(assignment.task_id), continue_trace(f"{assignment.kind}.run", assignment.traceparent):
@@ -211,7 +216,6 @@ class Worker:
         finally:
             self._jobs.pop(key, None)
             self._shares.spent(assignment.kind, time.monotonic(), time.monotonic() - began)
-            picker.release()
 
     async def _on_control(self, key: str, _value: bytes) -> None:
         job = self._jobs.get(key)

@@ -103,22 +103,41 @@ async def test_whatever_was_sent_when_it_ends_is_taken_or_left_or_was_never_deli
         assert await delivered(bus) == known, f"seed {seed}, round {number}"
 
 
-async def test_a_restart_of_the_server_is_survived(tmp_path: Path) -> None:
+async def test_a_restart_of_the_server_is_survived(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pick, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(pick, "ANSWER_SECONDS", 0.05)
     server = NatsServer(tmp_path / "nats", durable=False)
     server.start()
     bus = await Bus.connect(server.url, "test")
     try:
         await ensure_topology(bus, KINDS, ["d"])
+        for number in range(4):
+            await send(bus, "b", str(number))
         async with Picker(bus, TASKS, SOURCES, 1, lambda: KINDS) as picker:
-            taking = asyncio.create_task(picker.take())
-            await asyncio.sleep(0.05)
+            await (await picker.take()).ack_sync()
             await asyncio.to_thread(server.stop)
+            picker.release()
+            taking = asyncio.create_task(picker.take())
+            await asyncio.sleep(1.0)
             await asyncio.to_thread(server.start)
-            async with asyncio.timeout(20):
-                while not bus.connected:
-                    await asyncio.sleep(0.01)
-            await send(bus, "b", "1")
             assert (await asyncio.wait_for(taking, 20)).data == b"b"
+            await asyncio.sleep(0.2)
+            assert await delivered(bus) == 1, "what it asked for while the server was away has come as well"
     finally:
         await bus.close()
         server.stop()
+
+
+async def test_an_answer_that_comes_too_late_goes_back(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(3):
+        await send(bus, "b", str(number))
+    with monkeypatch.context() as hurried:
+        hurried.setattr(pick, "ANSWER_SECONDS", 0.0)
+        hurried.setattr(pick, "LOOK_SECONDS", 0.0)
+        async with Picker(bus, TASKS, SOURCES, 1, lambda: ["b"]) as picker:
+            taken = [await asyncio.wait_for(picker.take(), 20)]
+            await asyncio.sleep(0.2)
+        assert picker.left == []
+    async with Picker(bus, TASKS, SOURCES, 2, lambda: KINDS) as picker:
+        taken += [await asyncio.wait_for(picker.take(), 20) for _ in range(2)]
+    assert len({message.metadata.sequence.stream for message in taken}) == 3

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 from google.protobuf.message import Message
@@ -19,7 +19,7 @@ from lathe.internal.v1.conversion_pb2 import ConversionOutcome
 from lathe.type.v1 import failure_pb2, task_pb2
 from nats.aio.msg import Msg
 
-from services.bus.topology import ADVISORIES, TASKS, claimed_subject, event_subject
+from services.bus.topology import ADVISORIES, TASKS, claimed_subject, event_subject, task_subject
 from services.local.nats import NatsServer
 from services.platform.background import end
 from services.platform.settings import Settings
@@ -156,6 +156,12 @@ async def test_an_outcome_that_the_bus_cannot_hold_is_a_failure(site: Site, monk
     assert failed.status.failure.reason == failure_pb2.FAILURE_REASON_INTERNAL_ERROR
     assert "larger than the message bus takes" in failed.status.failure.message
     assert len(failed.attempts) == 1
+
+
+async def test_a_worker_goes_on_after_a_message_that_it_cannot_read(site: Site) -> None:
+    await site.start_worker(concurrency=1)
+    await site.bus.publish(task_subject("conversion", DEVICE, str(uuid4())), b"not an assignment")
+    await site.reach(await site.create("ok"), task_pb2.TASK_STATE_SUCCEEDED)
 
 
 async def test_an_unreadable_advisory_is_put_away(site: Site) -> None:
