@@ -26,7 +26,6 @@ class Handover:
         self._workers = workers
         self._bus = bus
         self._options = options
-        self._seen: dict[str, datetime] = {}
 
     def wanted(self, row: TaskRow, event: TaskEvent) -> bool:
         """Return whether a success is to be handed on; one that was, or is being recorded, is not again."""
@@ -41,10 +40,6 @@ class Handover:
 
     def expired(self, row: TaskRow, handed_on: datetime) -> bool:
         """Return whether no worker on the device of a task that was handed on has lived for too long."""
-        now = datetime.now(UTC)
-        if self._workers.on_device(row.device):
-            self._seen[row.device] = now
-            return False
-        since = max(handed_on, self._seen.get(row.device, handed_on))
         patience = max(self._options.verification_wait, self._options.verifier_lost_after)
-        return (now - since).total_seconds() > patience
+        waited = (datetime.now(UTC) - handed_on).total_seconds()
+        return min(waited, self._workers.seconds_without(row.device)) > patience

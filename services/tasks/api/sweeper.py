@@ -159,8 +159,9 @@ class Sweeper:
             return
         log.warning("sweep.not_verified", task_id=str(row.uid), device=row.device)
         taken = await self._ledger.command(row.uid, TakeAsBuilt(timestamp()))
-        await remove_message(self._bus, self._subjects(row)[1])
+        # Unless a worker on the device has come and claimed it: then the message is in its hands.
         if taken is not None and registering(self._ledger.codec.snapshot(taken)):
+            await remove_message(self._bus, self._subjects(row)[1])
             self._projector.resume(taken)
 
     async def _sweep_running(self, row: TaskRow, alive: frozenset[str], *, in_queue: bool) -> None:

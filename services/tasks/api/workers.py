@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Iterable
 from functools import lru_cache
@@ -13,8 +14,10 @@ from lathe.internal.v1.event_pb2 import WorkerAnnouncement
 from services.bus.connection import Bus
 from services.bus.mirror import Mirror
 from services.bus.topology import WORKERS
+from services.platform.background import together
 
 _COUNTED_SECONDS = 0.1
+_LOOK_SECONDS = 1.0
 _TOGETHER_SECONDS = 3600.0
 """Environments that lived so shortly before the last one are remembered with it: workers of a pool end one by one."""
 
@@ -44,7 +47,11 @@ class WorkersView:
         self._mirror = Mirror(bus, WORKERS, f"{kind}.>", ttl, on_put=self._on_put, refresh=refresh)
         self._fleets: dict[str, Fleet] = {}
         self._counted = (-1, 0.0)
+        # When environments last lived, by device; when a worker on the device last did. A process that has just begun
+        # has not seen those who left before.
         self._lived: dict[str, dict[str, float]] = {}
+        self._began = time.monotonic()
+        self._there: dict[str, float] = {}
 
     def on_arrival(self, call: Callable[[str], None]) -> None:
         """Call a function with the device of every worker that comes."""
@@ -52,7 +59,13 @@ class WorkersView:
 
     async def run(self) -> None:
         """Keep the view fresh until cancelled."""
-        await self._mirror.run()
+        await together(self._mirror.run(), self._look())
+
+    async def _look(self) -> None:
+        """Look now and then even if nobody asks, so that every replica remembers who lived."""
+        while True:
+            self._count()
+            await asyncio.sleep(_LOOK_SECONDS)
 
     @property
     def known(self) -> bool:
@@ -71,9 +84,7 @@ class WorkersView:
         """
         if found := self._fleet(device).environments:
             return found
-        lived = self._lived.get(device, {})
-        last = max(lived.values(), default=0.0)
-        return frozenset(each for each, seen in lived.items() if seen > last - _TOGETHER_SECONDS)
+        return frozenset(self._lived.get(device, ()))
 
     def serves(self, device: str) -> bool:
         """Whether any live worker takes tasks for a device."""
@@ -90,6 +101,11 @@ class WorkersView:
     def on_device(self, device: str) -> tuple[WorkerAnnouncement, ...]:
         """Return the live workers whose machine is the device."""
         return self._fleet(device).on_device
+
+    def seconds_without(self, device: str) -> float:
+        """Return for how long no worker has lived whose machine is the device, as far as this process has seen."""
+        self._count()
+        return time.monotonic() - self._there.get(device, self._began)
 
     def alive(self) -> frozenset[str]:
         """Return the names of the live workers."""
@@ -109,7 +125,10 @@ class WorkersView:
                     found.setdefault(worker.device, []).append(worker)
             self._fleets = {device: _fleet_of(workers) for device, workers in found.items()}
             for device, fleet in self._fleets.items():
-                self._lived.setdefault(device, {}).update(dict.fromkeys(fleet.environments, now))
+                lived = self._lived.get(device, {}) | dict.fromkeys(fleet.environments, now)
+                self._lived[device] = {each: seen for each, seen in lived.items() if seen > now - _TOGETHER_SECONDS}
+                if fleet.on_device:
+                    self._there[device] = now
         return self._fleets
 
     async def _on_put(self, _key: str, value: bytes) -> None:

@@ -51,7 +51,7 @@ SELECT first.rank, first.owner, first.id, first.task FROM heads CROSS JOIN LATER
 
 _HELD = """
 SELECT owner, sum(held)::bigint FROM (
-    SELECT owner, count(*) AS held FROM queue WHERE device = $1 AND sent IS NOT NULL GROUP BY owner
+    SELECT owner, count(*) AS held FROM queue WHERE device = $1 AND sent IS NOT NULL AND rank >= 0 GROUP BY owner
     UNION ALL
     SELECT owner, count(*) FROM tasks WHERE device = $1 AND state IN (2, 5) GROUP BY owner
 ) AS both_of_them GROUP BY owner
