@@ -3,15 +3,18 @@
 A request that waits at the server, as `pull` keeps one, does not serve here. One would have to wait at every consumer,
 so that several messages could arrive for one free place; each would count as delivered, and would have to go back. Nor
 can a request be withdrawn: the server learns late that nobody listens, and what it sent until then is lost for the ack
-wait. So no request waits at the server. It tells by a plain message that the stream stored something (`republish`), and
-only then a consumer is asked for one message that it has at once. Now and then, all are asked: a message that comes for
-a second time is not told, and a plain message may be lost.
+wait. So no request waits there for long. The server tells by a plain message that the stream stored something
+(`republish`), and only then a consumer is asked for one message. It may hear of the message a moment after we do, so it
+has a moment to answer. Now and then, all are asked: a message that comes for a second time is not told, a plain message
+may be lost, and a process of an older release that starts makes the server tell nothing until one of this release does.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import math
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from types import TracebackType
@@ -28,7 +31,7 @@ log = structlog.get_logger(__name__)
 
 LOOK_SECONDS = 1.0
 ANSWER_SECONDS = 2.0
-_REQUEST = json.dumps({"batch": 1, "no_wait": True}).encode()
+MOMENT_SECONDS = 0.1
 
 
 class Source(NamedTuple):
@@ -72,6 +75,8 @@ class Picker:
         self._held = 0
         # Sources that may have a message: the others said that they have none, and nothing was told of them since.
         self._maybe = set(self._sources)
+        # When something was told of each, by the monotonic clock.
+        self._told = dict.fromkeys(self._sources, -math.inf)
         self._arrived: deque[Msg] = deque()
         self._asked = 0
         self._answered = asyncio.Event()
@@ -134,13 +139,18 @@ class Picker:
         self._answered.clear()
         subject = f"$JS.API.CONSUMER.MSG.NEXT.{self._stream}.{self._sources[name].consumer}"
         try:
-            await self._bus.nc.publish(subject, _REQUEST, reply=f"{self._inbox}.{self._asked}")
+            await self._bus.nc.publish(subject, self._request(name), reply=f"{self._inbox}.{self._asked}")
         except (nats.errors.Error, OSError):
             self._answered.set()
             return
         await self._wait_for_answer()
         if self._arrived:
             self._maybe.add(name)
+
+    def _request(self, name: str) -> bytes:
+        told_just_now = time.monotonic() - self._told[name] < MOMENT_SECONDS
+        patience = {"expires": int(MOMENT_SECONDS * 1e9)} if told_just_now else {"no_wait": True}
+        return json.dumps({"batch": 1, **patience}).encode()
 
     async def _wait_for_answer(self) -> None:
         try:
@@ -167,6 +177,7 @@ class Picker:
     def _hears(self, name: str) -> Callable[[Msg], Awaitable[None]]:
         async def hear(_: Msg) -> None:
             self._maybe.add(name)
+            self._told[name] = time.monotonic()
             self._wake.set()
 
         return hear

@@ -82,6 +82,22 @@ async def test_a_new_message_is_told_and_one_that_comes_back_is_found(
         assert again.metadata.num_delivered == 2
 
 
+async def test_a_consumer_may_hear_of_a_message_after_those_who_are_told(
+    bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pick, "LOOK_SECONDS", 60.0)
+    monkeypatch.setattr(pick, "ANSWER_SECONDS", 30.0)
+    monkeypatch.setattr(pick, "MOMENT_SECONDS", 20.0)
+    early = {"a": SOURCES["a"]._replace(told="rumour")}
+    async with Picker(bus, TASKS, early, 1, lambda: ["a"]) as picker:
+        taking = asyncio.create_task(picker.take())
+        await asyncio.sleep(0.1)
+        await bus.notify("rumour")
+        await asyncio.sleep(0.1)
+        await send(bus, "a", "1")
+        assert (await asyncio.wait_for(taking, 10)).data == b"a"
+
+
 async def test_whatever_was_sent_when_it_ends_is_taken_or_left_or_was_never_delivered(bus: Bus) -> None:
     seed = random.randrange(1 << 32)
     chance = random.Random(seed)
