@@ -2,7 +2,8 @@
 
 Known forms: QuantizeLinear/DequantizeLinear around floating-point operators (QDQ), operators on integers
 (QLinearConv, MatMulInteger, …), compressed weights (MatMulNBits, GatherBlockQuantized, an integer parameter that is
-cast and scaled by plain operators), and OpenVINO's FakeQuantize.
+cast and scaled by plain operators), OpenVINO's FakeQuantize, and the deploy models of Ascend's AMCT (AscendQuant before
+operators on integers, AscendDequant behind them).
 """
 
 from __future__ import annotations
@@ -75,8 +76,8 @@ def _only_carries(node: Any) -> bool:
 
 
 def _gives_quantized(node: Any, integers: frozenset[str]) -> bool:
-    """Return whether the outputs hold values that were integers: of DequantizeLinear, or of an integer parameter."""
-    if node.op_type in {"DequantizeLinear", "DequantizeBFP"}:
+    """Return whether the outputs hold values that are or were integers: of these operators, or of a parameter."""
+    if node.op_type in {"DequantizeLinear", "DequantizeBFP", "AscendQuant"}:
         return True
     return node.op_type == "Cast" and node.domain in _MAIN and node.input[0] in integers
 

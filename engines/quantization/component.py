@@ -17,6 +17,7 @@ from engines.package.content import PackagedComponent
 from engines.parity.divergence import Suspect
 from engines.parity.report import Verdict
 from engines.parity.verification import describe, judged, not_run, verify
+from engines.quantization.amct_quantizer import missing_amct
 from engines.quantization.choosing import Choice, Found
 from engines.quantization.data import Data, find_data, open_judge
 from engines.quantization.graphs import QuantizedGraphs, fused, graph_weights, weights_size
@@ -116,6 +117,7 @@ def quantize(job: QuantizationJob) -> ComponentQuantization:
     chosen = found.best
     if chosen is None:
         raise all_failed(found.entries)
+    warnings.extend(graphs.notes(chosen.spec))
     packaged = _packaged(job, prepared, truth, found, chosen)
     coverage = graphs.coverage(chosen.spec)
     if any(recipe.spec.quantizer == chosen.spec.quantizer for recipe in second):
@@ -195,6 +197,8 @@ def _plan(
         words = f"The source is already quantized, in {len(present)} nodes; it is kept as it is."
         log.info("%s: %s", job.component.name, words)
         return [kept_recipe(settings)], [], [*own, words]
+    if spec.kind == "STATIC" and (missing := missing_amct(settings.runtime)):
+        own.append(f"The chip's own quantizer was not tried; missing is {missing}.")
     if settings.seven_bits:
         own.append("This processor has no VNNI or AMX: weights take 7 bits, so that sums of products do not overflow.")
     return first_recipes(spec, settings), second_recipes(spec, settings), own

@@ -20,10 +20,11 @@ from engines.graph.execution import make_ready
 from engines.graph.hygiene import load_model, save_model
 from engines.graph.nodes import name_nodes, separate_integers
 from engines.graph.walk import all_tensors
+from engines.quantization.amct_quantizer import AmctQuantizer
 from engines.quantization.coverage import Coverage, coverage_of, nothing_quantized
 from engines.quantization.direct_quantizers import AsItIs, CompressedWeights
 from engines.quantization.onnxruntime_quantizers import StaticQdq
-from engines.quantization.quantizers import Material
+from engines.quantization.quantizers import NOTES, Material
 from engines.quantization.recipes import Recipe
 from engines.quantization.request import HALVES
 from engines.quantization.sensitivity import BUDGET_SECONDS, NodeSensitivity, sensitivities
@@ -109,6 +110,11 @@ class QuantizedGraphs:
         """Return how much of a form is in integers; nothing for half precision."""
         return Coverage() if spec.precision in HALVES else coverage_of(self.graph(spec))
 
+    def notes(self, spec: FormSpec) -> list[str]:
+        """Return what the quantizer of a form that was made has to say to the user."""
+        path = self.graph(spec).with_name(NOTES)
+        return path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+
     def costly_nodes(self, spec: FormSpec, seconds: float) -> list[str]:
         """Return the quantized nodes of a form that may stay in floating point, the one that costs most first.
 
@@ -123,12 +129,13 @@ class QuantizedGraphs:
         """Return every quantized node of a form, the most sensitive first; none if the costs are unknown.
 
         An IR of OpenVINO cannot be compared with the ONNX graph node by node, so the same nodes are quantized for ONNX
-        Runtime with the same settings, and stand in. Of a file of LiteRT the costs are unknown.
+        Runtime with the same settings, and stand in. Of a file of LiteRT and of a deploy model of AMCT, which ONNX
+        Runtime does not run, the costs are unknown.
         """
         feeds = list(itertools.islice(self.samples.feeds, COSTED_FEEDS))
         try:
             graph = self.graph(spec)
-            if graph.suffix == ".tflite":
+            if graph.suffix == ".tflite" or isinstance(self._recipe(spec).quantizer, AmctQuantizer):
                 return []
             if graph.suffix != ".onnx":
                 graph = self._stand_in(spec)

@@ -17,6 +17,9 @@ from engines.quantization.feeds import Feeds
 from engines.quantization.ranges import Ranges, find_ranges
 from engines.runtimes.source import BuildSource
 
+NOTES = "notes.txt"
+"""File beside a quantized graph with what its quantizer has to say to the user, a line each."""
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -108,7 +111,7 @@ class Quantizer(Protocol):
         ...
 
     def quantize(self, material: Material, settings: Settings, excluded: frozenset[str], out_dir: Path) -> Path:
-        """Write the quantized graph into a directory and return its file.
+        """Write the quantized graph into a directory and return its file; warnings for the user go to `NOTES` there.
 
         Args:
             material: The graph and the data.

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from engines.failures import invalid
+from engines.quantization.amct_quantizer import amct_quantizers
 from engines.quantization.direct_quantizers import AsItIs, CompressedWeights, Half
 from engines.quantization.litert_quantizers import tflite_quantizers
 from engines.quantization.nncf_quantizers import Nncf
@@ -97,7 +98,7 @@ def first_recipes(spec: QuantizationSpec, settings: Settings) -> list[Recipe]:
         "DYNAMIC": [Dynamic() if _integers(settings.runtime).form == GRAPH else weights[0]],
     }
     if spec.kind == "STATIC":
-        return static_recipes(settings)
+        return static_recipes(settings, method_is_open=spec.method_is_open)
     return [Recipe(quantizer, settings) for quantizer in quantizers[spec.kind]]
 
 
@@ -107,11 +108,12 @@ def second_recipes(spec: QuantizationSpec, settings: Settings) -> list[Recipe]:
     return wider_recipes(settings, method_is_open=spec.method_is_open) if own else []
 
 
-def static_recipes(settings: Settings) -> list[Recipe]:
-    """Return the ways to quantize statically, the simplest first."""
+def static_recipes(settings: Settings, *, method_is_open: bool = True) -> list[Recipe]:
+    """Return the ways to quantize statically: the vendor's own, which has methods of its own, then the simplest."""
     if _writes_tflite(settings):
         return [Recipe(quantizer, settings) for quantizer in tflite_quantizers("STATIC", settings)]
-    quantizers: list[Quantizer] = [StaticQdq(everything=False), StaticQdq(everything=True)]
+    own = amct_quantizers(settings) if method_is_open else []
+    quantizers: list[Quantizer] = [*own, StaticQdq(everything=False), StaticQdq(everything=True)]
     if not settings.halves:  # NNCF writes scales in FP32 alone
         quantizers.append(_nncf(settings))
     return [Recipe(each, settings) for each in quantizers]

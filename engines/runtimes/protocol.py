@@ -150,11 +150,13 @@ class Integers:
         saturate: Whether its sums of 8-bit products overflow on processors without instructions for them, so that
             weights take seven bits there.
         signed: Whether it takes signed bytes about zero alone, and biases in floating point.
+        tool: Name of a quantizer of its vendor, which is tried first if it is installed; empty if there is none.
     """
 
     form: str = GRAPH
     saturate: bool = False
     signed: bool = False
+    tool: str = ""
 
 
 class Runtime(Protocol):

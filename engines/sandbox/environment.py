@@ -11,9 +11,10 @@ PRIVATE = ".sandbox"
 
 ARM_EMULATOR = "LATHE_ARM_EMULATOR"
 LITERT_TORCH = "LATHE_LITERT_TORCH"
+AMCT = "LATHE_AMCT"
 CANN = ("ASCEND_HOME_PATH", "ASCEND_TOOLKIT_HOME", "ASCEND_OPP_PATH")
 """Variables with the folders of Ascend's toolkit, which its `set_env.sh` sets."""
-TOOLS = (ARM_EMULATOR, LITERT_TORCH, *CANN)
+TOOLS = (ARM_EMULATOR, LITERT_TORCH, AMCT, *CANN)
 """Variables that name folders of tools outside Lathe's own environment; a child may read and run what is in them."""
 
 _KEPT = frozenset(

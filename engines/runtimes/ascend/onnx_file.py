@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from engines.failures import EngineFailure, FailureReason, first_line
 from engines.graph.hygiene import load_model, save_model
 from engines.graph.precision import QUANTIZED, not_quantized
 from engines.graph.quantized import quantized_nodes
 from engines.graph.walk import all_nodes
+
+if TYPE_CHECKING:
+    import onnx
 
 log = logging.getLogger(__name__)
 
@@ -29,12 +33,23 @@ def write_for_atc(graph: Path, precision: str, folder: Path) -> str:
             UNSUPPORTED_OPERATOR if it uses operators outside of ONNX, or cannot be converted.
     """
     import onnx
-    import onnx.version_converter
 
     model = load_model(graph)
     if precision in QUANTIZED and not quantized_nodes(model):
         raise not_quantized(precision)
     onnx.load_external_data_for_model(model, str(graph.parent))
+    return save_model(converted(model), folder / "model.onnx")[0].name
+
+
+def converted(model: onnx.ModelProto, newest: int = NEWEST) -> onnx.ModelProto:
+    """Return the model with one operator set, from `OLDEST` to the newest that is allowed.
+
+    Raises:
+        EngineFailure: UNSUPPORTED_OPERATOR if it uses operators outside of ONNX, or cannot be converted.
+    """
+    import onnx
+    import onnx.version_converter
+
     used = {node.domain for node in all_nodes(model)} - {*_MAIN}
     for entry in list(model.opset_import):
         if entry.domain not in _MAIN and entry.domain not in used:
@@ -49,17 +64,18 @@ def write_for_atc(graph: Path, precision: str, folder: Path) -> str:
             operator=f"{node.domain}.{node.op_type}",
             suggested_fix="Express it with operators of ONNX, or choose another runtime in the template.",
         )
-    if not OLDEST <= stated <= NEWEST:
-        wanted = NEWEST if stated > NEWEST else OLDEST
-        try:
-            model = onnx.version_converter.convert_version(model, wanted)
-        except Exception as error:
-            raise EngineFailure(
-                FailureReason.UNSUPPORTED_OPERATOR,
-                f"ATC takes the operator sets {OLDEST} to {NEWEST}. The graph has {stated}, and ONNX's converter "
-                f"cannot change it: {first_line(error)}",
-                evidence=str(error)[-1000:],
-                suggested_fix=f"Export the model with the operator set {NEWEST}.",
-            ) from error
-        log.info("The graph's operator set %d became %d, which ATC takes.", stated, wanted)
-    return save_model(model, folder / "model.onnx")[0].name
+    if OLDEST <= stated <= newest:
+        return model
+    wanted = newest if stated > newest else OLDEST
+    try:
+        model = onnx.version_converter.convert_version(model, wanted)
+    except Exception as error:
+        raise EngineFailure(
+            FailureReason.UNSUPPORTED_OPERATOR,
+            f"CANN takes the operator sets {OLDEST} to {newest} here. The graph has {stated}, and ONNX's converter "
+            f"cannot change it: {first_line(error)}",
+            evidence=str(error)[-1000:],
+            suggested_fix=f"Export the model with the operator set {newest}.",
+        ) from error
+    log.info("The graph's operator set %d became %d, which CANN takes.", stated, wanted)
+    return model

@@ -17,6 +17,7 @@ from pathlib import Path
 from engines.failures import EngineFailure, FailureReason
 from engines.runtimes.ascend import toolchain
 from engines.runtimes.ascend.aipp_arithmetic import verdicts
+from engines.runtimes.ascend.amct import TOOL, find_amct
 from engines.runtimes.ascend.command import CAFFE, FROZEN_GRAPH, ONNX, Command, atc_command, words, write_files
 from engines.runtimes.ascend.opener import PACKAGES, open_file
 from engines.runtimes.ascend.options import KNOBS, levels, wrong
@@ -46,7 +47,7 @@ class Ascend:
     packages: tuple[str, ...] = PACKAGES
     modules: tuple[str, ...] = ()
     takes: tuple[str, ...] = (CAFFE, FROZEN_GRAPH, ONNX)
-    integers: Integers | None = None
+    integers: Integers | None = Integers(tool=TOOL)
     knobs: tuple[Knob, ...] = KNOBS
 
     def available(self, device: Device | None = None) -> str | None:
@@ -132,8 +133,9 @@ class Ascend:
         return ()
 
     def environment(self, target: Device) -> dict[str, str]:
-        """Return the version of CANN, and the chip if there is one."""
-        found = {"cann": self.version(), "ascend": toolchain.chip()}
+        """Return the versions of CANN and of AMCT, and the chip if there is one."""
+        amct = find_amct()
+        found = {"cann": self.version(), "amct": amct.version or "?" if amct else "", "ascend": toolchain.chip()}
         return {name: value for name, value in found.items() if value}
 
 

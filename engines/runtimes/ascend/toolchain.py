@@ -87,7 +87,7 @@ class Cann:
             "ASCEND_TOOLKIT_HOME": str(self.home),
             "ASCEND_OPP_PATH": str(self.operators),
             "ASCEND_AICPU_PATH": str(self.home),
-            "PATH": os.pathsep.join([str(self.atc.parent), *_system_path()]),
+            "PATH": os.pathsep.join([str(self.atc.parent), *system_path()]),
             "LD_LIBRARY_PATH": os.pathsep.join(
                 [str(path) for path in libraries if path.is_dir()]
                 + [path for path in [os.environ.get("LD_LIBRARY_PATH", "")] if path]
@@ -124,7 +124,7 @@ def _version(home: Path) -> str:
     return ""
 
 
-def _system_path() -> list[str]:
+def system_path() -> list[str]:
     """Return the folders of PATH without those of Lathe's Python: CANN's compilers are Python programs of their own."""
     own = os.path.join(sys.prefix, "bin") if sys.prefix != sys.base_prefix else ""
     folders = os.environ.get("PATH", "/usr/bin:/bin").split(os.pathsep)

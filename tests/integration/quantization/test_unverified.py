@@ -5,6 +5,8 @@ ONNX Runtime stands in for a runtime of another device here: it builds, and says
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from lathe.internal.v1.quantization_pb2 import QuantizationOutcome
 from lathe.type.v1.measurement_pb2 import VERDICT_UNVERIFIED
@@ -13,9 +15,11 @@ from engines.failures import EngineFailure, FailureReason
 from engines.package.manifest import read_manifest
 from engines.runtimes import Where, runtimes
 from engines.runtimes.onnxruntime.runtime import OnnxRuntime
+from engines.sandbox.environment import AMCT
 from services.platform.words import from_values
 from tests.integration.quantization.test_quantizing import BLOCK_TEMPLATE, put_block
 from tests.integration.quantization.workbench import QuantizationBench
+from tests.unit.runtimes.ascend.installation import install, install_amct, use
 
 
 @pytest.fixture(autouse=True)
@@ -70,3 +74,23 @@ def test_a_t4_without_products_in_fp32_gets_a_transformer_with_fp16_beside_the_i
     assert result.coverage.quantized_products
     (chosen,) = [candidate for candidate in result.candidates if candidate.chosen]
     assert "FP16 beside" in chosen.quantizer
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_an_ascend_chip_gets_what_its_own_quantizer_makes_if_that_is_installed(
+    installed: bool, bench: QuantizationBench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stand-ins for AMCT and ATC: no form that any chip runs comes of it."""
+    use(install(tmp_path / "cann"), monkeypatch)
+    monkeypatch.setenv(AMCT, str(install_amct(tmp_path / "amct") if installed else tmp_path))
+    calibration = put_block(bench)
+    template = BLOCK_TEMPLATE | {"device": "ascend-310p", "runtime": "ascend"}
+    request = {**bench.onnx_work({"scheme": "STATIC"}, **template), "calibration": calibration}
+    result = from_values(bench.quantize(request), QuantizationOutcome()).result
+    assert result.parity.verdict == VERDICT_UNVERIFIED
+    assert result.coverage.quantized_products
+    (chosen,) = [candidate for candidate in result.candidates if candidate.chosen]
+    assert chosen.quantizer.startswith("AMCT" if installed else "onnxruntime")
+    said = " ".join(result.warnings)
+    assert ("AMCT's simulation on a CPU" in said) is installed
+    assert (f"start the worker with {AMCT}=DIR" in said) is not installed
