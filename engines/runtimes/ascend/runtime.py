@@ -25,7 +25,7 @@ from engines.runtimes.ascend.running import LOG_NAME, run_atc
 from engines.runtimes.ascend.sources import Plan, gather, plan
 from engines.runtimes.ascend.toolchain import INSTALL, SECOND_PRECISIONS, Cann, family, find_cann
 from engines.runtimes.candidates import Candidate, Situation
-from engines.runtimes.form import FormSpec
+from engines.runtimes.form import OPEN_QUANTIZER, FormSpec
 from engines.runtimes.knobs import Knob, check_knobs
 from engines.runtimes.protocol import BuildOptions, BuiltForm, Integers, Layer, Runtime, Session, Where
 from engines.runtimes.session import open_session
@@ -122,11 +122,13 @@ class Ascend:
         return []
 
     def candidates(self, now: Situation) -> Iterator[Candidate]:
-        """Yield the source in each precision that is allowed."""
+        """Yield the source in each precision that is allowed, in eight bits if AMCT is installed."""
         if now.allows_half:
             yield Candidate(FormSpec(self.name, "FP16"), 89.5)
             yield Candidate(FormSpec(self.name, "FP16", knobs=(("precision_mode_v2", "mixed_float16"),)), 50.5)
         yield Candidate(FormSpec(self.name, "FP32"), 88.5)
+        if now.quantizes and find_amct():
+            yield Candidate(FormSpec(self.name, "INT8", OPEN_QUANTIZER), 66)
 
     def baselines(self, now: Situation) -> Iterable[Candidate]:
         """Yield nothing: a form of a chip does not stand for the source."""

@@ -18,6 +18,7 @@ from engines.quantization.recipes import first_recipes
 from engines.quantization.request import QuantizationSpec
 from engines.runtimes import BuildOptions, BuildSource, runtimes
 from engines.runtimes.ascend.amct import INSTALL_AMCT, Calibration, calibrate, find_amct
+from engines.runtimes.candidates import Situation
 from engines.sandbox.environment import AMCT
 from engines.spec.devices import load_catalog
 from engines.tensors import Arrays
@@ -42,7 +43,7 @@ def amct(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def material(tmp_path: Path) -> Material:
     graph, *_ = save_model(network(), tmp_path / "network.onnx")
-    return Material(graph, FEEDS, tmp_path / "scratch", lambda words: None)  # type: ignore[arg-type] # only iterated
+    return Material(graph, FEEDS, tmp_path / "scratch", lambda words: None)  # type: ignore[arg-type]
 
 
 def quantized(material: Material, folder: Path, settings: Settings = SETTINGS, *excluded: str) -> Path:
@@ -87,7 +88,7 @@ def test_the_settings_are_those_of_amcts_file() -> None:
 
 @pytest.mark.usefixtures("amct")
 def test_batches_of_another_shape_are_left_out(material: Material, tmp_path: Path) -> None:
-    material.feeds = [*FEEDS, {"x": FEEDS[0]["x"][:1]}]  # type: ignore[assignment] # only iterated
+    material.feeds = [*FEEDS, {"x": FEEDS[0]["x"][:1]}]  # type: ignore[assignment]
     assert quantized(material, tmp_path / "out").is_file()
 
 
@@ -120,10 +121,13 @@ def test_it_is_tried_first_where_it_is_installed_and_no_method_is_asked_for(
     monkeypatch.setenv(AMCT, str(tmp_path / "absent"))
     assert missing_amct("ascend") == INSTALL_AMCT
     assert not any("AMCT" in recipe.name for recipe in first_recipes(static, SETTINGS))
+    assert not any(each.spec.quantizer for each in ROOM.candidates(Situation(goal="INT8", has_calibration=True)))
     monkeypatch.setenv(AMCT, str(install_amct(tmp_path / "amct")))
     assert missing_amct("ascend") == missing_amct("openvino") == ""
     names = [recipe.name for recipe in first_recipes(static, SETTINGS)]
     assert names[0] == "AMCT IFMR symmetric per channel"
     assert len(names) > 1
+    now = Situation(goal="INT8", has_calibration=True)
+    assert [each.spec.precision for each in ROOM.candidates(now)] == ["FP16", "FP16", "FP32", "INT8"]
     asked = QuantizationSpec.model_validate({"scheme": "STATIC", "calibration_method": "MINMAX"})
     assert not any("AMCT" in recipe.name for recipe in first_recipes(asked, SETTINGS))
