@@ -28,6 +28,7 @@ from engines.runtimes.ascend.aipp_rules import (
     AippOp,
     image_axes,
     read_aipp,
+    related,
     violations,
 )
 from engines.spec.template import Component
@@ -88,14 +89,12 @@ def taken(text: str, network: Sequence[TensorSpec]) -> dict[int, tuple[TensorSpe
     """
     found = {}
     for op in read_aipp(text):
-        named = op.get("related_input_name")
-        rank = next((at for at, spec in enumerate(network) if spec.name == named), int(op.get("related_input_rank", 0)))
-        spec, kind = network[rank], str(op.get("input_format", ""))
-        axes = image_axes(spec.opt)
-        if op.get("aipp_mode") == "static" and axes:
+        spec, kind = related(op, network), str(op.get("input_format", ""))
+        axes = image_axes(spec.opt) if spec else None
+        if op.get("aipp_mode") == "static" and spec and axes:
             low, tuned, high = (_image(op, kind, shape, axes) for shape in (spec.min, spec.opt, spec.max))
             images = TensorSpec(spec.name, "uint8", low, tuned, high, batch_axis=spec.batch_axis)
-            found[rank] = (images, "nv12" if kind == NV12 else "")
+            found[network.index(spec)] = (images, "nv12" if kind == NV12 else "")
     return found
 
 

@@ -128,10 +128,13 @@ def _of_op(op: AippOp, inputs: Sequence[TensorSpec] | None) -> Iterator[str]:
         elif name in _RANGES and not _RANGES[name][0] <= float(value) <= _RANGES[name][1]:
             low, high = _RANGES[name]
             yield f"{name} is {value:g}; it is {low:g} to {high:g}"
-    rank = int(op.get("related_input_rank", 0))
-    numbered = None if "related_input_name" in op else inputs
-    if numbered is not None and not 0 <= rank < len(numbered):
-        yield f"related_input_rank is {rank}; the network has {len(numbered)} inputs, counted from 0"
+    network = related(op, inputs or ())
+    if inputs is not None and network is None:
+        if named := op.get("related_input_name"):
+            yield f"related_input_name is {named}; the network's inputs are {', '.join(spec.name for spec in inputs)}"
+        else:
+            rank = op.get("related_input_rank", 0)
+            yield f"related_input_rank is {rank}; the network has {len(inputs)} inputs, counted from 0"
         return
     if mode == "dynamic":
         if int(op.get("max_src_image_size", 0)) <= 0:
@@ -141,7 +144,15 @@ def _of_op(op: AippOp, inputs: Sequence[TensorSpec] | None) -> Iterator[str]:
     if kind not in CHANNELS:
         yield f"input_format is {kind}; it is {', '.join(CHANNELS)}"
         return
-    yield from _of_sizes(op, kind, numbered[rank] if numbered and numbered[rank].known else None)
+    yield from _of_sizes(op, kind, network if network is not None and network.known else None)
+
+
+def related(op: AippOp, inputs: Sequence[TensorSpec]) -> TensorSpec | None:
+    """Return the input of the network that an operation prepares; None if there is no such input."""
+    if named := op.get("related_input_name"):
+        return next((spec for spec in inputs if spec.name == named), None)
+    rank = int(op.get("related_input_rank", 0))
+    return inputs[rank] if 0 <= rank < len(inputs) else None
 
 
 def _of_sizes(op: AippOp, kind: str, network: TensorSpec | None) -> Iterator[str]:

@@ -147,6 +147,11 @@ STATIC = "aipp_mode: static input_format: RGB888_U8 "
         (f"aipp_op {{ {STATIC} mean_chn_1: 256 }}", "mean_chn_1 is 256; it is 0 to 255"),
         (f"aipp_op {{ {STATIC} var_reci_chn_0: 1 var_reci_chn_0: 2 }}", "var_reci_chn_0 is given 2 times"),
         (f"aipp_op {{ {STATIC} related_input_rank: 1 }}", "related_input_rank is 1; the network has 1 inputs"),
+        (f'aipp_op {{ {STATIC} related_input_name: "mask" }}', "related_input_name is mask; the network's inputs are "),
+        (
+            f'aipp_op {{ {STATIC} related_input_name: "{NETWORK[0].name}" src_image_size_w: 100 }}',
+            "100 pixels in w come out of it; the network takes 320",
+        ),
         (f"aipp_op {{ {STATIC} }} aipp_op {{ {STATIC} }}", "related_input_rank is the same in two"),
         (f'aipp_op {{ {STATIC} }} aipp_op {{ {STATIC} related_input_name: "x" }}', "are mixed"),
         (f"aipp_op {{ {STATIC} src_image_size_w: 5000 }}", "src_image_size_w is 5000; it is 2 to 4096"),
