@@ -59,7 +59,11 @@ class Bus:
 
     @classmethod
     async def connect(cls, url: str, name: str = "lathe") -> Bus:
-        """Connect; tries until the server answers."""
+        """Connect; tries until the server answers.
+
+        Raises:
+            nats.errors.Error: The server answers, and refuses the user or the password.
+        """
         bus = cls(name)
         await bus.nc.connect(
             url,
@@ -69,11 +73,13 @@ class Bus:
             connect_timeout=2,
             ping_interval=10,
             max_outstanding_pings=2,
-            allow_reconnect=True,
+            allow_reconnect=False,
             error_cb=_log_error,
             disconnected_cb=bus._disconnected,
             reconnected_cb=bus._reconnected,
         )
+        # Not before: with it, the client repeats an attempt that was refused for ever, and does not tell.
+        bus.nc.options["allow_reconnect"] = True
         bus._up.set(1)
         return bus
 

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
+import nats.errors
 import pytest
 from nats.js.api import AckPolicy, ConsumerConfig
 
@@ -113,3 +114,10 @@ async def test_a_wanted_end_is_no_warning(fresh_nats_url: str, capsys: pytest.Ca
     bus = await Bus.connect(fresh_nats_url, "test")
     await bus.close()
     assert "bus.disconnected" not in capsys.readouterr().out
+
+
+async def test_a_wrong_password_is_told_and_not_repeated_for_ever(fresh_nats_url: str) -> None:
+    scheme, _, address = fresh_nats_url.rpartition("@")
+    async with asyncio.timeout(20):
+        with pytest.raises(nats.errors.Error, match="Authorization Violation"):
+            await Bus.connect(f"{scheme}x@{address}", "test")
