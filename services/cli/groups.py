@@ -49,7 +49,7 @@ MEMBERS: list[Column[Any]] = [
     Column("task", lambda member: plain(member.task.partition("/")[2] or "–"), whole=True),
     Column("state", lambda member: colored(enum_name(member, "state")) or "–", whole=True),
     Column("progress", lambda member: f"{member.progress:.0%}", numeric=True, detail=True),
-    Column("result", lambda member: _figures(member) or "–"),
+    Column("result", lambda member: _result(member) or "–"),
     Column("why", lambda member: plain(member.error)),
 ]
 
@@ -210,9 +210,10 @@ def _has_ended(member: Any) -> bool:
     return enum_name(member, "state") not in {"PENDING", "RUNNING", "CANCELLING"}
 
 
-def _figures(member: Any) -> str:
+def _result(member: Any) -> str:
     shown = {name: f"{value:.2f}×" if name == "speedup" else f"{value:.4g}" for name, value in member.figures.items()}
-    return ", ".join(f"{plain(name)} {shown[name]}" for name in sorted(shown))
+    made = [short(member.result_version)] if member.result_version else []
+    return ", ".join(made + [f"{plain(name)} {shown[name]}" for name in sorted(shown)])
 
 
 def _get(connection: Connection, text: str) -> Any:

@@ -33,7 +33,7 @@ class Members:
         self._ledger = ledger
 
     async def fill(self, groups: Sequence[Any]) -> None:
-        """Set state, progress, error and figures of every member, and the state of every group."""
+        """Set state, progress, error and result of every member, and the state of every group."""
         named = [member for group in groups for member in group.members if member.task]
         for start in range(0, len(named), _TASKS_AT_ONCE):
             part = named[start : start + _TASKS_AT_ONCE]
@@ -54,6 +54,7 @@ class Members:
             member.error = task.status.failure.message[:_ERROR_CHARACTERS]
         if task.HasField("result"):
             member.figures.update(self._ledger.codec.kind.figures(task.result))
+            member.result_version = getattr(task.result, "model_version", "")
 
 
 def state_of(members: Sequence[TaskGroupMember]) -> TaskGroupState.ValueType:

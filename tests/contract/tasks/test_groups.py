@@ -59,6 +59,7 @@ async def test_a_group_is_watched_until_its_tasks_have_ended(
     assert seen[-1].state == state
     assert {each.state for each in seen[-1].members} == members
     assert [each.model_version for each in seen[-1].members] == VERSIONS
+    assert {bool(each.result_version) for each in seen[-1].members} == {TASK_STATE_SUCCEEDED in members}
     assert await watched(stub, made.name) == seen[-1:]
 
 

@@ -20,7 +20,12 @@ def answer(suite: Suite, kind: str, verdict: measurement_pb2.Verdict.ValueType) 
     """Let the tasks of a group succeed, with this verdict of parity."""
     of_kind, word = KINDS[kind], kind.capitalize()
     members = [
-        TaskGroupMember(model_version=each, task=f"{kind}Tasks/t{number}", state=task_pb2.TASK_STATE_SUCCEEDED)
+        TaskGroupMember(
+            model_version=each,
+            task=f"{kind}Tasks/t{number}",
+            state=task_pb2.TASK_STATE_SUCCEEDED,
+            result_version=f"models/made/versions/{number}",
+        )
         for number, each in enumerate(VERSIONS)
     ]
     group = of_kind.message(f"{word}TaskGroup")(
@@ -41,7 +46,8 @@ def answer(suite: Suite, kind: str, verdict: measurement_pb2.Verdict.ValueType) 
 def test_several_versions_are_a_group(suite: Suite, lathe: Lathe, command: str, kind: str) -> None:
     answer(suite, kind, measurement_pb2.VERDICT_PASS)
     words = (command, *SHORT, "--template", "tiny", "--priority", "2", "--label", "team=a", "--skip-cache")
-    assert lathe(*words).code == 0
+    ended = lathe(*words)
+    assert (ended.code, "made/0" in ended.out, "made/1" in ended.out) == (0, True, True)
     (asked,) = suite.asked[f"Create{kind.capitalize()}TaskGroup"]
     assert list(asked.group.model_versions) == VERSIONS
     assert (asked.group.spec.template, asked.group.spec.model_version) == ("templates/tiny", "")

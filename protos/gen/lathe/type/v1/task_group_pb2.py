@@ -15,7 +15,7 @@ from lathe._options import resource_pb2 as google_dot_api_dot_resource__pb2
 from lathe.type.v1 import task_pb2 as lathe_dot_type_dot_v1_dot_task__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1elathe/type/v1/task_group.proto\x12\rlathe.type.v1\x1a\x19google/api/resource.proto\x1a\x18lathe/type/v1/task.proto\"\x8f\x02\n\x0fTaskGroupMember\x12.\n\rmodel_version\x18\x01 \x01(\tB\x17\xfa\x41\x14\n\x12lathe/ModelVersion\x12\x14\n\x04task\x18\x02 \x01(\tB\x06\xfa\x41\x03\n\x01*\x12\'\n\x05state\x18\x03 \x01(\x0e\x32\x18.lathe.type.v1.TaskState\x12\x10\n\x08progress\x18\x04 \x01(\x01\x12\r\n\x05\x65rror\x18\x05 \x01(\t\x12<\n\x07\x66igures\x18\x06 \x03(\x0b\x32+.lathe.type.v1.TaskGroupMember.FiguresEntry\x1a.\n\x0c\x46iguresEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01*\xc4\x01\n\x0eTaskGroupState\x12 \n\x1cTASK_GROUP_STATE_UNSPECIFIED\x10\x00\x12 \n\x1cTASK_GROUP_STATE_IN_PROGRESS\x10\x01\x12\"\n\x1eTASK_GROUP_STATE_ALL_SUCCEEDED\x10\x02\x12%\n!TASK_GROUP_STATE_PARTLY_SUCCEEDED\x10\x03\x12#\n\x1fTASK_GROUP_STATE_NONE_SUCCEEDED\x10\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1elathe/type/v1/task_group.proto\x12\rlathe.type.v1\x1a\x19google/api/resource.proto\x1a\x18lathe/type/v1/task.proto\"\xc0\x02\n\x0fTaskGroupMember\x12.\n\rmodel_version\x18\x01 \x01(\tB\x17\xfa\x41\x14\n\x12lathe/ModelVersion\x12\x14\n\x04task\x18\x02 \x01(\tB\x06\xfa\x41\x03\n\x01*\x12\'\n\x05state\x18\x03 \x01(\x0e\x32\x18.lathe.type.v1.TaskState\x12\x10\n\x08progress\x18\x04 \x01(\x01\x12\r\n\x05\x65rror\x18\x05 \x01(\t\x12<\n\x07\x66igures\x18\x06 \x03(\x0b\x32+.lathe.type.v1.TaskGroupMember.FiguresEntry\x12/\n\x0eresult_version\x18\x07 \x01(\tB\x17\xfa\x41\x14\n\x12lathe/ModelVersion\x1a.\n\x0c\x46iguresEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01*\xc4\x01\n\x0eTaskGroupState\x12 \n\x1cTASK_GROUP_STATE_UNSPECIFIED\x10\x00\x12 \n\x1cTASK_GROUP_STATE_IN_PROGRESS\x10\x01\x12\"\n\x1eTASK_GROUP_STATE_ALL_SUCCEEDED\x10\x02\x12%\n!TASK_GROUP_STATE_PARTLY_SUCCEEDED\x10\x03\x12#\n\x1fTASK_GROUP_STATE_NONE_SUCCEEDED\x10\x04\x62\x06proto3')
 
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, globals())
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'lathe.type.v1.task_group_pb2', globals())
@@ -28,10 +28,12 @@ if _descriptor._USE_C_DESCRIPTORS == False:
   _TASKGROUPMEMBER.fields_by_name['model_version']._serialized_options = b'\372A\024\n\022lathe/ModelVersion'
   _TASKGROUPMEMBER.fields_by_name['task']._options = None
   _TASKGROUPMEMBER.fields_by_name['task']._serialized_options = b'\372A\003\n\001*'
-  _TASKGROUPSTATE._serialized_start=377
-  _TASKGROUPSTATE._serialized_end=573
+  _TASKGROUPMEMBER.fields_by_name['result_version']._options = None
+  _TASKGROUPMEMBER.fields_by_name['result_version']._serialized_options = b'\372A\024\n\022lathe/ModelVersion'
+  _TASKGROUPSTATE._serialized_start=426
+  _TASKGROUPSTATE._serialized_end=622
   _TASKGROUPMEMBER._serialized_start=103
-  _TASKGROUPMEMBER._serialized_end=374
-  _TASKGROUPMEMBER_FIGURESENTRY._serialized_start=328
-  _TASKGROUPMEMBER_FIGURESENTRY._serialized_end=374
+  _TASKGROUPMEMBER._serialized_end=423
+  _TASKGROUPMEMBER_FIGURESENTRY._serialized_start=377
+  _TASKGROUPMEMBER_FIGURESENTRY._serialized_end=423
 # @@protoc_insertion_point(module_scope)

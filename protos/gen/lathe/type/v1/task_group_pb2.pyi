@@ -84,6 +84,7 @@ class TaskGroupMember(_message.Message):
     PROGRESS_FIELD_NUMBER: _builtins.int
     ERROR_FIELD_NUMBER: _builtins.int
     FIGURES_FIELD_NUMBER: _builtins.int
+    RESULT_VERSION_FIELD_NUMBER: _builtins.int
     model_version: _builtins.str
     """The model version."""
     task: _builtins.str
@@ -94,6 +95,8 @@ class TaskGroupMember(_message.Message):
     """How far the task is, from 0 to 1."""
     error: _builtins.str
     """Why no task could be created, or why it failed."""
+    result_version: _builtins.str
+    """The version that the task registered, or that its result was saved as; empty if there is none."""
     @_builtins.property
     def figures(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
         """The main figures of the task's result by name: `speedup`, or the metric of an evaluation such as `top1`."""
@@ -107,10 +110,11 @@ class TaskGroupMember(_message.Message):
         progress: _builtins.float = ...,
         error: _builtins.str = ...,
         figures: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
+        result_version: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "figures", b"figures", "model_version", b"model_version", "progress", b"progress", "state", b"state", "task", b"task"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "figures", b"figures", "model_version", b"model_version", "progress", b"progress", "result_version", b"result_version", "state", b"state", "task", b"task"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
