@@ -17,6 +17,22 @@ def _runtimes(device: Any) -> str:
     return plain(", ".join(each.runtime if each.built else f"{each.runtime} (no builder)" for each in device.runtimes))
 
 
+def _short(device: Any) -> str:
+    """Return in a few words what is missing; `lathe devices get` says it in full."""
+    if not device.queues or not any(runtime.built for runtime in device.runtimes):
+        return plain(device.missing)
+    silent = [queue.kind for queue in device.queues if not queue.known]
+    unserved = [queue.kind for queue in device.queues if queue.known and not queue.workers]
+    told = [f"unknown: {', '.join(silent)}"] if silent else []
+    if len(unserved) == len(device.queues):
+        told.append("no worker")
+    elif unserved:
+        told.append(f"no worker for {', '.join(unserved)}")
+    if device.served and not any(queue.workers_on_device for queue in device.queues):
+        told.append("no worker is the device")
+    return plain("; ".join(told))
+
+
 def _oldest(queues: Any) -> str:
     waits = [queue.oldest_wait.ToTimedelta() for queue in queues if queue.HasField("oldest_wait")]
     return str(max(waits)).partition(".")[0] if waits else "–"
@@ -51,9 +67,13 @@ COLUMNS: list[Column[Any]] = [
     Column("running", lambda device: str(sum(queue.running for queue in device.queues)), numeric=True),
     Column("waiting", lambda device: str(sum(queue.waiting for queue in device.queues)), numeric=True),
     Column("oldest waits", lambda device: _oldest(device.queues), whole=True),
-    Column("missing", lambda device: plain(device.missing), detail=True),
 ]
-WHOLE: list[Column[Any]] = [*COLUMNS, Column("pod", lambda device: plain(_pod(device.pod)))]
+LIST: list[Column[Any]] = [*COLUMNS, Column("missing", _short)]
+WHOLE: list[Column[Any]] = [
+    *COLUMNS,
+    Column("missing", lambda device: plain(device.missing)),
+    Column("pod", lambda device: plain(_pod(device.pod))),
+]
 
 
 def _precisions(values: Any) -> str:
@@ -99,7 +119,7 @@ def list_devices(filter_: Filter = "", limit: Limit = 50, page: Page = "", outpu
 
     with connect() as connection:
         request = ListDevicesRequest(filter=filter_)
-        show_messages(pages(connection.devices.ListDevices, request, "devices", limit, page), COLUMNS, output)
+        show_messages(pages(connection.devices.ListDevices, request, "devices", limit, page), LIST, output)
 
 
 @devices.command("get")

@@ -28,8 +28,12 @@ _WIDTHS = {
     **{">for": 8, "progress": 15, "doing": 12},
 }
 """Characters of each column of running tasks; the last one gets what is left."""
-_DISPENSABLE = ("worker", "name", "owner", "kind", "device")
+_DISPENSABLE = ("worker", "owner", "name", "kind", "device")
 """Columns that a narrow terminal does without, the first one first."""
+_NARROW = 92
+"""Least width of a page that shows all of the queues."""
+_SENTENCE = 22
+"""Characters of the last column for which other columns make room."""
 _LINE = 3
 """Characters between two columns."""
 
@@ -154,7 +158,8 @@ def show(view: View, most: int, width: int) -> RenderableType:
     left = len(view.tasks) - most if most else 0
     more = [Text(f"and {left} more", style="dim")] if left > 0 else []
     shown = view.tasks[:most] if most else view.tasks
-    return Group(head, *words, Text(), _queues(view.devices), Text(), _tasks(shown, now, width), *more)
+    running = _tasks(shown, now, width) if shown else Text("No task runs.", style="dim")
+    return Group(head, *words, Text(), _queues(view.devices, width), Text(), running, *more)
 
 
 def _rows(console: Console) -> int:
@@ -177,8 +182,10 @@ def _table(*columns: str) -> Table:
     return table
 
 
-def _queues(devices: list[Any]) -> Table:
-    table = _table("device", "tasks", ">workers", ">slots", ">running", ">waiting", ">oldest waits", "")
+def _queues(devices: list[Any], width: int) -> Table:
+    narrow = width < _NARROW
+    slots, oldest = ([], ">oldest") if narrow else ([">slots"], ">oldest waits")
+    table = _table("device", "tasks", ">workers", *slots, ">running", ">waiting", oldest, "")
     for device in devices:
         busy = [queue for queue in device.queues if queue.workers or queue.waiting or queue.running]
         for index, queue in enumerate(busy or device.queues[:1]):
@@ -187,7 +194,7 @@ def _queues(devices: list[Any]) -> Table:
                 plain(device.name.removeprefix("devices/")) if index == 0 else "",
                 plain(queue.kind) if busy else "–",
                 str(queue.workers),
-                str(queue.slots),
+                *([] if narrow else [str(queue.slots)]),
                 _figure(queue.running, "green"),
                 _figure(queue.waiting, "yellow"),
                 _time(queue.oldest_wait.ToTimedelta()) if queue.HasField("oldest_wait") else "–",
@@ -199,7 +206,7 @@ def _queues(devices: list[Any]) -> Table:
 def _tasks(tasks: list[Any], now: datetime.datetime, width: int) -> Table:
     shown = dict(_WIDTHS)
     for header in _DISPENSABLE:
-        if sum(shown.values()) + _LINE * (len(shown) - 1) > width:
+        if sum(shown.values()) - shown["doing"] + _SENTENCE + _LINE * (len(shown) - 1) > width:
             del shown[header]
     shown["doing"] += max(width - sum(shown.values()) - _LINE * (len(shown) - 1), 0)
     table = _table(*shown)

@@ -43,7 +43,7 @@ def test_devices_show_who_serves_them(suite: Suite, lathe: Lathe) -> None:
     suite.answers["ListDevices"] = ListDevicesResponse(devices=[device()])
     result = lathe("devices", "list", "--filter", "served = true")
     assert result.code == 0
-    for text in ("cpu-x86-64", "openvino, litert (no builder)", "0:01:15", "7"):
+    for text in ("cpu-x86-64", "openvino, litert (no builder)", "0:01:15", "7", "unknown: profile"):
         assert text in result.out
     assert suite.asked["ListDevices"][0].filter == "served = true"
 

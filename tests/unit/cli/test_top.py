@@ -136,8 +136,11 @@ def test_a_page_fits_and_keeps_what_people_copy(width: int) -> None:
     tasks.append(running("cancelled", state=task_pb2.TASK_STATE_CANCELLING))
     out = io.StringIO()
     console = Console(file=out, width=width, height=40)
-    console.print(show(View([], tasks), 6, width))
+    devices = [Device(name="devices/nvidia-l40s", queues=[queue("optimization", workers=0, waiting=2)])]
+    console.print(show(View(devices, tasks), 6, width))
     lines = out.getvalue().splitlines()
+    for whole in ("nvidia-l40s", "optimization", "workers", "waiting", "1:01:40", "no worker"):
+        assert whole in out.getvalue()
     assert max(map(len, lines)) <= width
     assert sum("01a22bca-a119-7373-b9cc-abb24455" in line for line in lines) == 6
     assert sum("40%" in line for line in lines) == 6
