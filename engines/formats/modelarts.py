@@ -133,7 +133,7 @@ def _caffe(model: dict[str, Path]) -> Iterator[str]:
     for ending, words in ((".caffemodel", "weights"), (".prototxt", "net")):
         named = [name for name in model if name.lower().endswith(ending)]
         if len(named) != 1:
-            yield f"there are {_count(named)} files *{ending}, and there has to be exactly one, the {words}"
+            yield f"there are {_count(named, f'*{ending}')}, and there has to be exactly one, the {words}"
     for name, path in model.items():
         if path.suffix.lower() not in {".caffemodel", ".prototxt"}:
             yield f"'{name}' belongs to no Caffe model"
@@ -154,7 +154,7 @@ def _only(model: dict[str, Path], ending: str, where: str, wrong: Callable[[Path
     """Yield what keeps a model from being one file of an ending, in which `wrong` finds nothing."""
     named = [name for name, path in model.items() if name.lower().endswith(ending) and path.is_file()]
     if len(named) != 1:
-        yield f"there are {_count(named)} files {where}*{ending}, and there has to be exactly one, the model"
+        yield f"there are {_count(named, f'{where}*{ending}')}, and there has to be exactly one, the model"
     for name, path in model.items():
         if name not in named:
             yield f"'{where}{name}' is no part of the model"
@@ -218,5 +218,5 @@ def _is_array(path: Path) -> bool:
         return file.read(len(_ARRAY)) == _ARRAY
 
 
-def _count(names: Sequence[str]) -> str:
-    return f"{len(names)} ({', '.join(names)})" if names else "no"
+def _count(names: Sequence[str], files: str) -> str:
+    return f"{len(names)} files {files} ({', '.join(names)})" if names else f"no files {files}"

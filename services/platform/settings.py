@@ -171,5 +171,9 @@ def load_settings() -> Settings:
     try:
         return Settings()
     except ValidationError as error:
-        wrong = "; ".join(f"LATHE_{str(each['loc'][0]).upper()}: {each['msg']}" for each in error.errors())
+        # What Lathe's own validators say has the name of Python's exception before it.
+        wrong = "; ".join(
+            f"LATHE_{str(each['loc'][0]).upper()}: {each['msg'].removeprefix('Value error, ')}"
+            for each in error.errors()
+        )
         raise ConfigurationError(f"The environment is not a valid configuration: {wrong}.") from None
