@@ -93,11 +93,11 @@ BROKEN: list[tuple[Callable[[Path], object], list[str]]] = [
     (lambda here: touch(here / "net.pb", b"no graph"), ["'net.pb' is no frozen graph"]),
     (
         lambda here: [frozen(here / "a.pb"), frozen(here / "b.pb")],
-        ["2 (a.pb, b.pb) files *.pb"],
+        ["2 files *.pb (a.pb, b.pb)"],
     ),
     (
         lambda here: [caffe(here), touch(here / "other.caffemodel"), touch(here / "net.pb")],
-        ["2 (net.caffemodel, other.caffemodel) files *.caffemodel", "'net.pb' belongs to no Caffe model"],
+        ["2 files *.caffemodel (net.caffemodel, other.caffemodel)", "'net.pb' belongs to no Caffe model"],
     ),
     (lambda here: touch(here / "net.caffemodel"), ["no files *.prototxt, and there has to be exactly one, the net"]),
     (
