@@ -33,6 +33,14 @@ def _short(device: Any) -> str:
     return plain("; ".join(told))
 
 
+def _span(device: Any, figure: str) -> str:
+    """Return a figure of the queues that are known, such as `1`, or `0–2`: a worker of several kinds is in several."""
+    figures = [getattr(queue, figure) for queue in device.queues if queue.known]
+    if not figures:
+        return "?"
+    return str(min(figures)) if min(figures) == max(figures) else f"{min(figures)}–{max(figures)}"
+
+
 def _oldest(queues: Any) -> str:
     waits = [queue.oldest_wait.ToTimedelta() for queue in queues if queue.HasField("oldest_wait")]
     return str(max(waits)).partition(".")[0] if waits else "–"
@@ -62,8 +70,8 @@ def _verified(runtime: Any) -> str:
 COLUMNS: list[Column[Any]] = [
     Column("device", lambda device: plain(device.name.removeprefix("devices/")), whole=True),
     Column("runtimes", _runtimes),
-    Column("workers", lambda device: str(sum(queue.workers for queue in device.queues)), numeric=True),
-    Column("on the device", lambda device: str(sum(queue.workers_on_device for queue in device.queues)), numeric=True),
+    Column("workers per kind", lambda device: _span(device, "workers"), numeric=True),
+    Column("on the device", lambda device: _span(device, "workers_on_device"), numeric=True),
     Column("running", lambda device: str(sum(queue.running for queue in device.queues)), numeric=True),
     Column("waiting", lambda device: str(sum(queue.waiting for queue in device.queues)), numeric=True),
     Column("oldest waits", lambda device: _oldest(device.queues), whole=True),

@@ -48,6 +48,16 @@ def test_devices_show_who_serves_them(suite: Suite, lathe: Lathe) -> None:
     assert suite.asked["ListDevices"][0].filter == "served = true"
 
 
+def test_a_worker_of_several_kinds_is_no_several_workers(suite: Suite, lathe: Lathe) -> None:
+    queues = [{"kind": kind, "workers": count, "known": True} for kind, count in (("conversion", 1), ("profile", 0))]
+    found = from_values({"name": "devices/cpu-arm64", "queues": queues, "served": True}, Device())
+    suite.answers["ListDevices"] = ListDevicesResponse(devices=[found])
+    assert "0–1" in lathe("devices", "list").out
+    suite.answers["ListDevices"] = ListDevicesResponse(devices=[device()])
+    (row,) = [line for line in lathe("devices", "list").out.splitlines() if line.startswith("cpu-x86-64")]
+    assert row.split("│")[2].strip() == "2"
+
+
 def test_a_device_shows_its_runtimes_and_queues(suite: Suite, lathe: Lathe) -> None:
     suite.answers["GetDevice"] = device()
     result = lathe("devices", "get", "cpu-x86-64")
