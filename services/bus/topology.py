@@ -46,8 +46,8 @@ LOG_EVENT = "logged"
 _DAY = 86400.0
 CHANGES_KEPT_DAYS = 7
 MOST_WAITING = 100_000
-"""Pull requests that a queue takes. Every idle worker has one there; the server's default is 512, and it sends the
-others away, who ask again twice a second."""
+"""Pull requests that a queue takes. Every idle worker has one there for a moment when a task comes, and one of an older
+release always; the server's default is 512, and it sends the others away."""
 
 
 @dataclass(frozen=True)

@@ -72,7 +72,8 @@ async def test_a_replica_that_dies_leaves_its_tasks_to_the_other_in_a_fair_order
         with acting_as("one"):
             (one,) = await create(living, 1, 20)
         order = await in_order(living, [*many, one])
-        assert order.index(one.name) <= 1
+        # The one that is left does not know whose turn the last one was, if that task has ended already.
+        assert order.index(one.name) <= 2
         assert len(living.jobs.runs) == 11
         assert await living.queue.waiting() == 0
 
