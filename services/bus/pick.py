@@ -17,6 +17,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from types import TracebackType
 from typing import NamedTuple, Self
 
@@ -75,7 +76,8 @@ class Picker:
         self._held = 0
         # Sources that may have a message: the others said that they have none, and nothing was told of them since.
         self._maybe = set(self._sources)
-        # When something was told of each, by the monotonic clock.
+        # When all were last taken to have one, and when something was told of each, by the monotonic clock.
+        self._looked = time.monotonic()
         self._told = dict.fromkeys(self._sources, -math.inf)
         self._arrived: deque[Msg] = deque()
         self._asked = 0
@@ -113,14 +115,16 @@ class Picker:
         """Return a message; waits until there is one. It must be released."""
         while not self._arrived:
             self._wake.clear()
+            # However much is told of one source meanwhile: nobody may tell of what comes back to another.
+            if (rest := self._looked + LOOK_SECONDS - time.monotonic()) <= 0:
+                self._maybe.update(self._sources)
+                self._looked = time.monotonic()
             if self._held < self._capacity and (name := self._next()) is not None:
                 await self._ask(name)
                 continue
-            try:
-                async with asyncio.timeout(LOOK_SECONDS):
+            with suppress(TimeoutError):
+                async with asyncio.timeout(max(rest, 0)):
                     await self._wake.wait()
-            except TimeoutError:
-                self._maybe.update(self._sources)
         return self._arrived.popleft()
 
     def release(self) -> None:

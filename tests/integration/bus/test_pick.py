@@ -98,6 +98,28 @@ async def test_a_consumer_may_hear_of_a_message_after_those_who_are_told(
         assert (await asyncio.wait_for(taking, 10)).data == b"a"
 
 
+async def test_what_is_told_of_one_consumer_does_not_keep_the_others_from_being_asked(
+    bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pick, "LOOK_SECONDS", 0.3)
+    monkeypatch.setattr(pick, "MOMENT_SECONDS", 0.01)
+    sources = {kind: SOURCES[kind]._replace(told=f"rumour.{kind}") for kind in ("a", "b")}
+
+    async def chatter() -> None:
+        while True:
+            await bus.notify("rumour.a")
+            await asyncio.sleep(0.02)
+
+    async with Picker(bus, TASKS, sources, 1, lambda: ["a", "b"]) as picker:
+        taking, talking = asyncio.create_task(picker.take()), asyncio.create_task(chatter())
+        await asyncio.sleep(0.1)
+        await send(bus, "b", "1")
+        try:
+            assert (await asyncio.wait_for(taking, 10)).data == b"b"
+        finally:
+            await end([talking])
+
+
 async def test_whatever_was_sent_when_it_ends_is_taken_or_left_or_was_never_delivered(bus: Bus) -> None:
     seed = random.randrange(1 << 32)
     chance = random.Random(seed)
