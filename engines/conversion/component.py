@@ -19,6 +19,7 @@ from engines.parity.verification import describe, judged, not_run, unverified, v
 from engines.runtimes import BuildOptions, BuildSource, BuiltForm, Runtime, Session, Where
 from engines.runtimes.onnxruntime.runtime import OnnxRuntime, OnnxRuntimeSession
 from engines.runtimes.source import GRAPH
+from engines.runtimes.timings import TIMINGS
 from engines.runtimes.torchscript.runtime import TorchScript, TorchScriptSession
 from engines.spec.request import ConversionRequest
 from engines.spec.template import CLASSIFIERS, Component
@@ -112,7 +113,7 @@ def _options(job: ComponentConversion) -> BuildOptions:
         job.progress(0.45 + 0.15 * fraction, f"{job.component.name}: {words}")
 
     template = job.request.template
-    return BuildOptions(template.arithmetic, template.runtime_options, progress, job.workdir / "scratch" / "builders")
+    return BuildOptions(template.arithmetic, template.runtime_options, progress, job.workdir / TIMINGS)
 
 
 def _verified(

@@ -22,6 +22,7 @@ from engines.quantization.graphs import QuantizedGraphs, fused
 from engines.quantization.quantizers import Material
 from engines.quantization.recipes import is_transformer
 from engines.runtimes.candidates import IMAGE_RANK, Situation
+from engines.runtimes.timings import TIMINGS
 from engines.search.journal import LASTING, Journal
 from engines.search.making import Maker
 from engines.search.packaging import package_form
@@ -85,6 +86,7 @@ def optimize_component(job: OptimizationJob) -> OptimizedComponent:
         job.threads,
         request.conversion.seed,
         graphs.graph if graphs else None,
+        timings=job.workdir / TIMINGS,
     )
     truth = Truth(
         prepared.source,

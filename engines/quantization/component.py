@@ -29,6 +29,7 @@ from engines.quantization.result import ComponentQuantization, all_failed, descr
 from engines.quantization.sensitivity import NodeSensitivity
 from engines.runtimes import GRAPH, Runtime, Where, builds_from, check_timed
 from engines.runtimes.form import FormSpec, Made
+from engines.runtimes.timings import TIMINGS
 from engines.search.entry import Entry
 from engines.search.journal import LASTING, Journal
 from engines.search.making import Maker
@@ -96,7 +97,8 @@ def quantize(job: QuantizationJob) -> ComponentQuantization:
     graphs = QuantizedGraphs(material, [*first, *second], data.judged, frozenset(spec.excluded_nodes))
     seed, target = job.request.conversion.seed, job.request.conversion.target
     options = job.request.conversion.template.runtime_options
-    maker = _Maker(Maker(prepared, target, job.workdir / "scratch" / name, job.threads, seed, graphs.graph, options))
+    forms, timings = job.workdir / "scratch" / name, job.workdir / TIMINGS
+    maker = _Maker(Maker(prepared, target, forms, job.threads, seed, graphs.graph, options, timings))
     baseline = FormSpec(job.runtime.name, "FP32")
     job.progress(0.2, f"{name}: building in floating point")
     if where is not Where.DEVICE:

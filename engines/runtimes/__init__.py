@@ -2,7 +2,7 @@
 
 import functools
 import importlib
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 
 from engines.failures import EngineFailure, FailureReason
 from engines.runtimes.protocol import (
@@ -69,6 +69,11 @@ def builds_from(name: str, forms: Collection[str]) -> bool:
 def graph_runtime(device: Device) -> str:
     """Return the first runtime of a device that builds from graphs, which every source can become; empty if none."""
     return next((name for name in device.buildable_runtimes if builds_from(name, {GRAPH})), "")
+
+
+def keep_timings(names: Iterable[str]) -> bool:
+    """Return whether one of these runtimes keeps timings: its builds then depend on what was built before."""
+    return any(runtimes()[name].keeps_timings for name in names if name in runtimes())
 
 
 def runtime_packages() -> tuple[str, ...]:

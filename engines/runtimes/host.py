@@ -37,6 +37,7 @@ class HostRuntime:
 
     packages: tuple[str, ...]
     integers: Integers | None = None
+    keeps_timings = False
     tools: tuple[str, ...] = ()
     """More packages that take part in building, for some forms."""
     emulated = False

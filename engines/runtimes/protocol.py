@@ -32,14 +32,14 @@ class BuildOptions:
         precision: Arithmetic to compute in, as the API names it.
         knobs: Differences from the runtime's defaults, by name; each room declares the knobs that it takes.
         progress: Takes the fraction that is done, and what is being done.
-        cache: Folder of files that earlier builds of the task kept, such as timing caches; a build may add to it.
-            It may not exist yet.
+        timings: Folder of what earlier builds have timed, to which a build adds (see `engines.runtimes.timings`). It
+            may not exist yet. None if nothing is to be kept.
     """
 
     precision: str
     knobs: Mapping[str, str] = field(default_factory=dict)
     progress: Callable[[float, str], None] = lambda fraction, message: None
-    cache: Path | None = None
+    timings: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -176,6 +176,8 @@ class Runtime(Protocol):
     """How it takes quantized models; None if it takes none."""
     knobs: tuple[Knob, ...]
     """The settings of `build` that differ from the runtime's defaults."""
+    keeps_timings: bool
+    """Whether it times kernels while it builds, and keeps the times, so that the next build need not."""
 
     def available(self, device: Device | None = None) -> str | None:
         """Return None if the runtime is installed, for a device if one is given, else what is missing.

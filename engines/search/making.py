@@ -33,6 +33,7 @@ class Maker:
         seed: Seed of random numbers.
         quantize: Returns the quantized graph of a form: ONNX, or what its runtime reads; None if nothing quantizes.
         options: The user's options of the runtime, which the knobs of a form precede.
+        timings: Folder of what earlier builds have timed; None if nothing is to be kept.
     """
 
     prepared: Prepared
@@ -42,6 +43,7 @@ class Maker:
     seed: int = 0
     quantize: Callable[[FormSpec], Path] | None = None
     options: Mapping[str, str] = field(default_factory=dict)
+    timings: Path | None = None
 
     def make(self, spec: FormSpec) -> Made:
         """Build a form; one that was built before is built anew, in the same place.
@@ -60,7 +62,7 @@ class Maker:
         shutil.rmtree(folder, ignore_errors=True)
         knobs = {**self.options, **dict(spec.knobs)} | ({"reader": spec.reader} if spec.reader else {})
         try:
-            options = BuildOptions(spec.precision, knobs, cache=self.workdir / "builders")
+            options = BuildOptions(spec.precision, knobs, timings=self.timings)
             form = room.build(source, self.target, options, folder)
         except EngineFailure:
             raise

@@ -6,6 +6,7 @@ EVENTS        30 days       event.<kind>.<task_id>.<type>        consumer <kind>
 ADVISORIES    7 days        max-deliveries of the TASKS consumers; consumer <kind>-deadletters
 TASK_CONTROL  KV, 1 day     <kind>.<task_id>                     the task is cancelled
 WORKERS       KV, seconds   <kind>.<device>.<worker>             the worker lives
+TIMINGS       KV, 30 days   <owner>.<device>.<runtime>.<version> what builders have timed in the owner's tasks
 CHANGES       7 days        lathe.changes.<kind>.<uid>           public: changes of tasks, datasets and releases
 lathe.changed.<kind>.<uid>  plain NATS: CHANGES has stored one
 changed.<kind>.<task_id>    plain NATS: the task has a new revision
@@ -39,12 +40,14 @@ EVENTS = "EVENTS"
 ADVISORIES = "ADVISORIES"
 TASK_CONTROL = "TASK_CONTROL"
 WORKERS = "WORKERS"
+TIMINGS = "TIMINGS"
 CHANGES = "CHANGES"
 STATE_EVENTS = ("started", "progressed", "succeeded", "failed", "cancelled", "returned")
 LOG_EVENT = "logged"
 
 _DAY = 86400.0
 CHANGES_KEPT_DAYS = 7
+TIMINGS_KEPT_DAYS = 30
 MOST_WAITING = 100_000
 """Pull requests that a queue takes. Every idle worker has one there for a moment when a task comes, and one of an older
 release always; the server's default is 512, and it sends the others away."""
@@ -143,6 +146,7 @@ async def ensure_topology(
         await _ensure_stream(bus, config.evolve(num_replicas=copies))
     await _ensure_bucket(bus, KeyValueConfig(bucket=TASK_CONTROL, ttl=_DAY, direct=True, replicas=copies))
     await _ensure_bucket(bus, KeyValueConfig(bucket=WORKERS, ttl=timing.worker_ttl, direct=True, replicas=copies))
+    await _ensure_bucket(bus, KeyValueConfig(bucket=TIMINGS, ttl=TIMINGS_KEPT_DAYS * _DAY, replicas=copies))
     consumers = [(TASKS, _work_consumer(kind, device, timing)) for kind in kinds for device in devices]
     consumers += [(EVENTS, _projector(kind, timing)) for kind in kinds]
     consumers += [(ADVISORIES, _dead_letters(kind)) for kind in kinds]

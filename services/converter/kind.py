@@ -17,6 +17,7 @@ from lathe.internal.v1.resolution_service_pb2_grpc import ResolutionServiceStub
 from lathe.registry.v1.model_service_pb2 import MODEL_FORMAT_PACKAGE, Lineage, ModelVersion, PackageInfo
 from lathe.template.v1.template_service_pb2 import ResolvedTemplate
 
+from engines.runtimes import keep_timings
 from engines.spec.devices import load_catalog
 from engines.spec.request import check_waivers
 from services.converter.uses import architectures_of, used_by
@@ -96,6 +97,7 @@ class ConversionKind:
             timeout_seconds=whole_seconds(spec.timeout) or device.timeout_seconds,
             memory_limit_bytes=spec.memory_limit_bytes or device.memory_limit_bytes,
             fill=partial(_fill, resolved),
+            owned=keep_timings([template.runtime]),
             standing=found.made,
         )
 

@@ -12,7 +12,7 @@ from lathe.optimizer.v1.optimization_service_pb2 import OptimizationResult, Opti
 from lathe.type.v1.precision_pb2 import PRECISION_INT8
 
 from engines.quantization.request import DEFAULT_SAMPLES
-from engines.runtimes import graph_runtime
+from engines.runtimes import graph_runtime, keep_timings
 from engines.spec.devices import load_catalog
 from services.database.pool import Database
 from services.optimizer.places import Places
@@ -121,6 +121,7 @@ class OptimizationKind:
             display_name=f"{found.model.display_name} {datetime.now():%Y-%m-%d %H:%M:%S}",
             timeout_seconds=time_limit(asked, device),
             memory_limit_bytes=asked.memory_limit_bytes,
+            owned=keep_timings(device.buildable_runtimes),
         )
 
     async def hold(self, task_name: str, spec: Message) -> bool:

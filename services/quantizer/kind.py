@@ -14,6 +14,7 @@ from lathe.registry.v1.model_service_pb2 import GetModelVersionRequest
 from lathe.registry.v1.model_service_pb2_grpc import ModelServiceStub
 from lathe.template.v1.template_service_pb2 import Template
 
+from engines.runtimes import keep_timings
 from engines.spec.devices import load_catalog
 from services.platform.durations import whole_seconds
 from services.quantizer.rules import check_calibration_dataset, check_judged_dataset, check_target, normalized
@@ -100,6 +101,7 @@ class QuantizationKind:
             display_name=f"{found.model.display_name} {datetime.now():%Y-%m-%d %H:%M:%S}",
             timeout_seconds=whole_seconds(spec.timeout) or device.timeout_seconds,
             memory_limit_bytes=spec.memory_limit_bytes or device.memory_limit_bytes,
+            owned=keep_timings([template.runtime]),
             standing=found.made,
         )
 

@@ -61,6 +61,8 @@ class PreparedTask:
         bare: The work without hints: findings of earlier tasks, which may shorten the work and do not change what
             it is. Works with equal bare work are equal, and if the cache is skipped, the bare work is done; `work`
             itself if None.
+        owned: Whether the outcome may depend on what earlier tasks of the owner left, so that tasks of others do not
+            share it.
         standing: Names of earlier results that are known to exist, so that `share` need not ask for them.
     """
 
@@ -71,6 +73,7 @@ class PreparedTask:
     memory_limit_bytes: int = 8 << 30
     fill: Callable[[Message], None] = field(default=nothing_to_fill)
     bare: Message | None = None
+    owned: bool = False
     standing: Collection[str] = ()
 
 

@@ -36,6 +36,7 @@ from services.tasks.api.options import TaskOptions
 from services.tasks.api.service import TaskEngine, build_engine
 from services.tasks.kind import PreparedTask
 from services.tasks.worker.job import Job, JobTools
+from services.tasks.worker.timings import Timings
 from tests.bench.task_process import NothingWork
 from tests.in_process import InProcessRunner
 from tests.integration.tasks.kit import DEVICE, EchoKind, FolderStore
@@ -117,10 +118,11 @@ async def work(settings: Settings, count: int, mean: float) -> None:
 
     runner = InProcessRunner(wait, settings.data_dir / "work")
     blobs, kind = FolderStore(settings.data_dir / "blobs"), NothingWork()
+    nothing_timed = Timings(bus, blobs, DEVICE, {})
     held: dict[str, Job] = {}
 
     async def worker(name: str) -> None:
-        tools = JobTools(bus, blobs, runner, options.timing, name, "simulated", "{}")
+        tools = JobTools(bus, blobs, nothing_timed, runner, options.timing, name, "simulated", "{}")
         async with Puller(bus, TASKS, work_consumer(kind.name, DEVICE), 1) as puller:
             while True:
                 (message,) = await puller.take(1)

@@ -49,6 +49,7 @@ class Ascend:
     takes: tuple[str, ...] = (CAFFE, FROZEN_GRAPH, ONNX)
     integers: Integers | None = Integers(tool=TOOL)
     knobs: tuple[Knob, ...] = KNOBS
+    keeps_timings = False
 
     def available(self, device: Device | None = None) -> str | None:
         """Return None if ATC is installed, with the operators of a device if one is given, else what is missing."""

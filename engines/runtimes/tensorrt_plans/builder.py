@@ -6,7 +6,7 @@ typed graph ──parser──▶ network ──builder, with a profile (min, op
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,13 +45,13 @@ class PlanRequest:
     progress: Callable[[float, str], None]
 
 
-def build_plan(trt: Any, asked: PlanRequest, timing_cache: bytes | None = None) -> tuple[bytes, bytes]:
+def build_plan(trt: Any, asked: PlanRequest, timings: Sequence[bytes] | None = None) -> tuple[bytes, bytes]:
     """Return a plan, and the timing cache after the build.
 
     Args:
         trt: The vendor's module.
         asked: What is built.
-        timing_cache: What earlier builds measured on this chip with this version; empty to begin one; None for none.
+        timings: Timing caches of earlier builds, which are merged; empty to begin one; None for none.
 
     Raises:
         EngineFailure: UNSUPPORTED_OPERATOR with node and operator, UNSUPPORTED_PRECISION, OUT_OF_MEMORY, INVALID_MODEL,
@@ -75,7 +75,7 @@ def build_plan(trt: Any, asked: PlanRequest, timing_cache: bytes | None = None) 
     _set_shapes(asked, network, profile)
     if config.add_optimization_profile(profile) < 0:
         raise _failed(asked, errors)
-    cache = _use_timing_cache(config, timing_cache)
+    cache = use_timings(config, timings)
     watch = Watch(asked.progress)
     if vendor.monitors(trt):
         config.progress_monitor = monitor(trt, watch)
@@ -123,13 +123,14 @@ def _set_shapes(asked: PlanRequest, network: Any, profile: Any) -> None:
         profile.set_shape(given.name, spec.min, spec.opt, spec.max)
 
 
-def _use_timing_cache(config: Any, kept: bytes | None) -> Any:
-    """Let a build begin with what is kept; a cache of another chip or version counts as none."""
-    if kept is None:
+def use_timings(config: Any, timings: Sequence[bytes] | None) -> Any:
+    """Let a build begin with what was timed before; TensorRT takes no cache of another chip or version."""
+    if timings is None:
         return None
-    cache = config.create_timing_cache(kept)
-    if cache is None or not config.set_timing_cache(cache, False):
-        log.info("The timing cache that is kept is not of this chip and version: a new one begins")
-        cache = config.create_timing_cache(b"")
-        config.set_timing_cache(cache, False)
+    cache = config.create_timing_cache(b"")
+    for each in timings:
+        other = config.create_timing_cache(each)
+        if other is None or not cache.combine(other, False):
+            log.info("A timing cache of %d bytes is not of this chip and version, and is left aside", len(each))
+    config.set_timing_cache(cache, False)
     return config.get_timing_cache()

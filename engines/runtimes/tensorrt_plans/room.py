@@ -27,6 +27,7 @@ from engines.runtimes.tensorrt_plans import opener
 from engines.runtimes.tensorrt_plans.builder import PlanRequest, build_plan
 from engines.runtimes.tensorrt_plans.knobs import CUDA_GRAPH, HARDWARE, VERSIONS
 from engines.runtimes.tensorrt_plans.vendor import names_targets
+from engines.runtimes.timings import read_timings, write_timings
 from engines.spec.devices import Device
 from engines.spec.toolchain import version_of, versions
 from engines.tensors import Arrays
@@ -92,7 +93,7 @@ class PlanRuntime:
             asked = PlanRequest(
                 self.title, graph, source.signature, options.precision, architecture, options.knobs, options.progress
             )
-            plan = self._built(trt, asked, options.cache)
+            plan = self._built(trt, asked, options.timings)
         (out_dir / PLAN).write_bytes(plan)
         outputs = tuple(spec.name for spec in source.signature.outputs)
         stated = self._stated_options(trt, target, options)
@@ -102,10 +103,8 @@ class PlanRuntime:
         """Return the plan; what is timed for it goes to the folder, and what was timed before is not timed again."""
         if folder is None or not self.keeps_timings:
             return build_plan(trt, asked)[0]
-        kept = folder / f"{self.name}-{asked.architecture}-{trt.__version__}.timings"
-        plan, timings = build_plan(trt, asked, kept.read_bytes() if kept.is_file() else b"")
-        folder.mkdir(parents=True, exist_ok=True)
-        kept.write_bytes(timings)
+        plan, timings = build_plan(trt, asked, read_timings(folder, self.name))
+        write_timings(folder, self.name, timings)
         return plan
 
     def open(self, form: BuiltForm, device: Device, threads: int) -> Session:

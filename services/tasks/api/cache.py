@@ -21,12 +21,16 @@ from services.tasks.api.workers import WorkersView
 from services.tasks.state.rows import NewTask, TaskRow, share_origin
 
 
-def work_key(kind: str, device: str, work: Message) -> bytes:
-    """Return what is equal for equal work: kind, device and the work message in its deterministic form."""
+def work_key(kind: str, device: str, work: Message, owner: str = "") -> bytes:
+    """Return what is equal for equal work: kind, device and the work message in its deterministic form.
+
+    `owner` is whose tasks alone share the work; empty if everybody's do.
+    """
     packed = AnyMessage()
     packed.Pack(work, deterministic=True)
     digest = hashlib.sha256()
-    for part in (kind.encode(), device.encode(), packed.type_url.encode(), packed.value):
+    parts = [kind.encode(), device.encode(), packed.type_url.encode(), packed.value]
+    for part in [*parts, owner.encode()] if owner else parts:
         digest.update(len(part).to_bytes(8, "big") + part)
     return digest.digest()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -143,7 +144,7 @@ class Creator:
         display_name = wanted.display_name or prepared.display_name
         bare = prepared.work if prepared.bare is None else prepared.bare
         assignment = self._assignment(uid, prepared, bare if wanted.skip_cache else prepared.work)
-        key = work_key(self._kind.name, prepared.device, bare)
+        key = work_key(self._kind.name, prepared.device, bare, owner if prepared.owned else "")
         origin = task_pb2.TaskOrigin(
             retry_of=wanted.retry_of,
             resubmission_of=wanted.resubmission_of,
@@ -206,6 +207,8 @@ class Creator:
             memory_limit_bytes=prepared.memory_limit_bytes,
             traceparent=current_traceparent(),
         )
+        if prepared.owned:
+            assignment.owner_key = hashlib.sha256(current_user().encode()).hexdigest()
         assignment.work.Pack(work, deterministic=True)
         return assignment
 

@@ -22,6 +22,7 @@ from services.tasks.kind import WorkKind, unpack
 from services.tasks.worker.blobs import Blobs, patiently
 from services.tasks.worker.inputs import TRANSFERS, Inputs
 from services.tasks.worker.runner import Slot
+from services.tasks.worker.timings import Timings
 
 # Shares of the whole that fetching and uploading take on the progress bar.
 _FETCHED = 0.05
@@ -37,12 +38,20 @@ class Attempt:
     """Runs an assignment in a slot. `report` takes stage, progress from 0 to 1, and words."""
 
     def __init__(
-        self, kind: WorkKind, assignment: event_pb2.TaskAssignment, slot: Slot, blobs: Blobs, report: Report
+        self,
+        kind: WorkKind,
+        assignment: event_pb2.TaskAssignment,
+        slot: Slot,
+        blobs: Blobs,
+        report: Report,
+        *,
+        timings: Timings,
     ) -> None:
         self._kind = kind
         self._assignment = assignment
         self._slot = slot
         self._blobs = blobs
+        self._timings = timings
         self._report = report
 
     async def run(self, on_log: Callable[[str], None]) -> AnyMessage:
@@ -58,6 +67,8 @@ class Attempt:
         built = self._built()
         inputs = Inputs(self._blobs, self._slot.workdir, self._fetched)
         await inputs.fetch([*self._kind.inputs(work), *built], self._kind.file_lists(work))
+        owner = self._assignment.owner_key
+        lent = await self._timings.lend(owner, self._slot.workdir)
         self._enter(failure_pb2.TASK_STAGE_EXECUTING, _FETCHED, "")
         limits = Limits(self._assignment.memory_limit_bytes, float(self._assignment.timeout_seconds))
         request = self._kind.request(work) | ({"built": BUILT} if built else {})
@@ -74,6 +85,7 @@ class Attempt:
                 f"The result is a message of {size} bytes; at most {MAX_OUTCOME_BYTES} are allowed.",
                 suggested_fix="Ask for less in one task: fewer components, classes, slices or candidates.",
             )
+        await self._timings.keep(owner, self._slot.workdir, lent)
         return _packed(outcome)
 
     def _built(self) -> list[tuple[str, Digest]]:

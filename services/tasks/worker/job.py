@@ -29,6 +29,7 @@ from services.tasks.worker.metrics import RUNNING
 from services.tasks.worker.readers import readers
 from services.tasks.worker.report import AttemptReport
 from services.tasks.worker.runner import JobRunner, Slot
+from services.tasks.worker.timings import Timings
 
 log = structlog.get_logger(__name__)
 
@@ -49,6 +50,7 @@ class JobTools:
 
     bus: Bus
     blobs: Blobs
+    timings: Timings
     runner: JobRunner
     timing: Timing
     worker: str
@@ -146,7 +148,8 @@ class Job:
 
     async def _attempt(self) -> AnyMessage:
         slot = self._slot = await self._tools.runner.acquire(self._kind.entry)
-        attempt = Attempt(self._kind, self.assignment, slot, self._tools.blobs, self._report.progressed)
+        blobs, timings = self._tools.blobs, self._tools.timings
+        attempt = Attempt(self._kind, self.assignment, slot, blobs, self._report.progressed, timings=timings)
         try:
             return await attempt.run(self._log.write)
         finally:

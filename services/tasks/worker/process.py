@@ -122,7 +122,8 @@ async def _serve(name: str, kinds: Sequence[EngineWork], device: Device, setting
         lambda: Bus.connect(settings.nats_url, f"lathe-{name}"),
     )
     try:
-        pool = Pool(kinds, device.id, on_device=not why_not_run(device))
+        timings = {room.name: room.version() for room in installed(device) if room.keeps_timings}
+        pool = Pool(kinds, device.id, on_device=not why_not_run(device), timings=timings)
         copies = settings.nats_replicas
         await ensure_topology(bus, [kind.name for kind in kinds], [device.id], timing, copies=copies)
         await ensure_topology(bus, pool.handed_on, [on_device(device.id)], timing, copies=copies)

@@ -15,8 +15,8 @@ import os
 import socket
 import time
 import uuid
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import nats.errors
 import structlog
@@ -44,6 +44,7 @@ from services.tasks.worker.blobs import Blobs
 from services.tasks.worker.job import Job, JobTools
 from services.tasks.worker.runner import JobRunner
 from services.tasks.worker.shares import Shares
+from services.tasks.worker.timings import Timings
 
 log = structlog.get_logger(__name__)
 
@@ -54,13 +55,15 @@ CONTROL_TTL_SECONDS = 86400.0
 class Pool:
     """What a worker serves: tasks of `kinds` for `device`, at most `concurrency` of them at once.
 
-    `on_device` says that the machine is the device, so that forms for it can be compared and timed here.
+    `on_device` says that the machine is the device, so that forms for it can be compared and timed here. `timings` are
+    the versions of its runtimes that keep timings, by name.
     """
 
     kinds: Sequence[WorkKind]
     device: str
     concurrency: int = 1
     on_device: bool = False
+    timings: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def handed_on(self) -> list[str]:
@@ -117,7 +120,8 @@ class Worker:
             environment["on_device"] = False  # what it makes is not verified: the cache must not take it for what is
         described = json.dumps(environment, sort_keys=True, default=str)
         digest = hashlib.sha256(described.encode()).hexdigest()
-        return JobTools(self._bus, blobs, self._runner, self._timing, self.name, digest, described)
+        timings = Timings(self._bus, blobs, self._pool.device, self._pool.timings)
+        return JobTools(self._bus, blobs, timings, self._runner, self._timing, self.name, digest, described)
 
     def stop(self) -> None:
         """Take no new tasks; `run` returns when the running ones have ended or are given back."""

@@ -72,7 +72,7 @@ async def test_a_cluster_that_had_one_copy_of_each_message_gets_the_others(
     await made(bus, 1)
     await published(bus, "1", b"before")
     await made(bus, 3)
-    for stream in (TASKS, EVENTS, CHANGES, "KV_WORKERS", "KV_TASK_CONTROL"):
+    for stream in (TASKS, EVENTS, CHANGES, "KV_WORKERS", "KV_TASK_CONTROL", "KV_TIMINGS"):
         assert (await bus.js.stream_info(stream)).config.num_replicas == 3
     assert await pulled(bus, 1) == {b"before"}
     await bus.close()

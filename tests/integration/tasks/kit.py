@@ -19,6 +19,7 @@ from lathe.internal.v1.conversion_pb2 import ConversionOutcome, ConversionWork
 from lathe.type.v1.digest_pb2 import Digest, File
 
 from engines.failures import EngineFailure, FailureReason
+from engines.runtimes.timings import TIMINGS, kept_name, read_timings, write_timings
 from engines.sandbox import Progress
 from services.bus.connection import Bus
 from services.bus.topology import Timing, ensure_topology, on_device
@@ -31,12 +32,16 @@ from services.tasks.api.relay import Outbox
 from services.tasks.api.service import TaskEngine, build_engine
 from services.tasks.kind import PreparedTask
 from services.tasks.state.queue import TaskQueue
+from services.tasks.worker.blobs import Blobs
 from services.tasks.worker.runner import Slot
+from services.tasks.worker.timings import MOST_BYTES
 from services.tasks.worker.worker import Pool, Worker
 from tests.in_process import InProcessRunner
 from tests.integration.tasks import migrations
 
 DEVICE = "cpu-x86-64"
+KEEPER = "keeper"
+"""The stand-in for a runtime that keeps timings."""
 TIMING = Timing(ack_wait=1.0, heartbeat=0.3, worker_ttl=1.0, max_deliver=3, retry_delay=0.05)
 OPTIONS = TaskOptions(
     timing=TIMING,
@@ -72,6 +77,7 @@ class EchoKind:
         self.holding: set[str] = set()
         self.hint = ""
         self.prepared = 0
+        self.owned = False
 
     def uses(self, spec: Message) -> Sequence[str]:
         assert isinstance(spec, pb.ConversionSpec)
@@ -100,7 +106,7 @@ class EchoKind:
         )
         device = spec.output_model.removeprefix("models/") or DEVICE
         if not self.hint:
-            return PreparedTask(work, device, "an echo", 30, 1 << 30)
+            return PreparedTask(work, device, "an echo", 30, 1 << 30, owned=self.owned)
         hinted = ConversionWork()
         hinted.CopyFrom(work)
         hinted.source_digest = self.hint
@@ -231,12 +237,29 @@ class Jobs:
             return {
                 "hardware": " ".join(sorted(f"{path.relative_to(slot.workdir)}={path.read_text()}" for path in paths))
             }
+        if behaviour.startswith("time"):
+            return await self._timed(behaviour, slot)
         if behaviour.startswith("elsewhere"):
             return await self._elsewhere(request, slot)
         if behaviour == "link":
             (slot.workdir / "package").mkdir()
             (slot.workdir / "package" / "passwd").symlink_to("/etc/passwd")
         return {"hardware": behaviour}
+
+    async def _timed(self, behaviour: str, slot: Slot) -> dict[str, Any]:
+        """Be a runtime that keeps timings: a line for each task; say which lines were there before."""
+        folder = slot.workdir / TIMINGS
+        before, line = b"".join(read_timings(folder, KEEPER)), f"{len(self.runs)};"
+        if behaviour == "time-and-wait":
+            await self.release.wait()
+        if behaviour == "time-a-link":
+            folder.mkdir(exist_ok=True)
+            (folder / kept_name(KEEPER)).symlink_to("/etc/passwd")
+        elif behaviour == "time-too-much":
+            write_timings(folder, KEEPER, bytes(MOST_BYTES + 1))
+        else:
+            write_timings(folder, KEEPER, before + line.encode())
+        return {"hardware": f"began with {before.decode()}"}
 
     async def _elsewhere(self, request: dict[str, Any], slot: Slot) -> dict[str, Any]:
         """Write a file, whatever machine this is; or say what was written, once that is handed on."""
@@ -283,6 +306,7 @@ class Site:
         self.kind = EchoKind()
         self.jobs = Jobs()
         self.blobs = FolderStore(folder / "blobs")
+        self.workers_blobs: Blobs = self.blobs
         self.engine: TaskEngine
         self.outbox: Outbox
         self.queue: TaskQueue
@@ -335,14 +359,21 @@ class Site:
         return found
 
     async def start_worker(
-        self, *, concurrency: int = 8, version: str = "1", name: str = "", idle: float = 0, here: bool = False
+        self,
+        *,
+        concurrency: int = 8,
+        version: str = "1",
+        name: str = "",
+        idle: float = 0,
+        here: bool = False,
+        timings: Mapping[str, str] | None = None,
     ) -> Worker:
         runner = InProcessRunner(self.jobs.run, self.folder / "work")
-        pool = Pool([EchoWork(version)], DEVICE, concurrency, on_device=here)
+        pool = Pool([EchoWork(version)], DEVICE, concurrency, on_device=here, timings=timings or {})
         bus = await Bus.connect(self.settings.nats_url, "worker")
         timing = self.options.timing
         worker = Worker(
-            pool, bus, self.blobs, runner, timing=timing, drain_seconds=0.1, name=name, idle_exit_seconds=idle
+            pool, bus, self.workers_blobs, runner, timing=timing, drain_seconds=0.1, name=name, idle_exit_seconds=idle
         )
 
         async def run() -> None:

@@ -9,9 +9,11 @@ import pytest
 
 from engines.failures import FailureReason
 from engines.runtimes.tensorrt_plans import memory, opener
+from engines.runtimes.tensorrt_plans.builder import use_timings
 from engines.runtimes.tensorrt_plans.refusals import failed_build, refused_by_parser
 from engines.runtimes.tensorrt_plans.vendor import ParserError
 from engines.runtimes.tensorrt_plans.watching import Watch
+from engines.runtimes.timings import given_name, read_timings, write_timings
 from engines.sandbox.deadline import at_most
 from tests.unit.runtimes import graphs
 
@@ -123,6 +125,54 @@ def test_a_watch_ends_a_build_when_time_is_up() -> None:
     watch.start("build", None, 1)
     assert not watch.step("build", 0)
     assert watch.stopped
+
+
+class StandInCache:
+    """Plays a timing cache: of the chip if it begins with `a`. TensorRT gives none of bytes that it cannot read."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+
+    def combine(self, other: StandInCache, ignore_mismatch: bool) -> bool:
+        taken = ignore_mismatch or other.data.startswith(b"a")
+        self.data += other.data if taken else b""
+        return taken
+
+
+class StandInConfig:
+    """Plays a builder's configuration."""
+
+    def __init__(self) -> None:
+        self.cache: StandInCache | None = None
+
+    def create_timing_cache(self, data: bytes) -> StandInCache | None:
+        return None if data == b"damaged" else StandInCache(data)
+
+    def set_timing_cache(self, cache: StandInCache, ignore_mismatch: bool) -> bool:
+        assert not ignore_mismatch
+        self.cache = cache
+        return True
+
+    def get_timing_cache(self) -> StandInCache | None:
+        return self.cache
+
+
+def test_timing_caches_of_this_chip_are_merged_and_others_left_aside() -> None:
+    config = StandInConfig()
+    assert use_timings(config, [b"a1", b"damaged", b"b", b"a2"]).data == b"a1a2"
+    assert use_timings(config, []).data == b""
+    config.cache = None
+    assert use_timings(config, None) is None
+    assert config.cache is None
+
+
+def test_one_runtimes_timings_are_not_anothers(tmp_path: Path) -> None:
+    assert not read_timings(tmp_path / "none", "tensorrt")
+    for runtime in ("tensorrt", "tensorrt-rtx"):
+        (tmp_path / given_name(runtime, 0)).write_bytes(runtime.encode())
+    assert read_timings(tmp_path, "tensorrt") == [b"tensorrt"]
+    write_timings(tmp_path, "tensorrt-rtx", b"more")
+    assert (read_timings(tmp_path, "tensorrt"), read_timings(tmp_path, "tensorrt-rtx")) == ([b"tensorrt"], [b"more"])
 
 
 def test_the_opener_calls_what_cuda_has() -> None:

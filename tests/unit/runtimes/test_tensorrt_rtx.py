@@ -20,6 +20,7 @@ from engines.quantization.quantizers import Material, Quantizer
 from engines.quantization.recipes import open_settings, settings_of
 from engines.quantization.request import QuantizationSpec
 from engines.runtimes import BuildOptions, BuildSource, Where, open_form, runtime, runtimes
+from engines.runtimes.timings import given_name, kept_name, read_timings
 from engines.sandbox.deadline import Overrun, at_most
 from engines.spec.devices import load_catalog
 from engines.tensors.signature import Signature, TensorSpec
@@ -280,11 +281,19 @@ def test_builds_of_a_task_share_what_was_timed(tmp_path: Path, monkeypatch: pyte
     room, target = runtimes()["tensorrt-rtx"], load_catalog().device(plans.A10)
     monkeypatch.setattr(type(room), "keeps_timings", True)
     source = BuildSource.of_file(plans.convolution(tmp_path / "g.onnx"), IMAGES)
+    folder = tmp_path / "timings"
     for form in ("first", "second"):
-        room.build(source, target, BuildOptions("FP32", cache=tmp_path / "cache"), tmp_path / form)
-    (kept,) = (tmp_path / "cache").iterdir()
-    assert kept.name.startswith("tensorrt-rtx-sm_86-1.7.")
-    assert kept.read_bytes()
+        room.build(source, target, BuildOptions("FP32", timings=folder), tmp_path / form)
+    (kept,) = folder.iterdir()
+    assert kept.name == kept_name("tensorrt-rtx")
+    (timed,) = read_timings(folder, "tensorrt-rtx")
+    assert timed
     kept.write_bytes(b"of another version")
-    room.build(source, target, BuildOptions("FP32", cache=tmp_path / "cache"), tmp_path / "third")
+    room.build(source, target, BuildOptions("FP32", timings=folder), tmp_path / "third")
     assert kept.read_bytes() != b"of another version"
+    kept.unlink()
+    for number, given in enumerate((timed, b"of another version", timed)):
+        (folder / given_name("tensorrt-rtx", number)).write_bytes(given)
+    assert read_timings(folder, "tensorrt-rtx") == [timed, b"of another version", timed]
+    room.build(source, target, BuildOptions("FP32", timings=folder), tmp_path / "fourth")
+    assert kept.read_bytes() == timed

@@ -41,6 +41,7 @@ class TaskAssignment(_message.Message):
     TRACEPARENT_FIELD_NUMBER: _builtins.int
     ATTEMPTS_RETURNED_FIELD_NUMBER: _builtins.int
     BUILT_FIELD_NUMBER: _builtins.int
+    OWNER_KEY_FIELD_NUMBER: _builtins.int
     kind: _builtins.str
     """Kind of the task: `conversion`, `quantization`…"""
     task_id: _builtins.str
@@ -58,6 +59,10 @@ class TaskAssignment(_message.Message):
     attempts_returned: _builtins.int
     """Of the attempts before this message, those that their workers gave back: they do not count towards the most that a
     task may have.
+    """
+    owner_key: _builtins.str
+    """Stands for the owner of the task if its outcome is for no other owner's tasks: then it may begin with what the
+    builders of the owner's earlier tasks have timed. Empty if not.
     """
     @_builtins.property
     def work(self) -> _any_pb2.Any:
@@ -80,10 +85,11 @@ class TaskAssignment(_message.Message):
         traceparent: _builtins.str = ...,
         attempts_returned: _builtins.int = ...,
         built: _any_pb2.Any | None = ...,
+        owner_key: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["built", b"built", "work", b"work"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt_base", b"attempt_base", "attempts_returned", b"attempts_returned", "built", b"built", "device", b"device", "kind", b"kind", "memory_limit_bytes", b"memory_limit_bytes", "task_id", b"task_id", "timeout_seconds", b"timeout_seconds", "traceparent", b"traceparent", "work", b"work"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt_base", b"attempt_base", "attempts_returned", b"attempts_returned", "built", b"built", "device", b"device", "kind", b"kind", "memory_limit_bytes", b"memory_limit_bytes", "owner_key", b"owner_key", "task_id", b"task_id", "timeout_seconds", b"timeout_seconds", "traceparent", b"traceparent", "work", b"work"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
