@@ -350,7 +350,9 @@ class TaskOrigin(_message.Message):
     cache_hit: _builtins.str
     """If no work was done for this task: the equal task whose result it shares."""
     work_key: _builtins.str
-    """Sha256 over the input digests, the normalized specification, and the device: equal for equal work."""
+    """Sha256 over the input digests, the normalized specification, and the device: equal for equal work. The owner is part of
+    it if the work may use a runtime that keeps timings, such as TensorRT: such work is shared with nobody else.
+    """
     environment: _builtins.str
     """With `cache_hit`: what the work was done with, as `environment` of the attempt that did it."""
     group: _builtins.str
