@@ -49,7 +49,11 @@ def quantize(
     ],
     dataset: Dataset = "",
     calibration: Annotated[
-        Path | None, typer.Option(help="Calibrate on this instead: a folder or an archive of images, or an NPZ.")
+        Path | None,
+        typer.Option(
+            help="Calibrate on this instead: a folder or an archive of images, an NPZ, or a folder with INPUT.npy "
+            "for each input."
+        ),
     ] = None,
     samples: Annotated[int, typer.Option(min=0, help="Number of calibration samples; 128 if 0.")] = 0,
     batch: Annotated[int, typer.Option(min=0, help="Samples per calibration batch; 1 if 0.")] = 0,
