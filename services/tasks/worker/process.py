@@ -22,7 +22,7 @@ from services.platform import telemetry
 from services.platform.settings import ConfigurationError, Settings, load_settings
 from services.platform.work_folders import work_folder
 from services.process.startup import StartupError, refuse, tune_collector, wait_for
-from services.storage import CachingStore, MeteredStore, S3ContentStore
+from services.storage import CachingStore, ContentStore, MeteredStore, S3ContentStore, hash_bytes
 from services.tasks.worker.engine_work import EngineWork
 from services.tasks.worker.runner import SandboxRunner
 from services.tasks.worker.worker import Pool, Worker
@@ -112,6 +112,15 @@ def turns_on(device: Device, folder: Path) -> Path | None:
     return folder / "turns" / f"{identity}.lock" if identity else None
 
 
+async def opened_store(settings: Settings) -> ContentStore:
+    """Return the store when it has answered: a worker without it would take tasks and fail each of them."""
+    store = MeteredStore(S3ContentStore(settings))
+    nothing = hash_bytes(b"")
+    seconds = settings.startup_wait_seconds
+    await wait_for("the S3 store", "LATHE_S3_ENDPOINT", settings.s3_endpoint, seconds, lambda: store.exists(nothing))
+    return store
+
+
 async def _serve(name: str, kinds: Sequence[EngineWork], device: Device, settings: Settings) -> None:
     timing = Timing(settings.ack_wait_seconds, settings.heartbeat_seconds, max_deliver=settings.max_attempts)
     bus = await wait_for(
@@ -122,13 +131,13 @@ async def _serve(name: str, kinds: Sequence[EngineWork], device: Device, setting
         lambda: Bus.connect(settings.nats_url, f"lathe-{name}"),
     )
     try:
+        store = await opened_store(settings)
         timings = {room.name: room.version() for room in installed(device) if room.keeps_timings}
         pool = Pool(kinds, device.id, on_device=not why_not_run(device), timings=timings)
         copies = settings.nats_replicas
         await ensure_topology(bus, [kind.name for kind in kinds], [device.id], timing, copies=copies)
         await ensure_topology(bus, pool.handed_on, [on_device(device.id)], timing, copies=copies)
         folder = work_folder(settings.data_dir / "work")
-        store = MeteredStore(S3ContentStore(settings))
         blobs = CachingStore(store, settings.data_dir / "cache", settings.cache_bytes)
         preload = dict.fromkeys(module for kind in kinds for module in kind.preload)
         runner = SandboxRunner(

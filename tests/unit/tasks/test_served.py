@@ -8,7 +8,8 @@ from engines.runtimes import Where, runtimes
 from services.local.more_devices import workers_for
 from services.local.roster import WORKERS
 from services.platform.settings import ConfigurationError, Settings
-from services.tasks.worker.process import served_device, served_kinds, why_not_run
+from services.process.startup import StartupError
+from services.tasks.worker.process import opened_store, served_device, served_kinds, why_not_run
 from services.worker import KINDS
 
 
@@ -41,6 +42,11 @@ def test_what_runs_forms_is_served_by_a_machine_that_is_the_device_alone(monkeyp
 
 def test_the_roster_knows_which_kinds_run_forms() -> None:
     assert {kind.name: kind.runs_forms for kind in KINDS} == {entry.kind: entry.runs_forms for entry in WORKERS}
+
+
+async def test_a_worker_takes_nothing_before_the_store_answers() -> None:
+    with pytest.raises(StartupError, match=r"the S3 store does not answer .*LATHE_S3_ENDPOINT"):
+        await opened_store(Settings(s3_endpoint="http://127.0.0.1:9", startup_wait_seconds=0))
 
 
 def test_a_device_that_is_not_in_the_catalog_is_refused() -> None:
