@@ -11,6 +11,7 @@ import json
 import os
 import re
 import subprocess
+import sys
 import urllib.request
 from functools import cache
 from pathlib import Path
@@ -19,7 +20,6 @@ from packaging.tags import Tag, compatible_tags, cpython_tags
 from packaging.utils import parse_wheel_filename
 
 ROOT = Path(__file__).parents[2]
-INDEX = os.environ.get("PIP_INDEX_URL") or "https://pypi.org/simple"
 BOTH = ("x86_64", "aarch64")
 # The image, its extras as in the Dockerfile, its processors.
 IMAGES = (
@@ -51,7 +51,7 @@ def resolved(extras: str, machine: str) -> list[tuple[str, str]]:
 def files(name: str) -> list[dict[str, object]]:
     """Return the files of a package, as the index tells them."""
     request = urllib.request.Request(
-        f"{INDEX.rstrip('/')}/{name}/", headers={"Accept": "application/vnd.pypi.simple.v1+json"}
+        f"{os.environ['PIP_INDEX_URL'].rstrip('/')}/{name}/", headers={"Accept": "application/vnd.pypi.simple.v1+json"}
     )
     with urllib.request.urlopen(request) as answer:
         found: list[dict[str, object]] = json.load(answer)["files"]
@@ -109,4 +109,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    if not os.environ.get("PIP_INDEX_URL"):
+        sys.exit("Set PIP_INDEX_URL to the address of a package index that tells sizes (PEP 700).")
     main()
