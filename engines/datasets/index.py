@@ -5,7 +5,7 @@ Each function reads only the row groups and columns that it needs, and builds on
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines.datasets.columns import ROW_GROUP, from_batch, schema, to_batch
-from engines.datasets.items import LABEL, Item
+from engines.datasets.items import Item
+from engines.datasets.masks import COLUMNS, Mask
 from engines.datasets.summary import IndexSummary, Tally
 from engines.failures import EngineFailure, FailureReason, first_line
 
@@ -65,27 +66,24 @@ def item(path: Path, number: int) -> Item:
         return next(iter(_rows(file, np.array([number]))))[1]
 
 
-def page(
-    path: Path, start: int, limit: int, values: Mapping[str, str] | None = None
-) -> tuple[list[tuple[int, Item]], int | None]:
+def page(path: Path, start: int, limit: int, mask: Mask | None = None) -> tuple[list[tuple[int, Item]], int | None]:
     """Return a page of items.
 
     Args:
         path: The index.
         start: Number of the first item to consider.
         limit: Most items to return.
-        values: Return only items that have all these values, each as a class or an attribute of its key; under
-            `label`, items with a box of that class.
+        mask: Says of a batch which items to return (see `masks`); all without one.
 
     Returns:
         The items with their numbers, and the number at which the next page starts, or None after the last page.
     """
     with _opened(path) as file:
-        if not values:
+        if mask is None:
             rows = file.metadata.num_rows
             numbers = np.arange(min(start, rows), min(start + limit + 1, rows))
         else:
-            numbers = _matching(file, start, limit + 1, values)
+            numbers = _matching(file, start, limit + 1, mask)
         more = int(numbers[limit]) if len(numbers) > limit else None
         return list(_rows(file, numbers[:limit])), more
 
@@ -140,49 +138,20 @@ def contents(path: Path) -> Iterator[tuple[str, int]]:
         yield digests[place].tobytes().hex(), int(sizes[place])
 
 
-def _matching(file: Any, start: int, wanted: int, values: Mapping[str, str]) -> NDArray[np.int64]:
-    """Return the numbers of the first `wanted` items from `start` on that have the values."""
+def _matching(file: Any, start: int, wanted: int, mask: Mask) -> NDArray[np.int64]:
+    """Return the numbers of the first `wanted` items from `start` on that the mask lets through."""
     found: list[NDArray[np.int64]] = []
-    columns = ["classifications", "attributes"] if set(values) != {LABEL} else []
-    columns += ["boxes.list.element.label"] if LABEL in values else []
     missing, first = wanted, 0
     for group in range(file.num_row_groups):
         rows = file.metadata.row_group(group).num_rows
         if first + rows > start and missing > 0:
-            table = file.read_row_group(group, columns=columns, use_threads=False)
-            numbers = np.flatnonzero(_mask(table.to_batches()[0], values)) + first
+            table = file.read_row_group(group, columns=COLUMNS, use_threads=False)
+            numbers = np.flatnonzero(mask(table.to_batches()[0])) + first
             numbers = numbers[numbers >= start][:missing]
             found.append(numbers)
             missing -= len(numbers)
         first += rows
     return np.concatenate([*found, np.array([], np.int64)])
-
-
-def _mask(batch: Any, values: Mapping[str, str]) -> NDArray[np.bool_]:
-    mask = np.ones(batch.num_rows, np.bool_)
-    for key, value in values.items():
-        if key == LABEL:
-            boxes = batch.column("boxes")
-            mask &= _holds(boxes, _equal(boxes.values.field("label"), value))
-        else:
-            maps = (batch.column("classifications"), batch.column("attributes"))
-            hits = [_holds(column, _equal(column.keys, key) & _equal(column.items, value)) for column in maps]
-            mask &= hits[0] | hits[1]
-    return mask
-
-
-def _equal(column: Any, value: str) -> NDArray[np.bool_]:
-    import pyarrow.compute as pc
-
-    equal: NDArray[np.bool_] = pc.equal(column, value).to_numpy(zero_copy_only=False).astype(np.bool_)
-    return equal
-
-
-def _holds(column: Any, hits: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Return for each list whether it contains a hit."""
-    offsets = column.offsets.to_numpy()
-    sums = np.concatenate([[0], np.cumsum(hits)])
-    return np.asarray(sums[offsets[1:]] > sums[offsets[:-1]])
 
 
 def _rows(file: Any, numbers: NDArray[np.int64]) -> Iterator[tuple[int, Item]]:

@@ -11,7 +11,7 @@ import typer
 from services.cli.client import connect
 from services.cli.dataset_views import ITEMS, WARNING_ROWS
 from services.cli.listing import Limit, Page, pages
-from services.cli.names import dataset_name, item_name, parse_pairs
+from services.cli.names import dataset_name, item_name
 from services.cli.output import TABLE, Output, OutputFormat, note, print_json, print_rows, show_message, show_messages
 
 DatasetArgument = Annotated[str, typer.Argument(metavar="DATASET", help="Such as 'digits'.")]
@@ -19,9 +19,12 @@ DatasetArgument = Annotated[str, typer.Argument(metavar="DATASET", help="Such as
 
 def items(
     dataset: DatasetArgument,
-    value: Annotated[
-        list[str] | None, typer.Option(metavar="KEY=VALUE", help="Only items with this class or attribute.")
-    ] = None,
+    filter_: Annotated[
+        str,
+        typer.Option(
+            "--filter", metavar="TEXT", help="Such as 'classifications.digit = 7 AND width > 64 AND -label:truck'."
+        ),
+    ] = "",
     limit: Limit = 50,
     page: Page = "",
     output: Output = TABLE,
@@ -29,7 +32,7 @@ def items(
     """List the items of a dataset."""
     from lathe.registry.v1.dataset_service_pb2 import ListDatasetItemsRequest
 
-    request = ListDatasetItemsRequest(parent=dataset_name(dataset), values=parse_pairs(value or [], "--value"))
+    request = ListDatasetItemsRequest(parent=dataset_name(dataset), filter=filter_)
     with connect() as connection:
         show_messages(pages(connection.datasets.ListDatasetItems, request, "items", limit, page), ITEMS, output)
 

@@ -232,7 +232,7 @@ def right(method: str, made: Mapping[str, Any]) -> dict[str, Any]:
         "UpdateDataset": {"dataset": {"name": DATASET, "description": "d"}, "update_mask": "description"},
         "DeleteDataset": {"name": DATASET, "etag": '"x"'},
         "BatchDeleteDatasets": {"names": ["datasets/x"], "allow_missing": True},
-        "ListDatasetItems": {"parent": DATASET, "page_size": 2, "values": {"animal": "cat"}},
+        "ListDatasetItems": {"parent": DATASET, "page_size": 2, "filter": "classifications.animal = cat"},
         "PreviewDatasetItem": {"name": f"{DATASET}/items/0"},
         "CreateModelVersionImport": {
             "parent": MODEL,

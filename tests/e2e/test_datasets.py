@@ -35,7 +35,7 @@ def test_a_dataset_is_found_and_shown(stack: Suite, pets: str) -> None:
     shown = stack.lathe("datasets", "get", pets).stdout
     assert "Cats, dogs" in shown
     assert "cat" in shown
-    items = stack.json("datasets", "items", pets, "--value", "class=dog")
+    items = stack.json("datasets", "items", pets, "--filter", "classifications.class = dog")
     assert [item["path"] for item in items] == [f"dog/{number}.png" for number in range(3)]
     assert stack.json("datasets", "update", pets, "--description", "Pets")["description"] == "Pets"
 

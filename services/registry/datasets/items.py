@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 from lathe.registry.v1.dataset_service_pb2 import (
@@ -14,14 +14,24 @@ from lathe.registry.v1.dataset_service_pb2 import (
 )
 from lathe.type.v1.digest_pb2 import Digest
 
-from engines.datasets.items import Item
+from engines.datasets.items import LABEL, Item
 from services.platform.errors import not_found
 from services.registry.datasets.catalog import Catalog
 from services.registry.datasets.index_files import IndexFiles
+from services.resources.filters.fields import NUMBER, TEXT, TEXTS, Fields, FilterField, Kind, Tests, checked
 from services.resources.paging import Position, decode_token, encode_token, page_size
 
 # A page has to stay under gRPC's 4 MiB.
 _MAX_PAGE_BYTES = 3_000_000
+_FIELDS: Fields = {
+    "path": TEXT,
+    "width": NUMBER,
+    "height": NUMBER,
+    "row": NUMBER,
+    "classifications": FilterField(Kind.MAP),
+    "attributes": FilterField(Kind.MAP),
+    LABEL: TEXTS,
+}
 
 
 class Items:
@@ -35,19 +45,19 @@ class Items:
         """Return one page of items.
 
         Raises:
-            LatheError: NOT_FOUND; FAILED_PRECONDITION, reason DATASET_NOT_READY; INVALID_ARGUMENT for a bad page size,
-                or a token of another dataset or filter.
+            LatheError: NOT_FOUND; FAILED_PRECONDITION, reason DATASET_NOT_READY; INVALID_ARGUMENT for a bad page size
+                or filter, or a token of another dataset or filter.
         """
         size = page_size(request.page_size)
         dataset = await self._catalog.ready(request.parent)
-        values = dict(request.values)
-        query = [dataset.uid, dataset.index.sha256, values]
+        tests = checked(request.filter, _FIELDS) if request.filter.strip() else None
+        query = [dataset.uid, dataset.index.sha256, request.filter]
         start = 0
         if request.page_token:
             (start,) = decode_token(request.page_token, query, [int]).values  # type: ignore[assignment]
-        found, following = await self._files.read(dataset.index, _read_page, dataset.name, start, size, values)
+        found, following = await self._files.read(dataset.index, _read_page, dataset.name, start, size, tests)
         token = "" if following is None else encode_token(Position((following,)), query)
-        total = 0 if values else dataset.item_count
+        total = 0 if tests else dataset.item_count
         return ListDatasetItemsResponse(items=found, next_page_token=token, total_size=total)
 
     async def item(self, name: str) -> tuple[Dataset, int, Item]:
@@ -82,13 +92,14 @@ def message_of(dataset: str, number: int, item: Item) -> DatasetItem:
 
 
 def _read_page(
-    path: Path, dataset: str, start: int, size: int, values: Mapping[str, str]
+    path: Path, dataset: str, start: int, size: int, tests: Tests | None
 ) -> tuple[list[DatasetItem], int | None]:
     """Return the items that fit in an answer, and the number of the first one after them."""
     # In the thread, when first asked for: it loads Arrow.
     from engines.datasets import index
+    from services.registry.datasets.item_filter import meant
 
-    found, following = index.page(path, start, size, values)
+    found, following = index.page(path, start, size, partial(meant, tests) if tests else None)
     messages: list[DatasetItem] = []
     room = _MAX_PAGE_BYTES
     for number, item in found:

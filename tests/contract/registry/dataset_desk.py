@@ -126,9 +126,9 @@ class Desk:
         *_, ended = [export async for export in watching]
         return ended
 
-    async def items(self, dataset: Dataset, **values: str) -> list[Any]:
-        """Return every item of a dataset, in pages of two."""
-        request = ListDatasetItemsRequest(parent=dataset.name, page_size=2, values=values)
+    async def items(self, dataset: Dataset, wanted: str = "") -> list[Any]:
+        """Return every item of a dataset that passes a filter, in pages of two."""
+        request = ListDatasetItemsRequest(parent=dataset.name, page_size=2, filter=wanted)
         found: list[Any] = []
         while True:
             answer = await self.datasets.ListDatasetItems(request)

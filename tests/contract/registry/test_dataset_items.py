@@ -74,15 +74,30 @@ async def test_items_come_in_pages(desk: Desk, street: Dataset) -> None:
     assert dict(first.attributes) == {"scene": "night"}
 
 
-async def test_items_are_found_by_what_they_are(desk: Desk, street: Dataset) -> None:
-    async def numbers(**values: str) -> list[int]:
-        return [int(item.name.rsplit("/", 1)[1]) for item in await desk.items(street, **values)]
+@pytest.mark.parametrize(
+    ("wanted", "numbers"),
+    [
+        ("classifications.kind = even", [0, 2, 4]),
+        ("label:truck", [0, 3]),
+        ("classifications.kind = even AND attributes.scene = night", [0]),
+        ("classifications.kind:even label:car attributes.scene:day", [2, 4]),
+        ("NOT classifications.kind = even OR label:tr*", [0, 1, 3, 5]),
+        ("classifications.nothing = so", []),
+        ("attributes:scene AND path > images/2.png", [3, 4, 5]),
+        ('path = "images/*.png" AND width >= 12 AND height < 9 AND -row:* AND path:*', [0, 1, 2, 3, 4, 5]),
+        ("width > 9223372036854775806", []),
+    ],
+)
+async def test_items_are_found_by_what_they_are(desk: Desk, street: Dataset, wanted: str, numbers: list[int]) -> None:
+    assert [int(item.name.rsplit("/", 1)[1]) for item in await desk.items(street, wanted)] == numbers
 
-    assert await numbers(kind="even") == [0, 2, 4]
-    assert await numbers(label="truck") == [0, 3]
-    assert await numbers(kind="even", scene="night") == [0]
-    assert await numbers(kind="even", label="car", scene="day") == [2, 4]
-    assert await numbers(nothing="so") == []
+
+async def test_a_filter_names_what_is_wrong_with_it(desk: Desk, street: Dataset) -> None:
+    for wrong in ("colour = red", "width = wide", "label = truck", "(path"):
+        refused = await desk.registry.refused(
+            desk.datasets.ListDatasetItems(ListDatasetItemsRequest(parent=street.name, filter=wrong))
+        )
+        assert (refused.code, refused.fields[0][0]) == (grpc.StatusCode.INVALID_ARGUMENT, "filter")
 
 
 async def test_a_token_is_of_one_dataset_and_one_filter(desk: Desk, street: Dataset) -> None:
@@ -91,7 +106,7 @@ async def test_a_token_is_of_one_dataset_and_one_filter(desk: Desk, street: Data
     assert answer.total_size == 6
     other = await desk.ready(scenes(4))
     for wrong in (
-        ListDatasetItemsRequest(parent=street.name, page_token=answer.next_page_token, values={"kind": "even"}),
+        ListDatasetItemsRequest(parent=street.name, page_token=answer.next_page_token, filter="label:car"),
         ListDatasetItemsRequest(parent=other.name, page_token=answer.next_page_token),
         ListDatasetItemsRequest(parent=street.name, page_token="invented"),
     ):

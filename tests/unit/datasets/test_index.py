@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -13,6 +15,7 @@ from hypothesis import strategies as st
 from engines.datasets import index
 from engines.datasets.columns import ROW_GROUP
 from engines.datasets.items import Box, Item
+from engines.datasets.masks import Hits, compared, in_lists, in_map
 from tests.unit.datasets.kit import refused
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=6)
@@ -64,11 +67,22 @@ def test_pages_are_the_items_that_have_the_values(
             return any(box.label == value for box in item.boxes)
         return value in {item.classifications.get(key), item.attributes.get(key)}
 
+    def mask(batch: Any) -> Hits:
+        found = np.ones(batch.num_rows, np.bool_)
+        for key, value in values.items():
+            if key == "label":
+                boxes = batch.column("boxes")
+                found &= in_lists(boxes, compared(boxes.values.field("label"), "=", value))
+            else:
+                maps = (batch.column("classifications"), batch.column("attributes"))
+                found &= np.logical_or(*(in_map(each, key, compared(each.items, "=", value)) for each in maps))
+        return found
+
     expected = [(n, item) for n, item in enumerate(wanted) if all(has(item, *pair) for pair in values.items())]
     found: list[tuple[int, Item]] = []
     start: int | None = 0
     while start is not None:
-        rows, start = index.page(path, start, limit, values)
+        rows, start = index.page(path, start, limit, mask)
         assert len(rows) == limit or start is None
         found += rows
     assert found == expected
@@ -105,10 +119,13 @@ def test_the_last_page_says_so(large: Path) -> None:
 
 
 def test_rare_values_are_found_across_row_groups(large: Path) -> None:
-    rows, start = index.page(large, 0, 2, {"rare": "yes"})
+    def rare(batch: Any) -> Hits:
+        return in_map(batch.column("attributes"), "rare")
+
+    rows, start = index.page(large, 0, 2, rare)
     assert [number for number, _ in rows] == [4999, 9999]
     assert start == 14999
-    assert index.page(large, 15000, 2, {"rare": "yes"}) == ([], None)
+    assert index.page(large, 15000, 2, rare) == ([], None)
 
 
 def test_one_item_by_its_number(large: Path) -> None:
