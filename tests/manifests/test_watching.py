@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterator
+from functools import cache
 from types import ModuleType
 from typing import Any
 
@@ -15,7 +16,7 @@ import pytest
 import yaml
 from lathe.internal.v1.event_pb2 import TaskAssignment
 from lathe.type.v1.failure_pb2 import TASK_STAGE_EXECUTING
-from prometheus_client import REGISTRY
+from prometheus_client import PROCESS_COLLECTOR
 from prometheus_client.metrics_core import Metric
 
 import services.bus.connection
@@ -51,6 +52,7 @@ class Running:
     memory_bytes = 1
 
 
+@cache
 def told() -> dict[str, set[str]]:
     """Return the labels of every series that a process may tell, by its name."""
     found: dict[str, set[str]] = {"up": set(), "ALERTS": set()}
@@ -64,7 +66,7 @@ def told() -> dict[str, set[str]]:
     RUNNING.begin(attempt)
     figures = Figures({"d": Load(1)}, {("d", "o"): Load(1)}, {"d": 1}, {"d": 1})
     try:
-        shown: list[Metric] = [*RUNNING.collect(), *families([("k", figures)]), *REGISTRY.collect()]
+        shown: list[Metric] = [*RUNNING.collect(), *families([("k", figures)]), *PROCESS_COLLECTOR.collect()]
     finally:
         RUNNING.end(attempt)
     for family in shown:
