@@ -35,7 +35,8 @@ def describe(request: dict[str, Any], workdir: Path, report: Reporter) -> dict[s
     kind, files = str(request["format"]), sorted(map(str, request["files"]))
     if kind not in FORMATS:
         raise EngineFailure(
-            FailureReason.INVALID_SPEC, f"Files of the format {kind} cannot be described; {', '.join(FORMATS)} can."
+            FailureReason.INVALID_SPEC,
+            f"Files of the format {kind} cannot be described; {', '.join(sorted(FORMATS))} can.",
         )
     if not files:
         raise EngineFailure(FailureReason.INVALID_MODEL, "The model version has no file.")

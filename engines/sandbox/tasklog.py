@@ -48,6 +48,9 @@ def quiet(log: logging.Logger) -> Iterator[None]:
     handlers = [handler for handler in found if type(handler) is logging.StreamHandler]
     before = [handler.setStream(written) for handler in handlers]
     try:
+        import torch
+
+        torch._C._jit_set_onnx_log_enabled(False)  # an export elsewhere in this process may have left it on
         with (
             patch("torch._C._jit_set_onnx_log_enabled", lambda _enabled: None),
             redirect_stdout(written),

@@ -76,13 +76,22 @@ class Database:
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
-        """Borrow a connection outside any transaction."""
+        """Borrow a connection outside any transaction.
+
+        Raises:
+            asyncpg.InterfaceError: The connection is closed or unusable; the next one will not be.
+        """
         # Waiting with a time limit costs a task and a timer; if a connection is free, nobody waits.
         limit = None if self._lent < self._most else ACQUIRE_TIMEOUT_SECONDS
         self._lent += 1
         try:
             async with self._pool.acquire(timeout=limit) as connection:
-                yield connection
+                try:
+                    yield connection
+                except asyncpg.InternalClientError as error:
+                    # A query that was given up at an unlucky moment left it in the middle of something.
+                    connection.terminate()
+                    raise asyncpg.InterfaceError(f"The connection is unusable: {error}") from error
         finally:
             self._lent -= 1
 

@@ -107,9 +107,9 @@ class _QueueCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Yield the gauges of every kind; those of a kind whose tables cannot be read are left out."""
-        asked = [
-            (kind, asyncio.run_coroutine_threadsafe(ask(), loop)) for kind, loop, ask in list(self._sources.values())
-        ]
+        # A loop that has stopped would never answer, and each scrape would wait for it.
+        live = [(kind, loop, ask) for kind, loop, ask in list(self._sources.values()) if loop.is_running()]
+        asked = [(kind, asyncio.run_coroutine_threadsafe(ask(), loop)) for kind, loop, ask in live]
         answers = [(kind, _answer(kind, future)) for kind, future in asked]
         readable = GaugeMetricFamily(
             "lathe_queue_readable", "1 if the figures of the queues could be read in this scrape.", labels=["kind"]

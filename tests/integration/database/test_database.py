@@ -31,6 +31,20 @@ async def test_values_travel_both_ways(database: Database) -> None:
     assert await database.fetchrow("SELECT * FROM things WHERE name = 'y'") is None
 
 
+async def test_a_connection_that_is_of_no_use_is_given_to_nobody_else(database: Database) -> None:
+    async with database.connection() as connection:
+        first = await connection.fetchval("SELECT pg_backend_pid()")
+
+    async def break_one() -> None:
+        async with database.transaction():
+            raise asyncpg.InternalClientError("cannot switch to state 11; another operation (2) is in progress")
+
+    for _ in range(2):  # the pool gives out the same one until it is closed
+        with pytest.raises(asyncpg.InterfaceError, match="unusable"):
+            await break_one()
+        assert await database.fetchval("SELECT pg_backend_pid()") != first
+
+
 async def test_a_transaction_is_committed_whole_or_not_at_all(database: Database) -> None:
     async with database.transaction() as connection:
         await connection.execute("INSERT INTO things VALUES ('a')")
