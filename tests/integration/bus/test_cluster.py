@@ -103,7 +103,8 @@ async def pulled(bus: Bus, count: int) -> set[bytes]:
     found = set[bytes]()
     async with asyncio.timeout(60):
         while len(found) < count:
-            with contextlib.suppress(nats.errors.TimeoutError):
+            # 503 while the consumer has no leader.
+            with contextlib.suppress(nats.errors.TimeoutError, nats.js.errors.ServiceUnavailableError):
                 found |= {message.data for message in await consumer.fetch(count, timeout=5)}
     return found
 
