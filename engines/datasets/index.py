@@ -5,7 +5,7 @@ Each function reads only the row groups and columns that it needs, and builds on
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -66,7 +66,9 @@ def item(path: Path, number: int) -> Item:
         return next(iter(_rows(file, np.array([number]))))[1]
 
 
-def page(path: Path, start: int, limit: int, mask: Mask | None = None) -> tuple[list[tuple[int, Item]], int | None]:
+def page(
+    path: Path, start: int, limit: int, mask: Mask | None = None, columns: Sequence[str] = COLUMNS
+) -> tuple[list[tuple[int, Item]], int | None]:
     """Return a page of items.
 
     Args:
@@ -74,6 +76,7 @@ def page(path: Path, start: int, limit: int, mask: Mask | None = None) -> tuple[
         start: Number of the first item to consider.
         limit: Most items to return.
         mask: Says of a batch which items to return (see `masks`); all without one.
+        columns: The columns of `COLUMNS` that the mask looks at; no others are read for it.
 
     Returns:
         The items with their numbers, and the number at which the next page starts, or None after the last page.
@@ -83,7 +86,7 @@ def page(path: Path, start: int, limit: int, mask: Mask | None = None) -> tuple[
             rows = file.metadata.num_rows
             numbers = np.arange(min(start, rows), min(start + limit + 1, rows))
         else:
-            numbers = _matching(file, start, limit + 1, mask)
+            numbers = _matching(file, start, limit + 1, mask, columns)
         more = int(numbers[limit]) if len(numbers) > limit else None
         return list(_rows(file, numbers[:limit])), more
 
@@ -138,14 +141,14 @@ def contents(path: Path) -> Iterator[tuple[str, int]]:
         yield digests[place].tobytes().hex(), int(sizes[place])
 
 
-def _matching(file: Any, start: int, wanted: int, mask: Mask) -> NDArray[np.int64]:
+def _matching(file: Any, start: int, wanted: int, mask: Mask, columns: Sequence[str]) -> NDArray[np.int64]:
     """Return the numbers of the first `wanted` items from `start` on that the mask lets through."""
     found: list[NDArray[np.int64]] = []
     missing, first = wanted, 0
     for group in range(file.num_row_groups):
         rows = file.metadata.row_group(group).num_rows
         if first + rows > start and missing > 0:
-            table = file.read_row_group(group, columns=COLUMNS, use_threads=False)
+            table = file.read_row_group(group, columns=list(columns), use_threads=False)
             numbers = np.flatnonzero(mask(table.to_batches()[0])) + first
             numbers = numbers[numbers >= start][:missing]
             found.append(numbers)

@@ -9,14 +9,15 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["COLUMNS", "Hits", "Mask", "compared", "in_lists", "in_map", "like"]
+__all__ = ["BOX_LABELS", "COLUMNS", "Hits", "Mask", "compared", "in_lists", "in_map", "like"]
 
 Hits: TypeAlias = NDArray[np.bool_]
 """(rows,) or (values of the lists of all rows,): which of them are meant."""
 Mask: TypeAlias = Callable[[Any], Hits]
 """Says of an Arrow record batch with `COLUMNS` which rows are meant."""
 
-COLUMNS = ["path", "width", "height", "row", "classifications", "attributes", "boxes.list.element.label"]
+BOX_LABELS = "boxes.list.element.label"
+COLUMNS = ["path", "width", "height", "row", "classifications", "attributes", BOX_LABELS]
 """The columns that a mask may look at."""
 
 _COMPARE = {"=": "equal", "<": "less", "<=": "less_equal", ">": "greater", ">=": "greater_equal"}

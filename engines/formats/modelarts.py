@@ -97,7 +97,7 @@ def _format(model: dict[str, Path]) -> str:
 def _portable(entries: dict[str, Path]) -> Iterator[str]:
     """Yield the rules for ARM and GPU that are broken: a folder of the model, and one of calibration data."""
     for name in sorted(entries.keys() - {MODEL, CALIBRATION}):
-        yield f"'{name}' is beside '{MODEL}/' and '{CALIBRATION}/', where nothing else may be"
+        yield f"'{name}' is beside '{MODEL}/' and '{CALIBRATION}/', and nothing else may be there"
     model = entries.get(MODEL)
     if model is None or not model.is_dir():
         yield f"there is no folder '{MODEL}/' with the model"

@@ -55,7 +55,7 @@ class DeviceRuntime(_Entry):
         quantized: Precisions of quantizations.
         computes: What a precision is computed in, if that is another one: `{"FP16": "FP32"}` if values are stored in
             half precision and there is no arithmetic for it.
-        beside_integers: What a quantized form computes in where it computes in no integers.
+        beside_integers: What a quantized form computes in besides integers.
         toolchain: What must be installed to build for it: pip requirements, and the names of vendors' toolkits.
         built: The place where its forms are built; empty if this release has no builder.
         emulator: What runs its forms if there is no such device, for parity alone; empty if nothing does.

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from engines.datasets.items import LABEL
-from engines.datasets.masks import Hits, compared, in_lists, in_map, like
+from engines.datasets.masks import BOX_LABELS, Hits, compared, in_lists, in_map, like
 from services.resources.filters.fields import AllTests, Kind, NotTest, Test, Tests
 
 
@@ -20,6 +20,15 @@ def meant(tests: Tests, batch: Any) -> Hits:
         return ~meant(tests.test, batch)
     together = np.logical_and if isinstance(tests, AllTests) else np.logical_or
     return reduce(together, (meant(each, batch) for each in tests.tests))
+
+
+def looked_at(tests: Tests) -> list[str]:
+    """Return the columns of an index that a filter looks at."""
+    if isinstance(tests, Test):
+        return [BOX_LABELS if tests.name == LABEL else tests.name]
+    if isinstance(tests, NotTest):
+        return looked_at(tests.test)
+    return sorted({column for each in tests.tests for column in looked_at(each)})
 
 
 def _passing(test: Test, batch: Any) -> Hits:

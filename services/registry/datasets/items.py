@@ -97,9 +97,12 @@ def _read_page(
     """Return the items that fit in an answer, and the number of the first one after them."""
     # In the thread, when first asked for: it loads Arrow.
     from engines.datasets import index
-    from services.registry.datasets.item_filter import meant
+    from services.registry.datasets.item_filter import looked_at, meant
 
-    found, following = index.page(path, start, size, partial(meant, tests) if tests else None)
+    if tests:
+        found, following = index.page(path, start, size, partial(meant, tests), looked_at(tests))
+    else:
+        found, following = index.page(path, start, size)
     messages: list[DatasetItem] = []
     room = _MAX_PAGE_BYTES
     for number, item in found:
