@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +12,6 @@ import pytest
 from engines.failures import EngineFailure, FailureReason
 from engines.parity.report import Verdict
 from engines.runtimes.form import FormSpec
-from engines.sandbox.processes import descendants
 from engines.search import contenders, final, trials
 from engines.search.entry import Entry
 from engines.search.final import ALONE_ROUNDS
@@ -24,6 +22,7 @@ from engines.search.search import SearchResult, search
 from engines.search.truth import Judge, Run, Thresholds, Truth
 from engines.search.workbench import Workbench
 from engines.timing.process import FormProcess
+from tests.children import children
 from tests.unit.optimization import mortal
 from tests.unit.optimization.forms import BASELINE, OPENVINO, ORT, TestMaker, ones, prepared
 
@@ -49,12 +48,12 @@ def searched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Searcher:
     ) -> tuple[SearchResult, TestMaker]:
         given = prepared(tmp_path)
         maker = TestMaker(tmp_path)
-        before = descendants(os.getpid())
+        before = children()
         truth = Truth(given.source, given.samples, Thresholds(), judge=judge)
         plan = Plan(baselines or [BASELINE], specs, options.pop("otherwise", ()), options.pop("nodes", None))
         told = {name: options.pop(name) for name in ("earlier", "progress", "journal") if name in options}
         result = search(plan, maker, given, truth, SearchSettings(tmp_path / "runners", 1, **options), **told)
-        assert descendants(os.getpid()) == before  # no process is left
+        assert children() <= before  # no process is left
         assert list((tmp_path / "runners").iterdir()) == []
         return result, maker
 

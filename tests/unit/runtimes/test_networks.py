@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +11,8 @@ from engines.failures import EngineFailure, FailureReason
 from engines.runtimes import BuildSource, open_form, runtime
 from engines.runtimes.torch_networks.profiling import OUTSIDE
 from engines.sandbox.deadline import Overrun, at_most
-from engines.sandbox.processes import descendants
 from engines.spec.toolchain import cpu
+from tests.children import children
 from tests.unit.runtimes import carried, graphs, networks
 from tests.unit.runtimes.building import build
 
@@ -65,10 +64,10 @@ def test_bfloat16_begins_after_the_preprocessing(knobs: dict[str, str], tmp_path
 
 
 def test_a_compiler_is_killed_when_no_time_is_left(tmp_path: Path) -> None:
-    before = set(descendants(os.getpid()))  # other tests let torch keep a pool of compilers
+    before = children()  # other tests let torch keep a pool of compilers
     with at_most(0.2), pytest.raises(Overrun):
         build("inductor", networks.source(networks.convolution()), tmp_path / "out", "FP32")
-    assert set(descendants(os.getpid())) <= before
+    assert children() <= before
 
 
 def test_inductor_compiles_ahead_of_time(tmp_path: Path) -> None:
