@@ -40,9 +40,10 @@ _OPTIONS = [
     # A watch may be silent for minutes; pings keep it alive through balancers, and find the clients that are gone.
     ("grpc.keepalive_time_ms", 60_000),
     ("grpc.keepalive_timeout_ms", 20_000),
-    # Clients may do the same, also while they call nothing: gRPC would have them wait for hours between two pings.
+    # Clients may do the same, as often as they like and also while they call nothing. By default gRPC has an idle one
+    # wait for hours between two pings, and closes its connection with `too_many_pings` after the third.
     ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+    ("grpc.http2.max_ping_strikes", 0),
     # A watch goes on over the connection that its calls leave; it ends with its task, which may take a day.
     ("grpc.max_connection_age_grace_ms", 48 * 3_600_000),
     # Compresses answers for clients that take it; `Pipeline` says which are large enough to be worth the work.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from contextlib import AsyncExitStack
 from typing import Any
 
 import grpc
@@ -15,10 +16,10 @@ from lathe.registry.v1.architecture_service_pb2_grpc import ArchitectureServiceS
 
 from services.platform.messages import MAX_MESSAGE_BYTES
 from services.platform.settings import Settings
-from services.process import server
 
 from .conftest import GET, Client, refused, serving
 
+SETTINGS, PING, GOAWAY, ACKNOWLEDGED = 4, 6, 7, 1
 ENDLESS = WatchConversionTaskRequest(name="conversionTasks/endless")
 
 
@@ -33,6 +34,26 @@ async def code_of(call: Any) -> grpc.StatusCode:
 async def test_thousands_of_calls_at_once_are_answered(client: Client) -> None:
     codes = Counter(await asyncio.gather(*(code_of(client.get()) for _ in range(2000))))
     assert codes == {grpc.StatusCode.OK: 2000}
+
+
+async def test_thousands_of_calls_of_many_connections_are_answered_or_refused_with_words() -> None:
+    async def take_a_moment(_context: Any) -> Architecture:
+        await asyncio.sleep(0.2)
+        return Architecture()
+
+    async with serving(Settings(max_calls=300, drain_seconds=1)) as client, AsyncExitStack() as stack:
+        client.toy.behavior = take_a_moment
+        options = [("grpc.use_local_subchannel_pool", 1)]
+        channels = [
+            await stack.enter_async_context(grpc.aio.insecure_channel(client.address, options=options))
+            for _ in range(20)
+        ]
+        stubs = [ArchitectureServiceStub(channel) for channel in channels]
+        codes = Counter(
+            await asyncio.gather(*(code_of(stub.GetArchitecture(GET)) for stub in stubs for _ in range(150)))
+        )
+    assert codes.keys() == {grpc.StatusCode.OK, grpc.StatusCode.RESOURCE_EXHAUSTED}
+    assert codes.total() == 3000
 
 
 async def test_more_calls_than_a_server_takes_are_refused_with_words() -> None:
@@ -58,19 +79,28 @@ async def test_more_calls_than_a_server_takes_are_refused_with_words() -> None:
         assert await code_of(client.get()) is grpc.StatusCode.OK
 
 
-async def test_pings_of_an_idle_client_are_welcome(monkeypatch: pytest.MonkeyPatch) -> None:
-    often = ("grpc.http2.min_ping_interval_without_data_ms", 20)
-    assert often[0] in dict(server._OPTIONS)
-    monkeypatch.setattr(server, "_OPTIONS", [*(each for each in server._OPTIONS if each[0] != often[0]), often])
-    pings = [("grpc.keepalive_time_ms", 50), ("grpc.keepalive_permit_without_calls", 1)]
-    pings += [("grpc.http2.max_pings_without_data", 0)]
-    async with serving() as one, grpc.aio.insecure_channel(one.address, options=pings) as channel:
-        await ArchitectureServiceStub(channel).GetArchitecture(GET)
-        states = []
-        for _ in range(20):
-            await asyncio.sleep(0.05)
-            states.append(channel.get_state())
-    assert set(states) == {grpc.ChannelConnectivity.READY}
+async def test_pings_of_an_idle_client_are_welcome(client: Client) -> None:
+    """The client is a raw one: gRPC's own would first of all ping less often."""
+    host, _, port = client.address.rpartition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(SETTINGS))
+    answered = 0
+    async with asyncio.timeout(20):
+        for number in range(100):
+            writer.write(frame(PING, number.to_bytes(8, "big")))
+            await asyncio.sleep(0.005)
+        while answered < 100:
+            head = await reader.readexactly(9)
+            await reader.readexactly(int.from_bytes(head[:3], "big"))
+            assert head[3] != GOAWAY
+            answered += head[3] == PING and head[4] == ACKNOWLEDGED
+    writer.close()
+    await writer.wait_closed()
+
+
+def frame(kind: int, payload: bytes = b"") -> bytes:
+    """Return a frame of HTTP/2 that belongs to no stream."""
+    return len(payload).to_bytes(3, "big") + bytes([kind, 0]) + bytes(4) + payload
 
 
 async def test_an_old_connection_is_left_for_a_new_one_and_its_streams_go_on() -> None:
@@ -90,6 +120,66 @@ async def test_an_old_connection_is_left_for_a_new_one_and_its_streams_go_on() -
                 await asyncio.sleep(0.05)
         assert not stream.done()
         stream.cancel()
+
+
+async def test_connections_spread_over_a_replica_that_comes_later() -> None:
+    """The balancer in front of them chooses once per connection, as a Kubernetes service does."""
+    settings = Settings(connection_age_seconds=0.3, drain_seconds=1)
+    served: Counter[str] = Counter()
+    stop = asyncio.Event()
+
+    def noting(replica: str) -> Any:
+        async def note(_context: Any) -> Architecture:
+            served[replica] += 1
+            return Architecture()
+
+        return note
+
+    async with serving(settings) as one, AsyncExitStack() as stack:
+        one.toy.behavior = noting("one")
+        balancer = Balancer([one.address])
+        where = await balancer.listen()
+        codes: Counter[grpc.StatusCode] = Counter()
+
+        async def call_on() -> None:
+            async with grpc.aio.insecure_channel(where, options=[("grpc.use_local_subchannel_pool", 1)]) as channel:
+                stub = ArchitectureServiceStub(channel)
+                while not stop.is_set():
+                    codes[await code_of(stub.GetArchitecture(GET))] += 1
+                    await asyncio.sleep(0.02)
+
+        callers = [asyncio.create_task(call_on()) for _ in range(10)]
+        while served["one"] < 50:
+            await asyncio.sleep(0.05)
+        two = await stack.enter_async_context(serving(settings))
+        two.toy.behavior = noting("two")
+        balancer.addresses.append(two.address)
+        async with asyncio.timeout(20):
+            while served["two"] < 100:
+                await asyncio.sleep(0.05)
+        stop.set()
+        await asyncio.gather(*callers)
+        await balancer.close()
+    assert codes.keys() == {grpc.StatusCode.OK}
+
+
+class Balancer:
+    """Passes each new connection on to the next of `addresses`."""
+
+    def __init__(self, addresses: list[str]) -> None:
+        self.addresses = addresses
+        self._taken = 0
+
+    async def listen(self) -> str:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        return f"127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._taken += 1
+        await Counting(self.addresses[self._taken % len(self.addresses)]).serve(reader, writer)
+
+    async def close(self) -> None:
+        self._server.close()
 
 
 async def test_an_answer_that_no_client_could_receive_is_told_as_such(client: Client) -> None:
