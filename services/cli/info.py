@@ -6,6 +6,7 @@ from typing import Any
 
 from services.cli.client import connect
 from services.cli.output import TABLE, Column, Output, OutputFormat, plain, print_rows, show_message
+from services.cli.views import when
 
 SERVICES: list[Column[Any]] = [
     Column("service", lambda service: plain(service.service), whole=True),
@@ -44,6 +45,8 @@ IDENTITY: list[Column[Any]] = [
     Column("user", lambda identity: plain(identity.user), whole=True),
     Column("authentication", _authentication),
     Column("roles", _roles),
+    Column("groups", lambda identity: plain(", ".join(identity.groups))),
+    Column("expires", lambda identity: when(identity.expire_time) if identity.HasField("expire_time") else "never"),
 ]
 
 

@@ -40,6 +40,7 @@ from services.cli.quantize import quantize
 from services.cli.releases import check_compatibility, promote, releases, rollback
 from services.cli.tasks import tasks
 from services.cli.templates import templates
+from services.cli.tokens import tokens
 from services.cli.top import top
 
 COMMANDS: dict[str, Callable[..., None]] = {
@@ -79,6 +80,7 @@ GROUPS: dict[str, typer.Typer] = {
     "devices": devices,
     "groups": groups,
     "operations": operations,
+    "tokens": tokens,
 }
 
 app = typer.Typer(

@@ -146,9 +146,9 @@ def permission_denied(message: str) -> LatheError:
     return LatheError(grpc.StatusCode.PERMISSION_DENIED, "PERMISSION_DENIED", message)
 
 
-def unauthenticated(message: str) -> LatheError:
+def unauthenticated(message: str, reason: str = "UNAUTHENTICATED") -> LatheError:
     """Return the error for a caller who is not known."""
-    return LatheError(grpc.StatusCode.UNAUTHENTICATED, "UNAUTHENTICATED", message)
+    return LatheError(grpc.StatusCode.UNAUTHENTICATED, reason, message)
 
 
 def resource_exhausted(reason: str, message: str, retry_after: float | None = None) -> LatheError:

@@ -1,51 +1,91 @@
-"""The caller's identity: read from the metadata of a call, and known to everything that runs for it.
+"""The caller's identity: known to everything that runs for a call. `authentication` finds out who it is.
 
-There are two ways. Open (the default on loopback): `x-lathe-user` names the user and nobody checks. Tokens:
-`authorization: Bearer …` is required. Services speak for their callers with the service token and `x-lathe-user`.
+A service that calls a sibling for a user sends the user and the user's groups along, and the sibling holds them to that
+user's rights. What a service does by itself (`acting_as`) is held to nobody's: the user is named as the owner alone.
 """
 
 from __future__ import annotations
 
-import hashlib
 import ipaddress
 import json
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Protocol
+from datetime import datetime
+from enum import Enum, auto
 
-from services.platform.errors import invalid_argument, permission_denied, unauthenticated
-from services.platform.settings import ConfigurationError, Settings
+from services.platform.errors import invalid_argument, permission_denied
 
 ANONYMOUS = "anonymous"
 USER_KEY = "x-lathe-user"
+GROUPS_KEY = "x-lathe-groups-bin"
+ACTING_KEY = "x-lathe-acting"
+ACTING_BY_ITSELF = "service"
 TOKEN_KEY = "authorization"  # noqa: S105 - the name of a header
 
 MOST_PRIORITY_OF_USERS = 5
 """Of tasks; what is above is reserved for those who may administer."""
 
 _USER = re.compile(r"[!-~]([ -~]{0,126}[!-~])?")
+_MOST_GROUPS = 500
+
+
+class Proof(Enum):
+    """What a caller proved to be."""
+
+    NOTHING = auto()
+    """Nothing: nobody asks, in an installation without authentication. Everybody may do everything."""
+    USER = auto()
+    """A user, by credentials of their own."""
+    DELEGATE = auto()
+    """One of Lathe's own services, which calls for a user: that user's rights count."""
+    SERVICE = auto()
+    """One of Lathe's own services, which calls for itself; the user is named as the owner of what it makes."""
+
+
+class Credential(Enum):
+    """What authenticated a caller."""
+
+    NOTHING = auto()
+    TOKEN = auto()
+    """A token of the file, or the services' own."""
+    JWT = auto()
+    """A signed token of an identity provider."""
+    CERTIFICATE = auto()
+    """The certificate of a service."""
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """The user that a call is made for, and the credentials that came with it.
+    """The user that a call is made for, and what is known of them.
 
-    `is_user` is true if the caller proved to be a user, and so cannot be one of Lathe's own services. `is_admin` is
-    true if that user is among the administrators.
+    Attributes:
+        user: The name; "anonymous" if nobody is named.
+        proof: What the caller proved to be.
+        groups: Groups of the user, by an identity provider or the file of tokens.
+        is_admin: Whether the user is among the administrators of the installation.
+        credential: What authenticated the caller.
+        expires: When the user's credentials end, if they do.
     """
 
     user: str
-    authorization: str = ""
-    is_user: bool = False
+    proof: Proof = Proof.NOTHING
+    groups: frozenset[str] = frozenset()
     is_admin: bool = False
+    credential: Credential = Credential.NOTHING
+    expires: datetime | None = None
+
+    @property
+    def is_user(self) -> bool:
+        """Whether a user's rights count: it is one, or a service that calls for one."""
+        return self.proof in (Proof.USER, Proof.DELEGATE)
 
 
-_NOBODY = Caller(ANONYMOUS)
-_caller: ContextVar[Caller] = ContextVar("caller", default=_NOBODY)
+# What runs outside of any call is the service itself.
+_ITSELF = Caller(ANONYMOUS, Proof.SERVICE)
+_caller: ContextVar[Caller] = ContextVar("caller", default=_ITSELF)
 
 
 def current_user() -> str:
@@ -54,7 +94,7 @@ def current_user() -> str:
 
 
 def current_caller() -> Caller:
-    """Return the user for whom this code runs, with the credentials of the call."""
+    """Return the caller for whom this code runs; outside of any call, the service itself."""
     return _caller.get()
 
 
@@ -64,12 +104,12 @@ def require_service() -> None:
     Raises:
         LatheError: PERMISSION_DENIED.
     """
-    if _caller.get().is_user:
+    if _caller.get().proof is Proof.USER:
         raise permission_denied("This call is reserved for Lathe's own services; your token belongs to a user.")
 
 
 def may_administer() -> bool:
-    """Return whether the caller is an administrator or a service. Without authentication, everybody is."""
+    """Return whether the caller is an administrator, or a service itself. Without authentication, everybody is."""
     caller = _caller.get()
     return caller.is_admin or not caller.is_user
 
@@ -81,103 +121,66 @@ def become(caller: Caller) -> None:
 
 @contextmanager
 def acting_as(user: str) -> Iterator[None]:
-    """Run a block for a user, as a background job does for the owner of what it works on."""
-    token = _caller.set(Caller(user))
+    """Run a block as the service itself, in the name of a user, as a background job does for the owner of its work.
+
+    The user's rights were checked when the work was asked for; nothing of them is checked again.
+    """
+    token = _caller.set(Caller(user, Proof.SERVICE))
     try:
         yield
     finally:
         _caller.reset(token)
 
 
-class Authenticator(Protocol):
-    """Finds out who calls."""
-
-    def authenticate(self, metadata: Mapping[str, str | bytes]) -> Caller:
-        """Return the caller that the metadata of a call names; raise LatheError if that is nobody known."""
-        ...
-
-
-class OpenAuthenticator:
-    """Trusts the metadata: for one machine, or behind a gateway that authenticates."""
-
-    def authenticate(self, metadata: Mapping[str, str | bytes]) -> Caller:
-        """Return the user of `x-lathe-user`, or "anonymous"."""
-        return Caller(_named_user(metadata))
+def told_of(caller: Caller) -> Iterator[tuple[str, str | bytes]]:
+    """Yield the metadata that tells a sibling for whom a service calls."""
+    yield USER_KEY, caller.user
+    if caller.groups:
+        yield GROUPS_KEY, json.dumps(sorted(caller.groups)).encode()
+    if caller.proof is Proof.SERVICE:
+        yield ACTING_KEY, ACTING_BY_ITSELF
 
 
-class TokenAuthenticator:
-    """Knows callers by bearer tokens. Tokens are kept and compared as hashes only."""
-
-    def __init__(self, users: Mapping[str, str], service_token: str, admins: Collection[str] = ()) -> None:
-        self._admins = frozenset(admins)
-        self._users = {_hash(token): user for token, user in users.items()}
-        self._service = _hash(service_token)
-
-    def authenticate(self, metadata: Mapping[str, str | bytes]) -> Caller:
-        """Return the user whose token it is; with the service token, the user of `x-lathe-user`."""
-        authorization = str(metadata.get(TOKEN_KEY, ""))
-        scheme, _, token = authorization.partition(" ")
-        if scheme.lower() != "bearer" or not token:
-            raise unauthenticated("A token is needed: send the metadata `authorization: Bearer <token>`.")
-        hashed = _hash(token.strip())
-        if hashed == self._service:
-            return Caller(_named_user(metadata), authorization)
-        user = self._users.get(hashed)
-        if user is None:
-            raise unauthenticated("The token is not known to this installation. Ask its operators for a valid one.")
-        return Caller(user, authorization, is_user=True, is_admin=user in self._admins)
-
-
-def authenticator_for(settings: Settings) -> Authenticator:
-    """Return the authenticator that the settings ask for.
+def named_user(metadata: Mapping[str, str | bytes]) -> str:
+    """Return the user whom the metadata names; "anonymous" if nobody.
 
     Raises:
-        ConfigurationError: The service would be open to the network, or the tokens cannot be used.
+        LatheError: It is no name of a user.
     """
-    if settings.auth_tokens_file is None:
-        if settings.auth != "open" and not is_loopback(settings.bind_host):
-            raise ConfigurationError(
-                f"LATHE_BIND_HOST is {settings.bind_host}, which others can reach, but there is no authentication. Set "
-                "LATHE_AUTH_TOKENS_FILE to a JSON file of tokens and users, or LATHE_AUTH=open if the network itself "
-                "is protected."
-            )
-        return OpenAuthenticator()
-    users = read_tokens(settings.auth_tokens_file)
-    service_token = settings.service_token.get_secret_value()
-    if not service_token:
-        raise ConfigurationError(
-            "LATHE_AUTH_TOKENS_FILE is set, so LATHE_SERVICE_TOKEN is needed too: one secret, the same for every "
-            "service, with which they call each other."
-        )
-    unknown = settings.admin_users - set(users.values())
-    if unknown:
-        raise ConfigurationError(
-            f"LATHE_ADMINS names {', '.join(sorted(unknown))}, to whom no token of LATHE_AUTH_TOKENS_FILE belongs. "
-            "Correct the name, or add a token."
-        )
-    return TokenAuthenticator(users, service_token, settings.admin_users)
+    user = metadata.get(USER_KEY, "")
+    if not user:
+        return ANONYMOUS
+    if not isinstance(user, str) or not is_name(user):
+        raise invalid_argument(USER_KEY, "the metadata must be a user name of 1 to 128 printable ASCII characters")
+    return user
 
 
-def read_tokens(path: Path) -> dict[str, str]:
-    """Return token → user of a JSON file.
+def named_groups(metadata: Mapping[str, str | bytes]) -> frozenset[str]:
+    """Return the groups that a service tells of its user.
 
     Raises:
-        ConfigurationError: The file cannot be read, is not such an object, or names no user.
+        LatheError: They cannot be read.
     """
+    packed = metadata.get(GROUPS_KEY)
+    if not packed:
+        return frozenset()
     try:
-        users = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigurationError(f"LATHE_AUTH_TOKENS_FILE {path} cannot be read: {error.strerror}.") from None
+        groups = json.loads(packed)
     except ValueError:
-        users = None
-    if not isinstance(users, dict) or not users:
-        raise ConfigurationError(f'LATHE_AUTH_TOKENS_FILE {path} must be a JSON object: {{"<token>": "<user>", …}}.')
-    if not all(token and isinstance(user, str) and _USER.fullmatch(user) for token, user in users.items()):
-        raise ConfigurationError(
-            f"LATHE_AUTH_TOKENS_FILE {path} has an empty token, or a user that is not 1 to 128 printable ASCII "
-            "characters."
-        )
-    return users
+        groups = None
+    if not isinstance(groups, list) or not all(isinstance(group, str) for group in groups):
+        raise invalid_argument(GROUPS_KEY, "the metadata must be a JSON list of names of groups")
+    return names_of_groups(groups)
+
+
+def is_name(text: str) -> bool:
+    """Return whether a text can name a user or a group: 1 to 128 printable ASCII characters."""
+    return _USER.fullmatch(text) is not None
+
+
+def names_of_groups(groups: list[str]) -> frozenset[str]:
+    """Return those that can name a group, 500 at most: no project can name what else an identity provider sends."""
+    return frozenset([group for group in groups if is_name(group)][:_MOST_GROUPS])
 
 
 def is_loopback(host: str) -> bool:
@@ -188,16 +191,3 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
-
-
-def _named_user(metadata: Mapping[str, str | bytes]) -> str:
-    user = metadata.get(USER_KEY, "")
-    if not user:
-        return ANONYMOUS
-    if not isinstance(user, str) or not _USER.fullmatch(user):
-        raise invalid_argument(USER_KEY, "the metadata must be a user name of 1 to 128 printable ASCII characters")
-    return user
-
-
-def _hash(token: str) -> bytes:
-    return hashlib.sha256(token.encode()).digest()

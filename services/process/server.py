@@ -22,9 +22,9 @@ import grpc
 import structlog
 
 from services.platform import telemetry
+from services.platform.authentication import authenticator_for
 from services.platform.background import Background
 from services.platform.health import Health
-from services.platform.identity import authenticator_for
 from services.platform.interceptors.aliases import LookUp
 from services.platform.interceptors.deadline import Deadlines
 from services.platform.interceptors.pipeline import Pipeline

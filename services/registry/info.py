@@ -16,7 +16,7 @@ from engines.formats import CONVERTIBLE
 from engines.spec.devices import load_catalog
 from services.bus.connection import BusUnavailableError
 from services.bus.streams import projected_kinds
-from services.platform.identity import MOST_PRIORITY_OF_USERS, current_caller, may_administer
+from services.platform.identity import MOST_PRIORITY_OF_USERS, Credential, Proof, current_caller, may_administer
 from services.platform.messages import MAX_MESSAGE_BYTES
 from services.platform.settings import DEFAULT_PORTS
 from services.platform.words import number
@@ -24,6 +24,12 @@ from services.process.composition import Platform
 from services.resources.paging import MAX_PAGE_SIZE
 
 PATIENCE_SECONDS = 1.0
+_CREDENTIALS = {
+    Credential.NOTHING: pb.AUTHENTICATION_OPEN,
+    Credential.TOKEN: pb.AUTHENTICATION_TOKEN,
+    Credential.JWT: pb.AUTHENTICATION_JWT,
+    Credential.CERTIFICATE: pb.AUTHENTICATION_CERTIFICATE,
+}
 
 
 class Info:
@@ -73,9 +79,14 @@ class Info:
         roles = [pb.ROLE_USER]
         if may_administer():
             roles.append(pb.ROLE_ADMIN)
-        if not caller.is_user:
+        if caller.proof in (Proof.NOTHING, Proof.SERVICE):
             roles.append(pb.ROLE_SERVICE)
-        return pb.Identity(user=caller.user, authentication=self._mode, roles=roles)
+        identity = pb.Identity(
+            user=caller.user, authentication=_CREDENTIALS[caller.credential], roles=roles, groups=sorted(caller.groups)
+        )
+        if caller.expires is not None:
+            identity.expire_time.FromDatetime(caller.expires)
+        return identity
 
     async def _kinds(self) -> list[str]:
         try:

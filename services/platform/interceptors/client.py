@@ -7,7 +7,7 @@ from typing import Any
 
 import grpc
 
-from services.platform.identity import TOKEN_KEY, USER_KEY, current_caller
+from services.platform.identity import TOKEN_KEY, USER_KEY, current_caller, told_of
 from services.platform.interceptors import deadline
 from services.platform.telemetry import TRACEPARENT_KEY, current_traceparent
 
@@ -19,12 +19,11 @@ class _Forwarding:
 
     def details(self, details: grpc.aio.ClientCallDetails, streaming: bool) -> grpc.aio.ClientCallDetails:
         metadata = grpc.aio.Metadata(*(details.metadata or ()))
-        caller = current_caller()
         if not metadata.get_all(USER_KEY):
-            metadata[USER_KEY] = caller.user
-        authorization = self._authorization or caller.authorization
-        if authorization:
-            metadata[TOKEN_KEY] = authorization
+            for key, value in told_of(current_caller()):
+                metadata[key] = value
+        if self._authorization:
+            metadata[TOKEN_KEY] = self._authorization
         traceparent = current_traceparent()
         if traceparent:
             metadata[TRACEPARENT_KEY] = traceparent
@@ -60,7 +59,7 @@ def forwarding(service_token: str, default_deadline: float) -> Sequence[grpc.aio
     """Return the interceptors of a channel to a sibling service.
 
     Args:
-        service_token: Secret with which services call each other; if empty, the caller's own credentials go along.
+        service_token: Secret with which services call each other; empty in an installation without authentication.
         default_deadline: Seconds for a call that neither has a deadline nor runs within one.
     """
     return [_UnaryForwarding(service_token, default_deadline), _StreamForwarding(service_token, default_deadline)]

@@ -17,6 +17,7 @@ from typing import Any
 import grpc
 
 from services.platform import errors, identity
+from services.platform.authentication import Authenticator
 from services.platform.interceptors import aliases, answering, deadline, validation
 from services.platform.interceptors.behavior import clear_output_only
 from services.platform.interceptors.deadline import Deadlines
@@ -38,7 +39,7 @@ class Pipeline(grpc.aio.ServerInterceptor):
     """Takes every call of a server through the steps."""
 
     def __init__(
-        self, authenticator: identity.Authenticator, deadlines: Deadlines, look_up: aliases.LookUp, max_calls: int
+        self, authenticator: Authenticator, deadlines: Deadlines, look_up: aliases.LookUp, max_calls: int
     ) -> None:
         self.authenticator = authenticator
         self.deadlines = deadlines
@@ -203,7 +204,7 @@ def _wrap(pipeline: Pipeline, name: str, handler: grpc.RpcMethodHandler[Any, Any
 
     async def call(raw: Any, context: Any) -> Any:
         async with _Call(pipeline, method, False, context) as each:
-            each.request = request = admit(raw, each.metadata)
+            each.request = request = await admit(raw, each.metadata)
             if not handler.request_streaming and (found := aliases.aliases_in(request, raw)):
                 await aliases.resolve(request, found, pipeline.look_up)
             return pack(await behavior(request, context), context)
@@ -213,7 +214,10 @@ def _wrap(pipeline: Pipeline, name: str, handler: grpc.RpcMethodHandler[Any, Any
 
 
 def _wrap_stream(
-    pipeline: Pipeline, method: ObservedMethod, handler: grpc.RpcMethodHandler[Any, Any], admit: Callable[..., Any]
+    pipeline: Pipeline,
+    method: ObservedMethod,
+    handler: grpc.RpcMethodHandler[Any, Any],
+    admit: Callable[..., Awaitable[Any]],
 ) -> grpc.RpcMethodHandler[Any, Any]:
     behavior: Any = handler.unary_stream or handler.stream_stream
     pack, serialize = (
@@ -227,7 +231,7 @@ def _wrap_stream(
 
     async def answer(raw: Any, context: Any) -> None:
         async with _Call(pipeline, method, True, context) as each:
-            each.request = request = admit(raw, each.metadata)
+            each.request = request = await admit(raw, each.metadata)
             if not handler.request_streaming and (found := aliases.aliases_in(request, raw)):
                 await aliases.resolve(request, found, pipeline.look_up)
             responses = behavior(request, context)
@@ -244,16 +248,18 @@ def _wrap_stream(
     return grpc.unary_stream_rpc_method_handler(call, None, serialize)
 
 
-def _admission(pipeline: Pipeline, name: str, handler: grpc.RpcMethodHandler[Any, Any]) -> Callable[..., Any]:
+def _admission(
+    pipeline: Pipeline, name: str, handler: grpc.RpcMethodHandler[Any, Any]
+) -> Callable[..., Awaitable[Any]]:
     """Return what turns raw bytes and metadata into a request that the handler may see."""
     of_health, internal, of_scaler = (name.startswith(each) for each in (_HEALTH, _INTERNAL, _SCALER))
     parse, streams = handler.request_deserializer, handler.request_streaming
 
-    def admit(raw: Any, metadata: dict[str, str | bytes]) -> Any:
+    async def admit(raw: Any, metadata: dict[str, str | bytes]) -> Any:
         if not of_health:
             pipeline.require_room()
             if not of_scaler:
-                identity.become(pipeline.authenticator.authenticate(metadata))
+                identity.become(await pipeline.authenticator.authenticate(metadata))
             if internal:
                 identity.require_service()
         if streams:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from datetime import UTC, datetime
 
 from lathe.registry.v1 import info_service_pb2 as pb
 from lathe.registry.v1.model_service_pb2 import MODEL_FORMAT_ONNX
 
-from services.platform.identity import Caller, become
+from services.platform.identity import Caller, Credential, Proof, become
 from services.platform.settings import Settings
 from services.process.composition import Platform
 from services.registry.info import Info
@@ -35,13 +35,19 @@ async def test_without_authentication_everybody_may_do_everything(registry: Regi
     assert list(me.roles) == [pb.ROLE_USER, pb.ROLE_ADMIN, pb.ROLE_SERVICE]
 
 
-async def test_roles_are_those_of_the_token(tmp_path: Path) -> None:
-    info = Info(Platform(Settings(auth_tokens_file=tmp_path / "tokens.json")))
+async def test_roles_are_those_of_the_caller() -> None:
+    info = Info(Platform(Settings()))
+    ends = datetime(2027, 1, 31, tzinfo=UTC)
+    ann = Caller("ann", Proof.USER, frozenset({"b", "a"}), credential=Credential.JWT, expires=ends)
     for caller, roles in (
-        (Caller("ann", "Bearer a", is_user=True), [pb.ROLE_USER]),
-        (Caller("bob", "Bearer b", is_user=True, is_admin=True), [pb.ROLE_USER, pb.ROLE_ADMIN]),
-        (Caller("ann", "Bearer s"), [pb.ROLE_USER, pb.ROLE_ADMIN, pb.ROLE_SERVICE]),
+        (ann, [pb.ROLE_USER]),
+        (Caller("bob", Proof.USER, is_admin=True, credential=Credential.JWT), [pb.ROLE_USER, pb.ROLE_ADMIN]),
+        (Caller("ann", Proof.SERVICE, credential=Credential.JWT), [pb.ROLE_USER, pb.ROLE_ADMIN, pb.ROLE_SERVICE]),
     ):
         become(caller)
         me = info.who()
-        assert (me.user, me.authentication, list(me.roles)) == (caller.user, pb.AUTHENTICATION_TOKEN, roles)
+        assert (me.user, me.authentication, list(me.roles)) == (caller.user, pb.AUTHENTICATION_JWT, roles)
+        assert list(me.groups) == sorted(caller.groups)
+        assert me.HasField("expire_time") is (caller is ann)
+    become(ann)
+    assert info.who().expire_time.ToDatetime(UTC) == ends

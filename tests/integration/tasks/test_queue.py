@@ -15,7 +15,7 @@ from lathe.type.v1 import task_pb2
 from services.bus.topology import TASKS, queues_subject
 from services.database.pool import Database
 from services.platform.errors import LatheError
-from services.platform.identity import Caller, acting_as, become
+from services.platform.identity import Caller, Proof, acting_as, become
 from services.platform.settings import Settings
 from tests.integration.tasks.kit import OPTIONS, Site, open_site
 
@@ -153,11 +153,11 @@ async def test_rows_that_an_older_release_left_are_forgotten(task_settings: Sett
 
 
 async def test_users_take_priorities_up_to_five(site: Site) -> None:
-    become(Caller("u", is_user=True))
+    become(Caller("u", Proof.USER))
     await site.create("ok", priority=5)
     with pytest.raises(LatheError, match="reserved for administrators"):
         await site.create("ok", seed=1, priority=6)
-    become(Caller("u", is_user=True, is_admin=True))
+    become(Caller("u", Proof.USER, is_admin=True))
     assert (await site.create("ok", seed=2, priority=6)).priority == 6
 
 

@@ -20,8 +20,9 @@ PLACES = {
     "failed_precondition": 0,
     "aborted": 0,
     "resource_exhausted": 0,
+    "unauthenticated": 1,
 }
-BY_DEFAULT = "INVALID_ARGUMENT"
+BY_DEFAULT = {"INVALID_ARGUMENT", "UNAUTHENTICATED"}
 # What passes on a reason that comes from elsewhere.
 PASSED_ON = {
     ("services/platform/errors.py", "reason"),  # the makers of errors themselves
@@ -68,6 +69,6 @@ def test_every_reason_is_published_and_every_published_one_is_given() -> None:
     found, others = given()
     assert others == PASSED_ON
     published = set(words(ErrorReason)) - {"UNSPECIFIED"}
-    code = {*found, *REFUSED.values(), BY_DEFAULT}
+    code = {*found, *REFUSED.values(), *BY_DEFAULT}
     assert {word: found[word] for word in code - published} == {}, "add them to lathe/type/v1/error_reason.proto"
     assert published - code == set(), "nothing gives these: take them out before they are promised"

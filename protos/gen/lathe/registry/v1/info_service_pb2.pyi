@@ -7,6 +7,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from lathe.registry.v1 import model_service_pb2 as _model_service_pb2
@@ -32,7 +33,11 @@ class _AuthenticationEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Authen
     AUTHENTICATION_OPEN: _Authentication.ValueType  # 1
     """Not at all: `x-lathe-user` names the user, and nobody checks it."""
     AUTHENTICATION_TOKEN: _Authentication.ValueType  # 2
-    """By a bearer token."""
+    """By a bearer token of the installation's own."""
+    AUTHENTICATION_JWT: _Authentication.ValueType  # 3
+    """By a signed token (JWT) of an identity provider. In `Info`: by either kind of token."""
+    AUTHENTICATION_CERTIFICATE: _Authentication.ValueType  # 4
+    """By the certificate of one of Lathe's own services."""
 
 class Authentication(_Authentication, metaclass=_AuthenticationEnumTypeWrapper):
     """How callers are authenticated."""
@@ -42,7 +47,11 @@ AUTHENTICATION_UNSPECIFIED: Authentication.ValueType  # 0
 AUTHENTICATION_OPEN: Authentication.ValueType  # 1
 """Not at all: `x-lathe-user` names the user, and nobody checks it."""
 AUTHENTICATION_TOKEN: Authentication.ValueType  # 2
-"""By a bearer token."""
+"""By a bearer token of the installation's own."""
+AUTHENTICATION_JWT: Authentication.ValueType  # 3
+"""By a signed token (JWT) of an identity provider. In `Info`: by either kind of token."""
+AUTHENTICATION_CERTIFICATE: Authentication.ValueType  # 4
+"""By the certificate of one of Lathe's own services."""
 Global___Authentication: _TypeAlias = Authentication  # noqa: Y015
 
 class _Role:
@@ -250,6 +259,8 @@ class Identity(_message.Message):
     USER_FIELD_NUMBER: _builtins.int
     AUTHENTICATION_FIELD_NUMBER: _builtins.int
     ROLES_FIELD_NUMBER: _builtins.int
+    GROUPS_FIELD_NUMBER: _builtins.int
+    EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     user: _builtins.str
     """The user, as resources name their owner; `anonymous` if nobody is named."""
     authentication: Global___Authentication.ValueType
@@ -258,16 +269,26 @@ class Identity(_message.Message):
     def roles(self) -> _containers.RepeatedScalarFieldContainer[Global___Role.ValueType]:
         """What the caller may do. Without authentication, everybody may do everything."""
 
+    @_builtins.property
+    def groups(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Groups of the user, by the file of tokens or the identity provider. A project may have them as members."""
+
+    @_builtins.property
+    def expire_time(self) -> _timestamp_pb2.Timestamp:
+        """When the token ends that this call was made with; not set if it does not."""
+
     def __init__(
         self,
         *,
         user: _builtins.str = ...,
         authentication: Global___Authentication.ValueType = ...,
         roles: _abc.Iterable[Global___Role.ValueType] | None = ...,
+        groups: _abc.Iterable[_builtins.str] | None = ...,
+        expire_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["authentication", b"authentication", "roles", b"roles", "user", b"user"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["authentication", b"authentication", "expire_time", b"expire_time", "groups", b"groups", "roles", b"roles", "user", b"user"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -45,6 +45,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """This replica answers as many calls as it may. Call again after longer and longer pauses."""
     ERROR_REASON_ANSWER_TOO_LARGE: _ErrorReason.ValueType  # 8
     """The answer would be over 4 MiB. Ask for a smaller page or for VIEW_BASIC."""
+    ERROR_REASON_TOKEN_EXPIRED: _ErrorReason.ValueType  # 10
+    """The token is known, and has expired. Get a new one from where it came."""
     ERROR_REASON_INTERNAL: _ErrorReason.ValueType  # 9
     """A fault of Lathe's own. Give the operators the `error_id` of `ErrorInfo.metadata`; their log has the cause."""
     ERROR_REASON_ALREADY_EXISTS: _ErrorReason.ValueType  # 20
@@ -251,6 +253,8 @@ ERROR_REASON_OVERLOADED: ErrorReason.ValueType  # 7
 """This replica answers as many calls as it may. Call again after longer and longer pauses."""
 ERROR_REASON_ANSWER_TOO_LARGE: ErrorReason.ValueType  # 8
 """The answer would be over 4 MiB. Ask for a smaller page or for VIEW_BASIC."""
+ERROR_REASON_TOKEN_EXPIRED: ErrorReason.ValueType  # 10
+"""The token is known, and has expired. Get a new one from where it came."""
 ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 9
 """A fault of Lathe's own. Give the operators the `error_id` of `ErrorInfo.metadata`; their log has the cause."""
 ERROR_REASON_ALREADY_EXISTS: ErrorReason.ValueType  # 20
