@@ -59,14 +59,14 @@ class Bus:
 
     @classmethod
     async def connect(cls, url: str, name: str = "lathe") -> Bus:
-        """Connect; tries until the server answers.
+        """Connect; tries until a server answers. `url` may name several of a cluster, separated by commas.
 
         Raises:
             nats.errors.Error: The server answers, and refuses the user or the password.
         """
         bus = cls(name)
         await bus.nc.connect(
-            url,
+            url.split(","),
             name=name,
             max_reconnect_attempts=-1,
             reconnect_time_wait=RECONNECT_WAIT_SECONDS,  # type: ignore[arg-type] # it sleeps for any number

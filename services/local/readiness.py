@@ -58,7 +58,7 @@ async def _newest(nats_url: str, keys: str) -> int:
     import nats
     from nats.js.errors import NotFoundError
 
-    connection = await nats.connect(nats_url, connect_timeout=2, allow_reconnect=False)
+    connection = await nats.connect(nats_url.split(","), connect_timeout=2, allow_reconnect=False)
     try:
         message = await connection.jetstream().get_last_msg("KV_WORKERS", f"$KV.WORKERS.{keys}")
         return message.seq or 0

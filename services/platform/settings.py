@@ -117,6 +117,12 @@ class Settings(BaseSettings):
         """The names in LATHE_ADMINS."""
         return frozenset(name for each in self.admins.split(",") if (name := each.strip()))
 
+    @field_validator("nats_replicas", mode="before")
+    @classmethod
+    def _number_of_text(cls, value: object) -> object:
+        # The environment has texts only, and a Literal takes none for a number.
+        return int(value) if isinstance(value, str) and value.isdecimal() else value
+
     @field_validator("owner_weights")
     @classmethod
     def _weights_are_pairs(cls, value: str) -> str:

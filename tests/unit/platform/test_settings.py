@@ -83,3 +83,11 @@ def test_each_service_listens_where_the_others_look_for_it(service: str) -> None
 
 def test_ipv6_hosts_are_put_in_brackets() -> None:
     assert Settings(bind_host="::1", port=7).listen_address("registry") == "[::1]:7"
+
+
+def test_copies_of_messages_are_a_number_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LATHE_NATS_REPLICAS", "3")
+    assert load_settings().nats_replicas == 3
+    monkeypatch.setenv("LATHE_NATS_REPLICAS", "2")
+    with pytest.raises(ConfigurationError, match=r"LATHE_NATS_REPLICAS: .*1, 3 or 5"):
+        load_settings()
