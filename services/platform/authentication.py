@@ -14,6 +14,7 @@ from typing import Protocol
 from services.platform import identity
 from services.platform.errors import unauthenticated
 from services.platform.identity import Caller, Credential, Proof, is_loopback
+from services.platform.jwt import Issuer
 from services.platform.settings import ConfigurationError, Settings
 from services.platform.tokens import TokenFile, hash_of
 
@@ -21,6 +22,8 @@ __all__ = ["Authenticator", "OpenAuthenticator", "TokenAuthenticator", "authenti
 
 # Larger than what any identity provider issues; to hash and to parse more is work for nothing.
 _MOST_TOKEN_BYTES = 16 << 10
+
+_DOTS_OF_A_JWT = 2
 
 Metadata = Mapping[str, str | bytes]
 
@@ -45,13 +48,17 @@ class TokenAuthenticator:
     """Knows callers by bearer tokens. Static tokens are kept and compared as hashes only.
 
     Args:
-        tokens: Tokens of users.
+        tokens: Static tokens of users; None if there are none.
+        issuer: An identity provider whose tokens are taken; None if there is none.
         service_token: The services' own; empty if they have none.
         admins: Users who administer the installation.
     """
 
-    def __init__(self, tokens: TokenFile, service_token: str, admins: Collection[str] = ()) -> None:
+    def __init__(
+        self, tokens: TokenFile | None, issuer: Issuer | None, service_token: str, admins: Collection[str] = ()
+    ) -> None:
         self._tokens = tokens
+        self._issuer = issuer
         self._admins = frozenset(admins)
         self._service = hash_of(service_token) if service_token else ""
 
@@ -65,7 +72,9 @@ class TokenAuthenticator:
             raise unauthenticated(f"The token has {len(token)} characters; no token may have over {_MOST_TOKEN_BYTES}.")
         if self._service and compare_digest(hash_of(token), self._service):
             return self._service_for(metadata, Credential.TOKEN)
-        found = self._tokens.find(token)
+        found = self._tokens.find(token) if self._tokens else None
+        if found is None and self._issuer is not None and token.count(".") == _DOTS_OF_A_JWT:
+            return await self._issuer.authenticate(token)
         if found is None:
             raise unauthenticated("The token is not known to this installation. Ask its operators for a valid one.")
         if found.ended:
@@ -94,25 +103,27 @@ def authenticator_for(settings: Settings) -> Authenticator:
     Raises:
         ConfigurationError: The service would be open to the network, or the tokens cannot be used.
     """
-    if settings.auth_tokens_file is None:
+    if not settings.asks_for_tokens:
         if settings.auth != "open" and not is_loopback(settings.bind_host):
             raise ConfigurationError(
                 f"LATHE_BIND_HOST is {settings.bind_host}, which others can reach, but there is no authentication. Set "
-                "LATHE_AUTH_TOKENS_FILE to a file of tokens (`lathe tokens add` makes it), or LATHE_AUTH=open if the "
-                "network itself is protected."
+                "LATHE_AUTH_TOKENS_FILE to a file of tokens (`lathe tokens add` makes it), or LATHE_AUTH_ISSUER, "
+                "LATHE_AUTH_AUDIENCE and LATHE_AUTH_JWKS for an identity provider; or LATHE_AUTH=open if the network "
+                "itself is protected."
             )
         return OpenAuthenticator()
     service_token = settings.service_token.get_secret_value()
-    tokens = TokenFile(settings.auth_tokens_file, service_token)
+    tokens = TokenFile(settings.auth_tokens_file, service_token) if settings.auth_tokens_file else None
+    issuer = Issuer(settings) if settings.auth_issuer or settings.auth_audience or settings.auth_jwks else None
     if not service_token:
         raise ConfigurationError(
-            "LATHE_AUTH_TOKENS_FILE is set, so LATHE_SERVICE_TOKEN is needed too: one secret, the same for every "
-            "service, with which they call each other."
+            f"{'LATHE_AUTH_TOKENS_FILE' if tokens else 'LATHE_AUTH_ISSUER'} is set, so LATHE_SERVICE_TOKEN is needed "
+            "too: one secret, the same for every service, with which they call each other."
         )
-    unknown = settings.admin_users - tokens.users
+    unknown = settings.admin_users - tokens.users if tokens and not issuer else frozenset()
     if unknown:
         raise ConfigurationError(
             f"LATHE_ADMINS names {', '.join(sorted(unknown))}, to whom no token of LATHE_AUTH_TOKENS_FILE belongs. "
             "Correct the name, or add a token."
         )
-    return TokenAuthenticator(tokens, service_token, settings.admin_users)
+    return TokenAuthenticator(tokens, issuer, service_token, settings.admin_users)

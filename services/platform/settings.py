@@ -57,8 +57,16 @@ class Settings(BaseSettings):
 
     # "open" lets a service listen beyond loopback although it asks nobody for a token.
     auth: Literal["", "open"] = ""
-    # JSON object: token → user.
+    # Static tokens: see `tokens`.
     auth_tokens_file: Path | None = None
+    # An identity provider whose tokens (JWT) are taken: what they say of issuer and audience, and where its keys are (a
+    # JWKS: URL or file).
+    auth_issuer: str = ""
+    auth_audience: str = ""
+    auth_jwks: str = ""
+    # Their claims with the user's name, and with the list of groups.
+    auth_user_claim: str = "sub"
+    auth_groups_claim: str = "groups"
     # With this token a service speaks for its callers when it calls another service.
     service_token: SecretStr = SecretStr("")
 
@@ -66,6 +74,9 @@ class Settings(BaseSettings):
     admins: str = ""
     # Shares of workers, such as "ada=3,nightly=0.5"; everybody else's is 1.
     owner_weights: str = ""
+
+    # Authorities whose certificates are trusted beside the system's.
+    tls_ca_file: Path | None = None
 
     # What the operators call this build, such as a commit or the tag of an image.
     build: str = ""
@@ -111,6 +122,11 @@ class Settings(BaseSettings):
     def kind_names(self) -> tuple[str, ...]:
         """The names in LATHE_KINDS, each once."""
         return tuple(dict.fromkeys(name for each in self.kinds.split(",") if (name := each.strip())))
+
+    @property
+    def asks_for_tokens(self) -> bool:
+        """Whether callers must say who they are by a token."""
+        return self.auth_tokens_file is not None or bool(self.auth_issuer or self.auth_audience or self.auth_jwks)
 
     @property
     def admin_users(self) -> frozenset[str]:

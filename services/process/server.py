@@ -48,6 +48,9 @@ _OPTIONS = [
     ("grpc.max_connection_age_grace_ms", 48 * 3_600_000),
     # Compresses answers for clients that take it; `Pipeline` says which are large enough to be worth the work.
     ("grpc.default_compression_level", 1),
+    # Room for the tokens of identity providers, and for an answer to those that are too large.
+    ("grpc.max_metadata_size", 64 << 10),
+    ("grpc.absolute_max_metadata_size", 64 << 10),
     # gRPC cancels what waits beyond this, without a word. `Pipeline` refuses with words, and much earlier.
     ("grpc.server.max_pending_requests", 1_000_000),
     ("grpc.server.max_pending_requests_hard_limit", 1_000_000),

@@ -38,7 +38,7 @@ class Info:
     def __init__(self, platform: Platform) -> None:
         self._platform = platform
         self._settings = platform.settings
-        self._mode = pb.AUTHENTICATION_OPEN if self._settings.auth_tokens_file is None else pb.AUTHENTICATION_TOKEN
+        self._mode = pb.AUTHENTICATION_TOKEN if self._settings.asks_for_tokens else pb.AUTHENTICATION_OPEN
 
     async def get(self) -> pb.Info:
         """Return what is installed, and which of its parts answer."""

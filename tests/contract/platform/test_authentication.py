@@ -59,6 +59,12 @@ async def test_without_a_known_token_nobody_gets_in(guarded: Client, header: str
     assert "token" in error.message
 
 
+async def test_a_giant_token_is_refused_in_a_sentence(guarded: Client) -> None:
+    error = await refused(guarded.get(metadata=[("authorization", f"Bearer {'x' * 40_000}")]))
+    assert error.code is grpc.StatusCode.UNAUTHENTICATED
+    assert "40000 characters" in error.message
+
+
 async def test_streams_and_reflection_ask_for_the_token_too(guarded: Client) -> None:
     stream = guarded.conversions.WatchConversionTask(WatchConversionTaskRequest(name="conversionTasks/x"))
     assert (await refused(stream.read())).code is grpc.StatusCode.UNAUTHENTICATED
