@@ -24,6 +24,7 @@ import structlog
 from services.platform import telemetry
 from services.platform.authentication import authenticator_for
 from services.platform.background import Background
+from services.platform.grants import CachedGrants, FetchRoles
 from services.platform.health import Health
 from services.platform.interceptors.aliases import LookUp
 from services.platform.interceptors.deadline import Deadlines
@@ -31,6 +32,7 @@ from services.platform.interceptors.pipeline import Pipeline
 from services.platform.settings import ConfigurationError, Settings, load_settings
 from services.process.aliases import RegistryAliases
 from services.process.composition import EVERYTHING, Need, Platform, open_platform
+from services.process.grants import RegistryGrants
 from services.process.reflection import add_reflection
 from services.process.startup import StartupError, prepare_schema_apart, refuse, tune_collector
 
@@ -72,12 +74,14 @@ class ServiceParts:
         service_names: Full names of the services, for health and reflection.
         background: Coroutines that run until the server stops; each is started again if it fails.
         look_up: Finds the versions of aliases in requests; None asks the registry.
+        roles: Finds the roles of a caller; None asks the registry.
     """
 
     register: Callable[[grpc.aio.Server], None]
     service_names: list[str]
     background: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
     look_up: LookUp | None = None
+    roles: FetchRoles | None = None
 
     def beside(self, other: ServiceParts) -> ServiceParts:
         """Return the parts of a process that serves both."""
@@ -161,7 +165,8 @@ async def serving(
         parts = await build(platform)
         deadlines = Deadlines(settings.default_deadline_seconds, settings.max_deadline_seconds)
         look_up = parts.look_up or RegistryAliases(platform.channel("registry")).look_up
-        pipeline = Pipeline(authenticator, deadlines, look_up, settings.max_calls)
+        grants = CachedGrants(parts.roles or RegistryGrants(platform.channel("registry")).fetch)
+        pipeline = Pipeline(authenticator, grants, deadlines, look_up, settings.max_calls)
         age = ("grpc.max_connection_age_ms", int(settings.connection_age_seconds * 1000))
         server = grpc.aio.server(interceptors=[pipeline], options=[*_OPTIONS, age])
         parts.register(server)

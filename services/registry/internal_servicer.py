@@ -8,10 +8,12 @@ from lathe.internal.v1 import registry_service_pb2 as pb
 from lathe.internal.v1.registry_service_pb2_grpc import RegistryServiceServicer
 from lathe.internal.v1.selection_pb2 import DatasetSelection
 from lathe.registry.v1.model_service_pb2 import ModelVersion
+from lathe.type.v1.access_pb2 import Role
 
 from services.registry.creation import Creation
 from services.registry.datasets.holds import Holds
 from services.registry.datasets.selection import Selections
+from services.registry.projects import Projects
 from services.registry.task_sources import TaskSources
 from services.registry.versions import Versions
 
@@ -21,14 +23,25 @@ Context = grpc.aio.ServicerContext[object, object]
 class InternalServicer(RegistryServiceServicer):
     """Answers the calls of lathe.internal.v1.RegistryService; the server lets no user call it."""
 
-    def __init__(
-        self, versions: Versions, creation: Creation, sources: TaskSources, selections: Selections, holds: Holds
+    def __init__(  # noqa: PLR0917 - one for each kind of call
+        self,
+        projects: Projects,
+        versions: Versions,
+        creation: Creation,
+        sources: TaskSources,
+        selections: Selections,
+        holds: Holds,
     ) -> None:
+        self._projects = projects
         self._versions = versions
         self._creation = creation
         self._sources = sources
         self._selections = selections
         self._dataset_holds = holds
+
+    async def ReadGrants(self, request: pb.ReadGrantsRequest, context: Context) -> pb.Grants:
+        roles = await self._projects.roles(request.user, frozenset(request.groups))
+        return pb.Grants(roles={project: Role.ValueType(role) for project, role in roles.items()})
 
     async def ReadTaskSource(self, request: pb.ReadTaskSourceRequest, context: Context) -> pb.TaskSource:
         return await self._sources.read(request)

@@ -6,15 +6,20 @@ from lathe.registry.v1.alias_service_pb2 import Alias
 from lathe.registry.v1.architecture_service_pb2 import Architecture, Certification
 from lathe.registry.v1.dataset_service_pb2 import DATASET_STATE_READY, Dataset, DatasetState, DatasetType
 from lathe.registry.v1.model_service_pb2 import Model, ModelFormat, ModelVersion
+from lathe.registry.v1.project_service_pb2 import Project
 from lathe.registry.v1.release_service_pb2 import Channel
 
 from services.database.pool import Record
 from services.registry import naming
 from services.resources.filters.fields import NUMBER, TEXT, word_field
 from services.resources.kind import ResourceKind
+from services.resources.scope import OfParent, Stated
 
 # From the index over (parent, number): one descent.
 _NEWEST = "SELECT max(number) FROM model_versions v WHERE v.parent = s.name"
+
+OF_MODEL = OfParent("models", "model")
+OF_DATASET = OfParent("datasets", "dataset")
 
 
 def _count_versions(model: Model, row: Record) -> None:
@@ -22,16 +27,28 @@ def _count_versions(model: Model, row: Record) -> None:
     model.latest_version = naming.version_name(model.name, row["latest"]) if row["latest"] else ""
 
 
+PROJECTS = ResourceKind(
+    Project,
+    table="projects",
+    collection="projects",
+    noun="project",
+    retires_names=lambda _: True,
+    # Its members may see it.
+    scope=Stated(of=lambda project: project.name),
+)
+
 # The numbers of versions are never used again, so that with the model's name theirs are not either.
 MODELS = ResourceKind(
     Model,
     table="models",
     collection="models",
     noun="model",
-    fields={"version_count": NUMBER},
+    fields={"project": TEXT, "version_count": NUMBER},
     live=("version_count", f"CASE WHEN version_count > 0 THEN ({_NEWEST}) END AS latest"),
     complete=_count_versions,
     retires_names=lambda _: True,
+    scope=Stated(),
+    shared_in=("model_versions", "model_version_imports", "aliases", "channels"),
 )
 
 ARCHITECTURES = ResourceKind(
@@ -43,7 +60,7 @@ ARCHITECTURES = ResourceKind(
         "class_name": lambda architecture: architecture.class_name,
         "certification": lambda architecture: architecture.certification,
     },
-    fields={"class_name": TEXT, "certification": word_field(Certification)},
+    fields={"project": TEXT, "class_name": TEXT, "certification": word_field(Certification)},
     unique=("class_name", "display_name"),
     detail_fields=("source", "config"),
     retires_names=lambda _: True,
@@ -53,6 +70,7 @@ ARCHITECTURES = ResourceKind(
         architecture.display_name,
         architecture.class_name,
     ),
+    scope=Stated(),
 )
 
 VERSIONS = ResourceKind(
@@ -74,6 +92,7 @@ VERSIONS = ResourceKind(
         version.display_name,
         version.package.file_name,
     ),
+    scope=OF_MODEL,
 )
 
 DATASETS = ResourceKind(
@@ -89,11 +108,13 @@ DATASETS = ResourceKind(
         "type": lambda dataset: dataset.type,
         "state": lambda dataset: dataset.state,
     },
-    fields={"type": word_field(DatasetType), "state": word_field(DatasetState)},
+    fields={"project": TEXT, "type": word_field(DatasetType), "state": word_field(DatasetState)},
     unique=("name_key",),
     spoken={"name_key": "display_name"},
     # Thousands of files or classes each would leave a page no room.
     detail_fields=("files", "mapping", "report", "classes", "attributes"),
+    scope=Stated(),
+    shared_in=("dataset_exports",),
 )
 
 CHANNELS = ResourceKind(
@@ -106,6 +127,7 @@ CHANNELS = ResourceKind(
         channel.name.removeprefix("models/").replace("/channels/", " "),
         channel.display_name,
     ),
+    scope=OF_MODEL,
 )
 
 # A name of its own is given again: what was created from an alias holds the number of its version.
@@ -118,4 +140,5 @@ ALIASES = ResourceKind(
     fields={"model_version": TEXT},
     # Found by the model's id and its own, and by its name.
     searched=lambda alias: (alias.name.removeprefix("models/").replace("/aliases/", " "), alias.display_name),
+    scope=OF_MODEL,
 )

@@ -13,6 +13,7 @@ from lathe.registry.v1.dataset_service_pb2_grpc import add_DatasetServiceService
 from lathe.registry.v1.device_service_pb2_grpc import add_DeviceServiceServicer_to_server
 from lathe.registry.v1.info_service_pb2_grpc import add_InfoServiceServicer_to_server
 from lathe.registry.v1.model_service_pb2_grpc import add_ModelServiceServicer_to_server
+from lathe.registry.v1.project_service_pb2_grpc import add_ProjectServiceServicer_to_server
 from lathe.registry.v1.release_service_pb2_grpc import add_ReleaseServiceServicer_to_server
 from lathe.watch.v1.watch_service_pb2_grpc import add_WatchServiceServicer_to_server
 
@@ -38,6 +39,8 @@ from services.registry.info_servicer import InfoServicer
 from services.registry.internal_servicer import InternalServicer
 from services.registry.model_servicer import ModelServicer
 from services.registry.models import Models
+from services.registry.project_servicer import ProjectServicer
+from services.registry.projects import Projects
 from services.registry.releases import assembly as releases_assembly
 from services.registry.task_sources import TaskSources
 from services.registry.verification import verifications
@@ -57,6 +60,7 @@ SERVICES = [
     "DatasetService",
     "DeviceService",
     "InfoService",
+    "ProjectService",
     "ReleaseService",
 ]
 HOUSEKEEPING_SECONDS = 600.0
@@ -69,6 +73,7 @@ async def build(platform: Platform) -> ServiceParts:
     database, content = platform.database, platform.cas
     await ensure_topology(platform.bus, kinds=[], devices=[], copies=platform.settings.nats_replicas)
     publisher = Publisher(database, platform.bus, PUBLISH_POLL_SECONDS)
+    projects = Projects(database, platform.channel("template"))
     blobs = Blobs(database, content)
     uploads = Uploads(platform.settings)
     verifying = verifications(database, uploads, blobs, platform.settings)
@@ -82,6 +87,7 @@ async def build(platform: Platform) -> ServiceParts:
     imports = VersionImports(platform, creation)
 
     def register(server: grpc.aio.Server) -> None:
+        add_ProjectServiceServicer_to_server(ProjectServicer(projects), server)
         add_ArtifactServiceServicer_to_server(ArtifactServicer(artifacts), server)
         add_ArchitectureServiceServicer_to_server(ArchitectureServicer(architectures), server)
         add_DatasetServiceServicer_to_server(datasets.servicer, server)
@@ -92,7 +98,8 @@ async def build(platform: Platform) -> ServiceParts:
         add_ReleaseServiceServicer_to_server(releases.servicer, server)
         add_WatchServiceServicer_to_server(WatchServicer(TaskWatch(platform)), server)
         add_RegistryServiceServicer_to_server(
-            InternalServicer(versions, creation, TaskSources(database), datasets.selections, datasets.holds), server
+            InternalServicer(projects, versions, creation, TaskSources(database), datasets.selections, datasets.holds),
+            server,
         )
 
     async def keep_house() -> None:
@@ -114,7 +121,7 @@ async def build(platform: Platform) -> ServiceParts:
         releases.reconciler.heal,
     ]
     names = [*(f"lathe.registry.v1.{service}" for service in SERVICES), "lathe.watch.v1.WatchService"]
-    return ServiceParts(register, names, works, aliases.look_up)
+    return ServiceParts(register, names, works, aliases.look_up, projects.roles)
 
 
 def main() -> None:

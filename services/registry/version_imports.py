@@ -17,6 +17,7 @@ from services.operations.operations import Operations
 from services.operations.runner import Standing
 from services.process.composition import Platform
 from services.registry.creation import Creation
+from services.registry.kinds import OF_MODEL
 from services.resources.filters.fields import word_field
 from services.resources.kind import ResourceKind
 
@@ -28,6 +29,7 @@ KIND = ResourceKind(
     columns={"state": lambda each: each.state},
     detail_fields=("model_version",),
     fields={"state": word_field(OperationState)},
+    scope=OF_MODEL,
 )
 
 

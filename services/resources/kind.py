@@ -15,6 +15,7 @@ from services.platform.changes import etag_of
 from services.platform.errors import invalid_argument
 from services.platform.messages import MAX_RESOURCE_BYTES
 from services.resources.filters.fields import Fields
+from services.resources.scope import Scope, Stated
 from services.resources.search import search_text
 
 __all__ = ["ResourceKind", "Row"]
@@ -47,6 +48,8 @@ class ResourceKind(Generic[M]):
         complete: sets in a message that was read what `live` gave, if there is any.
         retires_names: says whether others may refer to one by its name, such as lineages, specifications and results:
             then the name of a deleted one is never given to another, which they would take for it. None: they never do.
+        scope: where its resources belong; None: everybody may see and change them.
+        shared_in: tables of what belongs to one, whose readers change with it.
         watched_as: field of lathe.watch.v1.Change that tells of one, and its kind in the stream of changes: `dataset`;
             empty if nobody watches them. Its schema has the table `changes`.
     """
@@ -66,6 +69,8 @@ class ResourceKind(Generic[M]):
     live: Sequence[str] = ()
     complete: Callable[[M, Record], None] = lambda _message, _row: None
     retires_names: Callable[[M], bool] | None = None
+    scope: Scope | None = None
+    shared_in: Sequence[str] = ()
     watched_as: str = ""
 
     def prefix(self, parent: str) -> str:
@@ -84,6 +89,8 @@ class ResourceKind(Generic[M]):
         resource.etag = etag_of(uid, revision)
         name: str = resource.name
         searched = self.searched(message) if self.searched else (name.rpartition("/")[2], resource.display_name)
+        if isinstance(self.scope, Stated):
+            self.scope.complete(message)
         body, detail = self._split(message)
         if (size := len(body) + len(detail)) > MAX_RESOURCE_BYTES:
             most = f"at most {MAX_RESOURCE_BYTES} are allowed. Shorten its lists and texts."
@@ -102,12 +109,15 @@ class ResourceKind(Generic[M]):
             "body": body,
             "detail": detail,
         } | {column: value(message) for column, value in self.columns.items()}
+        if isinstance(self.scope, Stated):
+            belonging = self.scope.belonging(message)
+            row |= {"project": belonging.project, "readers": belonging.readers}
         _refuse_nul(row)
         return row
 
     def read(self, row: Record) -> M:
         """Return the message of a row with a column `body` and those of `live`."""
-        message = self.message_type.FromString(row["body"])
+        message = self.parse(row["body"])
         self.complete(message, row)
         return message
 
@@ -120,7 +130,10 @@ class ResourceKind(Generic[M]):
 
     def parse(self, body: bytes) -> M:
         """Return the message of a stored body, or of body and detail one after the other."""
-        return self.message_type.FromString(body)
+        message = self.message_type.FromString(body)
+        if isinstance(self.scope, Stated):
+            self.scope.complete(message)
+        return message
 
     def without_details(self, message: M) -> M:
         """Return a copy without the fields that lists leave out."""

@@ -13,6 +13,7 @@ from google.protobuf.message import Message
 from lathe.type.v1.view_pb2 import VIEW_FULL
 
 from services.database.pool import Record
+from services.platform.access import readable
 from services.platform.errors import invalid_argument
 from services.platform.identity import current_user
 from services.platform.messages import MAX_PAGE_BYTES, reduced
@@ -23,9 +24,12 @@ from services.resources.ordering import Order, parse_order
 from services.resources.paging import Position, decode_token, encode_token, page_size
 from services.resources.search import add_search
 
-__all__ = ["ListQuery", "Listing", "list_page"]
+__all__ = ["READABLE", "ListQuery", "Listing", "list_page"]
 
 M = TypeVar("M", bound=Message)
+READABLE = "readers && {}"
+"""What holds for the rows of a kind with a scope that a caller may see."""
+
 # The rows of a page are in memory at once, and hold more than a page shows.
 MAX_STORED_BYTES = 16_000_000
 # A message is never larger than this many times what is stored of it.
@@ -91,6 +95,8 @@ class Listing:
         details: fields of the messages that are left out of one that is too large for any page.
         fields: what users may filter and sort by.
         default_order: the order if the request names none.
+        visible: what holds for the rows that a caller may see; `{}` stands for the readers of `access.readable`. Empty
+            if everybody may see all.
     """
 
     table: str
@@ -99,6 +105,7 @@ class Listing:
     details: Collection[str] = ()
     fields: Fields = field(default_factory=lambda: COMMON_FIELDS)
     default_order: str = "create_time desc"
+    visible: str = ""
 
     @cached_property
     def sortable(self) -> Mapping[str, type]:
@@ -215,6 +222,8 @@ class _Page:
         """Fetch from the whole table, or from the next rows in order only."""
         conditions = Conditions()
         _add_conditions(conditions, self.query, self.asked)
+        if self.listing.visible and (readers := readable()) is not None:
+            conditions.add(self.listing.visible, readers)
         if self.position.values:
             self.order.add_after(conditions, self.position.values)
         source, order = self.listing.table, self.order.sql

@@ -19,6 +19,7 @@ from lathe.watch.v1.change_pb2 import (
 from services.changes.outbox import add_change
 from services.database.pool import Connection
 from services.platform import errors
+from services.platform.access import is_visible, require_change
 from services.resources.kind import ResourceKind, Row
 from services.resources.slugs import slug
 
@@ -45,7 +46,7 @@ class ResourceRows(Generic[M]):
                 row = self._kind.row(message, 1) | dict(extra)
                 # The indexes decide a conflict, so that two at once cannot both find a name free; and without an error,
                 # which would end the caller's transaction.
-                if await connection.fetchval(_insert(self._kind.table, row), *row.values()) is not None:
+                if await self._put(connection, row) is not None:
                     # Asked only now: a deletion at the same moment has ended.
                     retired = await self._is_retired(connection, resource.name)
                     if not retired:
@@ -63,6 +64,14 @@ class ResourceRows(Generic[M]):
             )
         raise errors.already_exists(self._kind.noun, resource.name)
 
+    async def _put(self, connection: Connection, row: Row) -> object:
+        try:
+            return await connection.fetchval(_insert(self._kind.table, row), *row.values())
+        except asyncpg.ForeignKeyViolationError as error:
+            if "project" in row and str(error.constraint_name) == f"{self._kind.table}_project_fkey":
+                raise errors.not_found("project", row["project"]) from None
+            raise
+
     async def remove(self, connection: Connection, message: M, revision: int) -> None:
         """Delete a locked resource; its name is not given again, if others may refer to it."""
         name = getattr(message, "name")  # noqa: B009 - not in Message
@@ -77,11 +86,20 @@ class ResourceRows(Generic[M]):
         return await connection.fetchval("SELECT 1 FROM retired_names WHERE name = $1", name) is not None
 
     async def lock(self, connection: Connection, name: str) -> tuple[M, int]:
-        """Return a resource and its revision, and keep others from changing it until the transaction ends."""
-        query = f"SELECT body || detail AS body, revision FROM {self._kind.table} WHERE name = $1 FOR UPDATE"  # noqa: S608
+        """Return a resource and its revision, and keep others from changing it until the transaction ends.
+
+        Raises:
+            LatheError: NOT_FOUND; PERMISSION_DENIED, reason ROLE_REQUIRED, for who may see but not change it.
+        """
+        columns = "body || detail AS body, revision"
+        if self._kind.scope is not None:
+            columns += ", project, readers"
+        query = f"SELECT {columns} FROM {self._kind.table} WHERE name = $1 FOR UPDATE"  # noqa: S608 - our own table
         row = None if "\0" in name else await connection.fetchrow(query, name)
         if row is None:
             raise errors.not_found(self._kind.noun, name)
+        if self._kind.scope is not None:
+            require_change(self._kind.noun, name, row["project"], row["readers"])
         return self._kind.parse(row["body"]), row["revision"]
 
     async def replace(self, connection: Connection, message: M, revision: int, extra: Mapping[str, object]) -> None:
@@ -132,12 +150,15 @@ class ResourceRows(Generic[M]):
 
     async def _refuse_taken_values(self, connection: Connection, row: Row) -> None:
         for column in self._kind.unique:
-            query = f"SELECT name FROM {self._kind.table} WHERE {column} = $1 AND uid <> $2"  # noqa: S608 - our own names
-            holder = await connection.fetchval(query, row[column], row["uid"])
+            columns = "name" if self._kind.scope is None else "name, readers"
+            query = f"SELECT {columns} FROM {self._kind.table} WHERE {column} = $1 AND uid <> $2"  # noqa: S608 - our own names
+            holder = await connection.fetchrow(query, row[column], row["uid"])
             if holder is not None:
                 field = self._kind.spoken.get(column, column)
-                message = f"{field} '{row[field]}' is taken by '{holder}'. Choose another {field}, or change that one."
-                error = errors.already_exists(self._kind.noun, holder, message)
+                seen = self._kind.scope is None or is_visible(holder["readers"])
+                by, way = (f" by '{holder['name']}'", ", or change that one") if seen else ("", "")
+                message = f"{field} '{row[field]}' is taken{by}. Choose another {field}{way}."
+                error = errors.already_exists(self._kind.noun, holder["name"] if seen else row["name"], message)
                 error.fields.append((field, message))
                 raise error
 

@@ -22,13 +22,15 @@ from uuid_utils.compat import uuid7
 from services.database.gathering import GatheredRows
 from services.database.pool import Connection, Database, Record
 from services.platform import errors
+from services.platform.access import Role, is_visible, readable, require_project, require_role
 from services.platform.changes import apply_mask, check_etag
 from services.platform.identity import current_user
 from services.resources.filters.fields import COMMON_FIELDS
 from services.resources.idempotency import claim_request, find_first, fingerprint, method_of
 from services.resources.kind import ResourceKind
-from services.resources.listing import Listing, ListQuery, list_page
+from services.resources.listing import READABLE, Listing, ListQuery, list_page
 from services.resources.rows import ResourceRows
+from services.resources.scope import OfParent, Stated
 
 M = TypeVar("M", bound=Message)
 
@@ -46,8 +48,10 @@ class ResourceStore(Generic[M]):
             details=kind.detail_fields,
             fields={**COMMON_FIELDS, **kind.fields},
             default_order=kind.default_order,
+            visible="" if kind.scope is None else READABLE,
         )
         columns = ", ".join(["body || detail AS body", *kind.live])
+        self._checked = columns if kind.scope is None else f"{columns}, readers"
         self._full_listing = replace(self._listing, columns=columns, stored=("body", "detail"))
         self._named = GatheredRows(self._by_name)
 
@@ -103,7 +107,9 @@ class ResourceStore(Generic[M]):
             created.uid, created.owner = str(uid), owner or asker
             created.create_time.FromDatetime(datetime.now(UTC))
             created.update_time.CopyFrom(created.create_time)
-            await self._rows.insert(transaction, created, resource_id=resource_id, parent=parent, extra=extra or {})
+            belongs = await self._belonging(transaction, created, parent)
+            more = {**belongs, **(extra or {})}
+            await self._rows.insert(transaction, created, resource_id=resource_id, parent=parent, extra=more)
             if on_create is not None:
                 await on_create(transaction, created)
         for field in ("uid", "create_time", "update_time", "etag") if validate_only else ():
@@ -118,8 +124,7 @@ class ResourceStore(Generic[M]):
         if for_update or connection is not None:
             found = await self.find("name", name, for_update=for_update, connection=connection)
         else:
-            row = None if "\0" in name else await self._named.get(name)
-            found = None if row is None else self._kind.read(row)
+            found = self._seen(None if "\0" in name else await self._named.get(name))
         if found is None:
             raise errors.not_found(self._kind.noun, name)
         return found
@@ -131,20 +136,41 @@ class ResourceStore(Generic[M]):
         if isinstance(value, str) and "\0" in value:
             return None
         lock = " FOR UPDATE" if for_update else ""
-        columns, table = self._full_listing.columns, self._kind.table
-        query = f"SELECT {columns} FROM {table} s WHERE {column} = $1 ORDER BY uid LIMIT 1{lock}"  # noqa: S608
-        row = await (connection or self._database).fetchrow(query, value)
-        return None if row is None else self._kind.read(row)
+        query = f"SELECT {self._checked} FROM {self._kind.table} s WHERE {column} = $1 ORDER BY uid LIMIT 1{lock}"  # noqa: S608
+        return self._seen(await (connection or self._database).fetchrow(query, value))
+
+    def _seen(self, row: Record | None) -> M | None:
+        """Return the message of a row if there is one, and if the caller may see it."""
+        if row is None or (self._kind.scope is not None and not is_visible(row["readers"])):
+            return None
+        return self._kind.read(row)
+
+    async def _belonging(self, connection: Connection, created: M, parent: str) -> Mapping[str, object]:
+        """Refuse a creation where the caller may not create; return what a row takes from its parent."""
+        scope = self._kind.scope
+        if isinstance(scope, OfParent):
+            belonging = await scope.belonging(connection, parent)
+            return {"project": belonging.project, "readers": belonging.readers}
+        if scope is not None:
+            stated = scope.belonging(created)
+            require_project(stated.project)
+            if stated.readers != [stated.project]:
+                require_role(stated.project, Role.ADMIN)
+        return {}
 
     async def _by_name(self, names: Collection[str]) -> Mapping[str, Record]:
-        query = f"SELECT name, {self._full_listing.columns} FROM {self._kind.table} s WHERE name = ANY ($1)"  # noqa: S608
+        query = f"SELECT name, {self._checked} FROM {self._kind.table} s WHERE name = ANY ($1)"  # noqa: S608
         return {row["name"]: row for row in await self._database.fetch(query, list(names))}
 
     async def get_many(self, names: Iterable[str], *, full: bool = False) -> dict[str, M]:
         """Return those of the named resources that exist, by name; their detail fields only if `full`."""
         body = "body || detail AS body" if full else "body"
         query = f"SELECT name, {body} FROM {self._kind.table} WHERE name = ANY ($1)"  # noqa: S608 - our own table
-        rows = await self._database.fetch(query, [name for name in names if "\0" not in name])
+        args: list[object] = [[name for name in names if "\0" not in name]]
+        if self._kind.scope is not None and (seen := readable()) is not None:
+            query += " AND " + READABLE.format("$2")
+            args.append(seen)
+        rows = await self._database.fetch(query, *args)
         return {row["name"]: self._kind.parse(row["body"]) for row in rows}
 
     async def list(
@@ -224,9 +250,25 @@ class ResourceStore(Generic[M]):
             after.create_time.CopyFrom(before.create_time)
             after.update_time.FromDatetime(max(datetime.now(UTC), earliest))
             await self._rows.replace(transaction, after, revision + 1, extra or {})
+            await self._share(transaction, before, after)
             if on_change is not None:
                 await on_change(transaction, before, after)
         return after  # type: ignore[no-any-return]
+
+    async def _share(self, connection: Connection, before: Any, after: Any) -> None:
+        """Let what belongs to a resource have its new readers."""
+        scope = self._kind.scope
+        if not isinstance(scope, Stated):
+            return
+        now = scope.belonging(after)
+        if scope.belonging(before).readers == now.readers:
+            return
+        require_role(now.project, Role.ADMIN)
+        for table in self._kind.shared_in:
+            # What comes after "/" is "0".
+            inside = "parent = $1 OR (parent > $1 || '/' AND parent < $1 || '0')"
+            query = f"UPDATE {table} SET readers = $2 WHERE {inside}"  # noqa: S608 - our own table
+            await connection.execute(query, after.name, now.readers)
 
     async def delete(
         self,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-__all__ = ["RETIRED_NAMES_TABLE", "resource_table", "search_columns"]
+__all__ = ["RETIRED_NAMES_TABLE", "project_columns", "resource_table", "search_columns"]
 
 RETIRED_NAMES_TABLE = """
     -- Names of deleted resources to which others may still refer: they are not given again.
@@ -66,4 +66,16 @@ def resource_table(
         f"CREATE INDEX ON {table} USING gin (labels jsonb_path_ops)",
         f"CREATE INDEX ON {table} USING gin (search_grams)",
         *(f"ALTER TABLE {table} ADD CONSTRAINT {table}_{column}_key UNIQUE ({column})" for column in unique),
+    ]
+
+
+def project_columns(table: str) -> list[str]:
+    """Return the statements that add what a kind with a `scope` needs to its table; what is there is in the default."""
+    return [
+        f"""
+        ALTER TABLE {table}
+            ADD COLUMN project text COLLATE "C" NOT NULL DEFAULT 'projects/default',
+            ADD COLUMN readers text[] COLLATE "C" NOT NULL DEFAULT '{{projects/default}}'
+        """,
+        f"CREATE INDEX ON {table} USING gin (readers)",
     ]

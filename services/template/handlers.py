@@ -21,12 +21,14 @@ from lathe.template.v1.template_service_pb2 import (
 )
 
 from services.database.pool import Connection, Database
+from services.platform.access import DEFAULT_PROJECT
 from services.platform.errors import LatheError, failed_precondition, invalid_argument
 from services.platform.interceptors.validation import check
 from services.resources.filters.fields import FLAG, TEXT, word_field
 from services.resources.kind import ResourceKind
 from services.resources.listing import ListQuery
 from services.resources.paging import MAX_PAGE_SIZE
+from services.resources.scope import Stated
 from services.resources.store import ResourceStore
 from services.siblings.resolution import RESOLVED
 from services.template.builtin import OWNER, built_in_templates
@@ -44,14 +46,22 @@ TEMPLATES = ResourceKind(
         "source_format": lambda template: template.source_format,
         "built_in": lambda template: template.built_in,
     },
-    fields={"device": TEXT, "runtime": TEXT, "source_format": word_field(ModelFormat), "built_in": FLAG},
+    fields={
+        "project": TEXT,
+        "device": TEXT,
+        "runtime": TEXT,
+        "source_format": word_field(ModelFormat),
+        "built_in": FLAG,
+    },
     unique=("display_name",),
     # Up to a megabyte of them each.
     detail_fields=("taxonomies", "args", "components"),
     retires_names=lambda _: True,
+    # Those that come with Lathe are everybody's.
+    scope=Stated(of=lambda template: "" if template.built_in else template.project or DEFAULT_PROJECT),
 )
 
-_SET_BY_SERVICE = frozenset({"name", "uid", "owner", "create_time", "update_time", "etag", "built_in"})
+_SET_BY_SERVICE = frozenset({"name", "uid", "owner", "create_time", "update_time", "etag", "built_in", "project"})
 # Resolutions that are kept: at most so many, of so many bytes.
 _MOST_KEPT, _LARGEST_KEPT = 256, 64 << 10
 # Retired for everybody but a later release that has the template again; no template's name has a space.

@@ -21,6 +21,7 @@ from lathe.registry.v1 import (
     device_service_pb2,
     info_service_pb2,
     model_service_pb2,
+    project_service_pb2,
     release_service_pb2,
 )
 from lathe.template.v1 import template_service_pb2
@@ -37,6 +38,7 @@ FILES = (
     ("registry", dataset_service_pb2),
     ("registry", device_service_pb2),
     ("registry", info_service_pb2),
+    ("registry", project_service_pb2),
     ("registry", release_service_pb2),
     ("registry", registry_service_pb2),
     ("registry", watch_service_pb2),
@@ -55,6 +57,7 @@ METHODS = {
     for service in module.DESCRIPTOR.services_by_name.values()
     for method in service.methods
 }
+PROJECT = "projects/fuzz"
 DATASET = "datasets/fuzz"
 ALIAS = "models/fuzz/aliases/fuzz"
 # Of a channel whose rules change nobody asks for a release: they may need an evaluator, and there is none here.
@@ -173,6 +176,12 @@ def right(method: str, made: Mapping[str, Any]) -> dict[str, Any]:
             "alias": {"model_version": VERSION, "labels": {"team": "a"}},
         },
         "GetInfo": {},
+        "CreateProject": {"project": {"display_name": "Fuzz", "members": [{"member": "user:ann", "role": "ADMIN"}]}},
+        "GetProject": {"name": PROJECT},
+        "ListProjects": LIST,
+        "UpdateProject": {"project": {"name": PROJECT, "description": "d"}, "update_mask": "description"},
+        "DeleteProject": {"name": PROJECT, "etag": '"x"'},
+        "ReadGrants": {"user": "ann", "groups": ["vision"]},
         "IsActive": POOL,
         "StreamIsActive": POOL,
         "GetMetricSpec": POOL,

@@ -85,6 +85,7 @@ class Suite:
             "approval": "",
         }
         for method, more in (
+            ("CreateProject", {"project_id": "fuzz"}),
             ("CreateModel", {"model_id": "fuzz"}),
             ("CreateArchitecture", {"architecture_id": "fuzz"}),
             ("CreateTemplate", {"template_id": "fuzz"}),

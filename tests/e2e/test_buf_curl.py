@@ -25,6 +25,7 @@ SERVICES = {
         f"{REGISTRY}.AliasService",
         f"{REGISTRY}.DeviceService",
         f"{REGISTRY}.InfoService",
+        f"{REGISTRY}.ProjectService",
         "lathe.watch.v1.WatchService",
     },
     "template": {"lathe.template.v1.TemplateService"},

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from lathe.registry.v1.device_service_pb2_grpc import DeviceServiceStub
     from lathe.registry.v1.info_service_pb2_grpc import InfoServiceStub
     from lathe.registry.v1.model_service_pb2_grpc import ModelServiceStub
+    from lathe.registry.v1.project_service_pb2_grpc import ProjectServiceStub
     from lathe.registry.v1.release_service_pb2_grpc import ReleaseServiceStub
     from lathe.template.v1.template_service_pb2_grpc import TemplateServiceStub
     from lathe.watch.v1.watch_service_pb2_grpc import WatchServiceStub
@@ -94,6 +95,13 @@ class Connection:
         from lathe.registry.v1.info_service_pb2_grpc import InfoServiceStub
 
         return InfoServiceStub(self.channel("registry"))
+
+    @cached_property
+    def projects(self) -> ProjectServiceStub:
+        """Projects and their members."""
+        from lathe.registry.v1.project_service_pb2_grpc import ProjectServiceStub
+
+        return ProjectServiceStub(self.channel("registry"))
 
     @cached_property
     def aliases(self) -> AliasServiceStub:

@@ -1,7 +1,7 @@
 """The one interceptor of a server: every step of a call in order, in one wrapper that is built once per method.
 
-    observe → deadline → map errors → admit → authenticate → decode → clear output-only → validate → resolve aliases
-    → handler → pack
+    observe → deadline → map errors → admit → authenticate → find the caller's roles → decode → clear output-only
+    → validate → resolve aliases → handler → pack
 
 Five nested interceptors would cost five coroutines and five generators per call; this is one of each at most.
 """
@@ -17,8 +17,9 @@ from typing import Any
 import grpc
 
 from services.platform import errors, identity
+from services.platform.access import Grants
 from services.platform.authentication import Authenticator
-from services.platform.interceptors import aliases, answering, deadline, validation
+from services.platform.interceptors import access, aliases, answering, deadline, validation
 from services.platform.interceptors.behavior import clear_output_only
 from services.platform.interceptors.deadline import Deadlines
 from services.platform.interceptors.error_mapping import explain
@@ -39,9 +40,15 @@ class Pipeline(grpc.aio.ServerInterceptor):
     """Takes every call of a server through the steps."""
 
     def __init__(
-        self, authenticator: Authenticator, deadlines: Deadlines, look_up: aliases.LookUp, max_calls: int
+        self,
+        authenticator: Authenticator,
+        grants: Grants,
+        deadlines: Deadlines,
+        look_up: aliases.LookUp,
+        max_calls: int,
     ) -> None:
         self.authenticator = authenticator
+        self.grants = grants
         self.deadlines = deadlines
         self.look_up = look_up
         self.draining = False
@@ -238,7 +245,7 @@ def _wrap_stream(
             if not hasattr(responses, "__aiter__"):
                 await responses  # it writes to the context itself, as gRPC's health service does
                 return
-            async with aclosing(responses):
+            async with aclosing(responses), access.renewed(pipeline.grants):
                 async for response in responses:
                     await context.write(pack(response, context))
                     each.sent += 1
@@ -254,6 +261,7 @@ def _admission(
     """Return what turns raw bytes and metadata into a request that the handler may see."""
     of_health, internal, of_scaler = (name.startswith(each) for each in (_HEALTH, _INTERNAL, _SCALER))
     parse, streams = handler.request_deserializer, handler.request_streaming
+    needed = access.declared(name)
 
     async def admit(raw: Any, metadata: dict[str, str | bytes]) -> Any:
         if not of_health:
@@ -262,6 +270,8 @@ def _admission(
                 identity.become(await pipeline.authenticator.authenticate(metadata))
             if internal:
                 identity.require_service()
+            if needed:
+                await access.permit(needed, pipeline.grants)
         if streams:
             return raw  # an iterator of requests that gRPC has parsed
         request = validation.decode(parse, raw)

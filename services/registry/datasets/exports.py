@@ -17,6 +17,7 @@ from services.operations.runner import Standing
 from services.process.composition import Platform
 from services.registry.datasets.archive import Archives
 from services.registry.datasets.catalog import Catalog
+from services.registry.kinds import OF_DATASET
 from services.resources.filters.fields import word_field
 from services.resources.kind import ResourceKind
 
@@ -28,6 +29,7 @@ KIND = ResourceKind(
     noun="dataset export",
     columns={"state": lambda export: export.state},
     fields={"state": word_field(OperationState)},
+    scope=OF_DATASET,
 )
 
 

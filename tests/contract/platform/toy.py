@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
 
 import grpc
@@ -20,6 +20,7 @@ from lathe.registry.v1.architecture_service_pb2_grpc import (
     add_ArchitectureServiceServicer_to_server,
 )
 
+from services.platform.access import DEFAULT_PROJECT, Role
 from services.platform.identity import current_user
 from services.process.composition import Platform
 from services.process.server import ServiceParts, run
@@ -28,6 +29,10 @@ NAMES = ["lathe.registry.v1.ArchitectureService", "lathe.converter.v1.Conversion
 
 _Architectures: Any = ArchitectureServiceServicer
 _Conversions: Any = ConversionServiceServicer
+
+
+async def _roles(_user: str, _groups: frozenset[str]) -> Mapping[str, int]:
+    return {DEFAULT_PROJECT: Role.EDITOR}
 
 
 class Toy(_Architectures, _Conversions):  # type: ignore[misc]  # it answers only what the tests call
@@ -74,7 +79,7 @@ class Toy(_Architectures, _Conversions):  # type: ignore[misc]  # it answers onl
             add_ArchitectureServiceServicer_to_server(self, server)
             add_ConversionServiceServicer_to_server(self, server)
 
-        return ServiceParts(register, NAMES, self.background)
+        return ServiceParts(register, NAMES, self.background, roles=_roles)
 
 
 if __name__ == "__main__":

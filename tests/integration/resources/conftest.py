@@ -9,8 +9,32 @@ from lathe.registry.v1.model_service_pb2 import ModelFormat, ModelVersion
 from services.database.pool import Database, migrate
 from services.resources.filters.fields import word_field
 from services.resources.kind import ResourceKind
+from services.resources.scope import Stated
 from services.resources.store import ResourceStore
 from tests.integration.resources import migrations
+
+ARCHITECTURES = ResourceKind(
+    Architecture,
+    table="architectures",
+    collection="architectures",
+    noun="architecture",
+    columns={"class_name": lambda architecture: architecture.class_name},
+    unique=["class_name"],
+    detail_fields=["source", "config"],
+    id_source=lambda architecture: architecture.class_name,
+    retires_names=lambda architecture: architecture.display_name != "Draft",
+    scope=Stated(),
+    shared_in=("versions",),
+)
+VERSIONS = ResourceKind(
+    ModelVersion,
+    table="versions",
+    collection="versions",
+    noun="model version",
+    columns={"format": lambda version: version.format},
+    fields={"format": word_field(ModelFormat)},
+    searched=lambda version: [version.name.split("/")[1], version.display_name],
+)
 
 
 @pytest.fixture(scope="session")
@@ -29,29 +53,9 @@ async def database(migrated: Database) -> Database:
 
 @pytest.fixture
 def architectures(database: Database) -> ResourceStore[Architecture]:
-    kind = ResourceKind(
-        Architecture,
-        table="architectures",
-        collection="architectures",
-        noun="architecture",
-        columns={"class_name": lambda architecture: architecture.class_name},
-        unique=["class_name"],
-        detail_fields=["source", "config"],
-        id_source=lambda architecture: architecture.class_name,
-        retires_names=lambda architecture: architecture.display_name != "Draft",
-    )
-    return ResourceStore(database, kind)
+    return ResourceStore(database, ARCHITECTURES)
 
 
 @pytest.fixture
 def versions(database: Database) -> ResourceStore[ModelVersion]:
-    kind = ResourceKind(
-        ModelVersion,
-        table="versions",
-        collection="versions",
-        noun="model version",
-        columns={"format": lambda version: version.format},
-        fields={"format": word_field(ModelFormat)},
-        searched=lambda version: [version.name.split("/")[1], version.display_name],
-    )
-    return ResourceStore(database, kind)
+    return ResourceStore(database, VERSIONS)

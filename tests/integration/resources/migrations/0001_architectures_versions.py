@@ -2,7 +2,7 @@
 
 from services.database.migration import execute
 from services.resources.idempotency import REQUEST_IDS_TABLE
-from services.resources.table import RETIRED_NAMES_TABLE, resource_table
+from services.resources.table import RETIRED_NAMES_TABLE, project_columns, resource_table
 
 revision = "0001"
 down_revision = None
@@ -15,5 +15,7 @@ def upgrade() -> None:
         RETIRED_NAMES_TABLE,
         *resource_table("architectures", "class_name text NOT NULL", unique=["class_name"]),
         *resource_table("versions", "format int NOT NULL", "seen int NOT NULL DEFAULT 0", indexed=["format"]),
+        *project_columns("architectures"),
+        *project_columns("versions"),
         "CREATE TABLE outbox (subject text NOT NULL)",
     )

@@ -402,6 +402,7 @@ class EvaluationTask(_message.Message):
     ORIGIN_FIELD_NUMBER: _builtins.int
     RESULT_FIELD_NUMBER: _builtins.int
     PRIORITY_FIELD_NUMBER: _builtins.int
+    PROJECT_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`evaluationTasks/{task}`."""
     uid: _builtins.str
@@ -418,6 +419,8 @@ class EvaluationTask(_message.Message):
     """How urgent it is, 0 to 9: of the tasks that wait for a device, those of a higher priority start first. Up to 5 for users; above
     that for administrators and services. A retry keeps it.
     """
+    project: _builtins.str
+    """The project to which it belongs, for good: `projects/{project}`. That of the model if empty."""
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Labels."""
@@ -468,10 +471,11 @@ class EvaluationTask(_message.Message):
         origin: _task_pb2.TaskOrigin | None = ...,
         result: Global___EvaluationResult | None = ...,
         priority: _builtins.int = ...,
+        project: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "origin", b"origin", "result", b"result", "spec", b"spec", "status", b"status", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "create_time", b"create_time", "device", b"device", "display_name", b"display_name", "etag", b"etag", "labels", b"labels", "name", b"name", "origin", b"origin", "owner", b"owner", "priority", b"priority", "result", b"result", "spec", b"spec", "status", b"status", "uid", b"uid", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "create_time", b"create_time", "device", b"device", "display_name", b"display_name", "etag", b"etag", "labels", b"labels", "name", b"name", "origin", b"origin", "owner", b"owner", "priority", b"priority", "project", b"project", "result", b"result", "spec", b"spec", "status", b"status", "uid", b"uid", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1174,6 +1178,7 @@ class EvaluationComparison(_message.Message):
     STATE_FIELD_NUMBER: _builtins.int
     PROGRESS_FIELD_NUMBER: _builtins.int
     FAILURE_FIELD_NUMBER: _builtins.int
+    PROJECT_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`evaluationComparisons/{comparison}`."""
     agreement: _builtins.float
@@ -1194,6 +1199,8 @@ class EvaluationComparison(_message.Message):
     """State of the comparison; the result is there once it is SUCCEEDED."""
     progress: _builtins.float
     """Part of the work that is done, 0 to 1."""
+    project: _builtins.str
+    """The project to which it belongs, for good: `projects/{project}`. That of the first task if empty."""
     @_builtins.property
     def tasks(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The evaluations, two or more, the reference first: `evaluationTasks/{task}`; all SUCCEEDED and on one dataset."""
@@ -1252,10 +1259,11 @@ class EvaluationComparison(_message.Message):
         state: _operation_pb2.OperationState.ValueType = ...,
         progress: _builtins.float = ...,
         failure: _failure_pb2.Failure | None = ...,
+        project: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "failure", b"failure", "html_report", b"html_report", "json_report", b"json_report", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agreement", b"agreement", "create_time", b"create_time", "dataset", b"dataset", "deltas", b"deltas", "display_name", b"display_name", "etag", b"etag", "failure", b"failure", "html_report", b"html_report", "json_report", b"json_report", "labels", b"labels", "name", b"name", "owner", b"owner", "progress", b"progress", "regressions", b"regressions", "samples", b"samples", "state", b"state", "tasks", b"tasks", "uid", b"uid", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agreement", b"agreement", "create_time", b"create_time", "dataset", b"dataset", "deltas", b"deltas", "display_name", b"display_name", "etag", b"etag", "failure", b"failure", "html_report", b"html_report", "json_report", b"json_report", "labels", b"labels", "name", b"name", "owner", b"owner", "progress", b"progress", "project", b"project", "regressions", b"regressions", "samples", b"samples", "state", b"state", "tasks", b"tasks", "uid", b"uid", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1501,6 +1509,7 @@ class EvaluationTaskGroup(_message.Message):
     MEMBERS_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
     PRIORITY_FIELD_NUMBER: _builtins.int
+    PROJECT_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`evaluationTaskGroups/{group}`."""
     uid: _builtins.str
@@ -1515,6 +1524,8 @@ class EvaluationTaskGroup(_message.Message):
     """Their combined state."""
     priority: _builtins.int
     """Priority of each task, 0 to 9, as of a task that is created alone."""
+    project: _builtins.str
+    """The project to which it belongs, for good: `projects/{project}`. That of the first model if empty."""
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Labels, of the group and of each task."""
@@ -1555,10 +1566,11 @@ class EvaluationTaskGroup(_message.Message):
         members: _abc.Iterable[_task_group_pb2.TaskGroupMember] | None = ...,
         state: _task_group_pb2.TaskGroupState.ValueType = ...,
         priority: _builtins.int = ...,
+        project: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "spec", b"spec", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "display_name", b"display_name", "etag", b"etag", "labels", b"labels", "members", b"members", "model_versions", b"model_versions", "name", b"name", "owner", b"owner", "priority", b"priority", "spec", b"spec", "state", b"state", "uid", b"uid", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "display_name", b"display_name", "etag", b"etag", "labels", b"labels", "members", b"members", "model_versions", b"model_versions", "name", b"name", "owner", b"owner", "priority", b"priority", "project", b"project", "spec", b"spec", "state", b"state", "uid", b"uid", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

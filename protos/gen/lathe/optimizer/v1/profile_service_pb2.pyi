@@ -416,6 +416,7 @@ class ProfileTask(_message.Message):
     ORIGIN_FIELD_NUMBER: _builtins.int
     RESULT_FIELD_NUMBER: _builtins.int
     PRIORITY_FIELD_NUMBER: _builtins.int
+    PROJECT_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`profileTasks/{task}`."""
     uid: _builtins.str
@@ -432,6 +433,8 @@ class ProfileTask(_message.Message):
     """How urgent it is, 0 to 9: of the tasks that wait for a device, those of a higher priority start first. Up to 5 for users; above
     that for administrators and services. A retry keeps it.
     """
+    project: _builtins.str
+    """The project to which it belongs, for good: `projects/{project}`. That of the model if empty."""
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Labels."""
@@ -482,10 +485,11 @@ class ProfileTask(_message.Message):
         origin: _task_pb2.TaskOrigin | None = ...,
         result: Global___ProfileResult | None = ...,
         priority: _builtins.int = ...,
+        project: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "origin", b"origin", "result", b"result", "spec", b"spec", "status", b"status", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "create_time", b"create_time", "device", b"device", "display_name", b"display_name", "etag", b"etag", "labels", b"labels", "name", b"name", "origin", b"origin", "owner", b"owner", "priority", b"priority", "result", b"result", "spec", b"spec", "status", b"status", "uid", b"uid", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "create_time", b"create_time", "device", b"device", "display_name", b"display_name", "etag", b"etag", "labels", b"labels", "name", b"name", "origin", b"origin", "owner", b"owner", "priority", b"priority", "project", b"project", "result", b"result", "spec", b"spec", "status", b"status", "uid", b"uid", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1050,6 +1054,7 @@ class ProfileTaskGroup(_message.Message):
     MEMBERS_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
     PRIORITY_FIELD_NUMBER: _builtins.int
+    PROJECT_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`profileTaskGroups/{group}`."""
     uid: _builtins.str
@@ -1064,6 +1069,8 @@ class ProfileTaskGroup(_message.Message):
     """Their combined state."""
     priority: _builtins.int
     """Priority of each task, 0 to 9, as of a task that is created alone."""
+    project: _builtins.str
+    """The project to which it belongs, for good: `projects/{project}`. That of the first model if empty."""
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Labels, of the group and of each task."""
@@ -1104,10 +1111,11 @@ class ProfileTaskGroup(_message.Message):
         members: _abc.Iterable[_task_group_pb2.TaskGroupMember] | None = ...,
         state: _task_group_pb2.TaskGroupState.ValueType = ...,
         priority: _builtins.int = ...,
+        project: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "spec", b"spec", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "display_name", b"display_name", "etag", b"etag", "labels", b"labels", "members", b"members", "model_versions", b"model_versions", "name", b"name", "owner", b"owner", "priority", b"priority", "spec", b"spec", "state", b"state", "uid", b"uid", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "display_name", b"display_name", "etag", b"etag", "labels", b"labels", "members", b"members", "model_versions", b"model_versions", "name", b"name", "owner", b"owner", "priority", b"priority", "project", b"project", "spec", b"spec", "state", b"state", "uid", b"uid", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

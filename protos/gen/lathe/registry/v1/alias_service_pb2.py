@@ -17,9 +17,10 @@ from lathe._options import resource_pb2 as google_dot_api_dot_resource__pb2
 from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
 from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mask__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from lathe.type.v1 import access_pb2 as lathe_dot_type_dot_v1_dot_access__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%lathe/registry/v1/alias_service.proto\x12\x11lathe.registry.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xcf\x06\n\x05\x41lias\x12\x11\n\x04name\x18\x01 \x01(\tB\x03\xe0\x41\x08\x12\x10\n\x03uid\x18\x02 \x01(\tB\x03\xe0\x41\x03\x12\xbb\x02\n\x0c\x64isplay_name\x18\x03 \x01(\tB\xa4\x02\xbaH\x04r\x02\x18\x64\xbaH\x99\x02\xba\x01\x95\x02\n\x0c\x64isplay_name\x12qmust be one line of visible text: remove line breaks, control characters, direction marks, and spaces at its ends\x1a\x91\x01this.matches(r\'^([^\\p{Cc}\\p{Cf}\\p{Zl}\\p{Zp}]|[\\x{200C}\\x{200D}\\x{E0020}-\\x{E007F}])*$\') && !this.matches(r\'^[\\p{Z}\\p{M}\\x{200C}\\x{200D}]|\\p{Z}$\')\x12\x1d\n\x0b\x64\x65scription\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\xe8\x07\x12\x64\n\x06labels\x18\x05 \x03(\x0b\x32$.lathe.registry.v1.Alias.LabelsEntryB.\xbaH+\x9a\x01(\x10@\"\x1dr\x1b\x18?2\x17^[a-z0-9][a-z0-9._/-]*$*\x05r\x03\x18\x80\x02\x12\x12\n\x05owner\x18\x06 \x01(\tB\x03\xe0\x41\x03\x12\x34\n\x0b\x63reate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x03\xe0\x41\x03\x12\x34\n\x0bupdate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x03\xe0\x41\x03\x12\x0c\n\x04\x65tag\x18\t \x01(\t\x12_\n\rmodel_version\x18\n \x01(\tBH\xe0\x41\x02\xfa\x41\x14\n\x12lathe/ModelVersion\xbaH+r)2\'^models/[^/]+/(versions|aliases)/[^/]+$\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01:@\xea\x41=\n\x0blathe/Alias\x12\x1emodels/{model}/aliases/{alias}*\x07\x61liases2\x05\x61lias\"\xe7\x01\n\x12\x43reateAliasRequest\x12\x38\n\x06parent\x18\x01 \x01(\tB(\xe0\x41\x02\xfa\x41\r\x12\x0blathe/Alias\xbaH\x12r\x10\x32\x0e^models/[^/]+$\x12\x32\n\x05\x61lias\x18\x02 \x01(\x0b\x32\x18.lathe.registry.v1.AliasB\t\xe0\x41\x02\xbaH\x03\xc8\x01\x01\x12?\n\x08\x61lias_id\x18\x03 \x01(\tB-\xe0\x41\x02\xbaH\'r%2#^[a-z]([a-z0-9._-]{0,61}[a-z0-9])?$\x12\"\n\nrequest_id\x18\x04 \x01(\tB\x0e\xbaH\x05r\x03\xb0\x01\x01\xbaH\x03\xd8\x01\x01\"W\n\x0fGetAliasRequest\x12\x44\n\x04name\x18\x01 \x01(\tB6\xe0\x41\x02\xfa\x41\r\n\x0blathe/Alias\xbaH r\x1e\x32\x1c^models/[^/]+/aliases/[^/]+$\"\xd7\x01\n\x12ListAliasesRequest\x12\x38\n\x06parent\x18\x01 \x01(\tB(\xe0\x41\x02\xfa\x41\r\x12\x0blathe/Alias\xbaH\x12r\x10\x32\x0e^models/[^/]+$\x12\x1a\n\tpage_size\x18\x02 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x12\n\npage_token\x18\x03 \x01(\t\x12\x10\n\x08order_by\x18\x04 \x01(\t\x12\x18\n\x06search\x18\x05 \x01(\tB\x08\xbaH\x05r\x03\x18\xc8\x01\x12\x11\n\tmine_only\x18\x06 \x01(\x08\x12\x18\n\x06\x66ilter\x18\x07 \x01(\tB\x08\xbaH\x05r\x03\x18\xa0\x1f\"Y\n\x13ListAliasesResponse\x12)\n\x07\x61liases\x18\x01 \x03(\x0b\x32\x18.lathe.registry.v1.Alias\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x9b\x01\n\x12UpdateAliasRequest\x12\x32\n\x05\x61lias\x18\x01 \x01(\x0b\x32\x18.lathe.registry.v1.AliasB\t\xe0\x41\x02\xbaH\x03\xd8\x01\x03\x12:\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\t\xe0\x41\x02\xbaH\x03\xc8\x01\x01\x12\x15\n\rallow_missing\x18\x03 \x01(\x08\"\x7f\n\x12\x44\x65leteAliasRequest\x12\x44\n\x04name\x18\x01 \x01(\tB6\xe0\x41\x02\xfa\x41\r\n\x0blathe/Alias\xbaH r\x1e\x32\x1c^models/[^/]+/aliases/[^/]+$\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\x12\x15\n\rallow_missing\x18\x03 \x01(\x08\x32\xa4\x03\n\x0c\x41liasService\x12N\n\x0b\x43reateAlias\x12%.lathe.registry.v1.CreateAliasRequest\x1a\x18.lathe.registry.v1.Alias\x12H\n\x08GetAlias\x12\".lathe.registry.v1.GetAliasRequest\x1a\x18.lathe.registry.v1.Alias\x12\\\n\x0bListAliases\x12%.lathe.registry.v1.ListAliasesRequest\x1a&.lathe.registry.v1.ListAliasesResponse\x12N\n\x0bUpdateAlias\x12%.lathe.registry.v1.UpdateAliasRequest\x1a\x18.lathe.registry.v1.Alias\x12L\n\x0b\x44\x65leteAlias\x12%.lathe.registry.v1.DeleteAliasRequest\x1a\x16.google.protobuf.Emptyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%lathe/registry/v1/alias_service.proto\x12\x11lathe.registry.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1alathe/type/v1/access.proto\"\xcf\x06\n\x05\x41lias\x12\x11\n\x04name\x18\x01 \x01(\tB\x03\xe0\x41\x08\x12\x10\n\x03uid\x18\x02 \x01(\tB\x03\xe0\x41\x03\x12\xbb\x02\n\x0c\x64isplay_name\x18\x03 \x01(\tB\xa4\x02\xbaH\x04r\x02\x18\x64\xbaH\x99\x02\xba\x01\x95\x02\n\x0c\x64isplay_name\x12qmust be one line of visible text: remove line breaks, control characters, direction marks, and spaces at its ends\x1a\x91\x01this.matches(r\'^([^\\p{Cc}\\p{Cf}\\p{Zl}\\p{Zp}]|[\\x{200C}\\x{200D}\\x{E0020}-\\x{E007F}])*$\') && !this.matches(r\'^[\\p{Z}\\p{M}\\x{200C}\\x{200D}]|\\p{Z}$\')\x12\x1d\n\x0b\x64\x65scription\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\xe8\x07\x12\x64\n\x06labels\x18\x05 \x03(\x0b\x32$.lathe.registry.v1.Alias.LabelsEntryB.\xbaH+\x9a\x01(\x10@\"\x1dr\x1b\x18?2\x17^[a-z0-9][a-z0-9._/-]*$*\x05r\x03\x18\x80\x02\x12\x12\n\x05owner\x18\x06 \x01(\tB\x03\xe0\x41\x03\x12\x34\n\x0b\x63reate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x03\xe0\x41\x03\x12\x34\n\x0bupdate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x03\xe0\x41\x03\x12\x0c\n\x04\x65tag\x18\t \x01(\t\x12_\n\rmodel_version\x18\n \x01(\tBH\xe0\x41\x02\xfa\x41\x14\n\x12lathe/ModelVersion\xbaH+r)2\'^models/[^/]+/(versions|aliases)/[^/]+$\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01:@\xea\x41=\n\x0blathe/Alias\x12\x1emodels/{model}/aliases/{alias}*\x07\x61liases2\x05\x61lias\"\xe7\x01\n\x12\x43reateAliasRequest\x12\x38\n\x06parent\x18\x01 \x01(\tB(\xe0\x41\x02\xfa\x41\r\x12\x0blathe/Alias\xbaH\x12r\x10\x32\x0e^models/[^/]+$\x12\x32\n\x05\x61lias\x18\x02 \x01(\x0b\x32\x18.lathe.registry.v1.AliasB\t\xe0\x41\x02\xbaH\x03\xc8\x01\x01\x12?\n\x08\x61lias_id\x18\x03 \x01(\tB-\xe0\x41\x02\xbaH\'r%2#^[a-z]([a-z0-9._-]{0,61}[a-z0-9])?$\x12\"\n\nrequest_id\x18\x04 \x01(\tB\x0e\xbaH\x05r\x03\xb0\x01\x01\xbaH\x03\xd8\x01\x01\"W\n\x0fGetAliasRequest\x12\x44\n\x04name\x18\x01 \x01(\tB6\xe0\x41\x02\xfa\x41\r\n\x0blathe/Alias\xbaH r\x1e\x32\x1c^models/[^/]+/aliases/[^/]+$\"\xd7\x01\n\x12ListAliasesRequest\x12\x38\n\x06parent\x18\x01 \x01(\tB(\xe0\x41\x02\xfa\x41\r\x12\x0blathe/Alias\xbaH\x12r\x10\x32\x0e^models/[^/]+$\x12\x1a\n\tpage_size\x18\x02 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x12\n\npage_token\x18\x03 \x01(\t\x12\x10\n\x08order_by\x18\x04 \x01(\t\x12\x18\n\x06search\x18\x05 \x01(\tB\x08\xbaH\x05r\x03\x18\xc8\x01\x12\x11\n\tmine_only\x18\x06 \x01(\x08\x12\x18\n\x06\x66ilter\x18\x07 \x01(\tB\x08\xbaH\x05r\x03\x18\xa0\x1f\"Y\n\x13ListAliasesResponse\x12)\n\x07\x61liases\x18\x01 \x03(\x0b\x32\x18.lathe.registry.v1.Alias\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x9b\x01\n\x12UpdateAliasRequest\x12\x32\n\x05\x61lias\x18\x01 \x01(\x0b\x32\x18.lathe.registry.v1.AliasB\t\xe0\x41\x02\xbaH\x03\xd8\x01\x03\x12:\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\t\xe0\x41\x02\xbaH\x03\xc8\x01\x01\x12\x15\n\rallow_missing\x18\x03 \x01(\x08\"\x7f\n\x12\x44\x65leteAliasRequest\x12\x44\n\x04name\x18\x01 \x01(\tB6\xe0\x41\x02\xfa\x41\r\n\x0blathe/Alias\xbaH r\x1e\x32\x1c^models/[^/]+/aliases/[^/]+$\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\x12\x15\n\rallow_missing\x18\x03 \x01(\x08\x32\xc2\x03\n\x0c\x41liasService\x12T\n\x0b\x43reateAlias\x12%.lathe.registry.v1.CreateAliasRequest\x1a\x18.lathe.registry.v1.Alias\"\x04\xa0\x86\x19\x03\x12N\n\x08GetAlias\x12\".lathe.registry.v1.GetAliasRequest\x1a\x18.lathe.registry.v1.Alias\"\x04\xa0\x86\x19\x02\x12\x62\n\x0bListAliases\x12%.lathe.registry.v1.ListAliasesRequest\x1a&.lathe.registry.v1.ListAliasesResponse\"\x04\xa0\x86\x19\x02\x12T\n\x0bUpdateAlias\x12%.lathe.registry.v1.UpdateAliasRequest\x1a\x18.lathe.registry.v1.Alias\"\x04\xa0\x86\x19\x03\x12R\n\x0b\x44\x65leteAlias\x12%.lathe.registry.v1.DeleteAliasRequest\x1a\x16.google.protobuf.Empty\"\x04\xa0\x86\x19\x03\x62\x06proto3')
 
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, globals())
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'lathe.registry.v1.alias_service_pb2', globals())
@@ -72,22 +73,32 @@ if _descriptor._USE_C_DESCRIPTORS == False:
   _UPDATEALIASREQUEST.fields_by_name['update_mask']._serialized_options = b'\340A\002\272H\003\310\001\001'
   _DELETEALIASREQUEST.fields_by_name['name']._options = None
   _DELETEALIASREQUEST.fields_by_name['name']._serialized_options = b'\340A\002\372A\r\n\013lathe/Alias\272H r\0362\034^models/[^/]+/aliases/[^/]+$'
-  _ALIAS._serialized_start=246
-  _ALIAS._serialized_end=1093
-  _ALIAS_LABELSENTRY._serialized_start=982
-  _ALIAS_LABELSENTRY._serialized_end=1027
-  _CREATEALIASREQUEST._serialized_start=1096
-  _CREATEALIASREQUEST._serialized_end=1327
-  _GETALIASREQUEST._serialized_start=1329
-  _GETALIASREQUEST._serialized_end=1416
-  _LISTALIASESREQUEST._serialized_start=1419
-  _LISTALIASESREQUEST._serialized_end=1634
-  _LISTALIASESRESPONSE._serialized_start=1636
-  _LISTALIASESRESPONSE._serialized_end=1725
-  _UPDATEALIASREQUEST._serialized_start=1728
-  _UPDATEALIASREQUEST._serialized_end=1883
-  _DELETEALIASREQUEST._serialized_start=1885
-  _DELETEALIASREQUEST._serialized_end=2012
-  _ALIASSERVICE._serialized_start=2015
-  _ALIASSERVICE._serialized_end=2435
+  _ALIASSERVICE.methods_by_name['CreateAlias']._options = None
+  _ALIASSERVICE.methods_by_name['CreateAlias']._serialized_options = b'\240\206\031\003'
+  _ALIASSERVICE.methods_by_name['GetAlias']._options = None
+  _ALIASSERVICE.methods_by_name['GetAlias']._serialized_options = b'\240\206\031\002'
+  _ALIASSERVICE.methods_by_name['ListAliases']._options = None
+  _ALIASSERVICE.methods_by_name['ListAliases']._serialized_options = b'\240\206\031\002'
+  _ALIASSERVICE.methods_by_name['UpdateAlias']._options = None
+  _ALIASSERVICE.methods_by_name['UpdateAlias']._serialized_options = b'\240\206\031\003'
+  _ALIASSERVICE.methods_by_name['DeleteAlias']._options = None
+  _ALIASSERVICE.methods_by_name['DeleteAlias']._serialized_options = b'\240\206\031\003'
+  _ALIAS._serialized_start=274
+  _ALIAS._serialized_end=1121
+  _ALIAS_LABELSENTRY._serialized_start=1010
+  _ALIAS_LABELSENTRY._serialized_end=1055
+  _CREATEALIASREQUEST._serialized_start=1124
+  _CREATEALIASREQUEST._serialized_end=1355
+  _GETALIASREQUEST._serialized_start=1357
+  _GETALIASREQUEST._serialized_end=1444
+  _LISTALIASESREQUEST._serialized_start=1447
+  _LISTALIASESREQUEST._serialized_end=1662
+  _LISTALIASESRESPONSE._serialized_start=1664
+  _LISTALIASESRESPONSE._serialized_end=1753
+  _UPDATEALIASREQUEST._serialized_start=1756
+  _UPDATEALIASREQUEST._serialized_end=1911
+  _DELETEALIASREQUEST._serialized_start=1913
+  _DELETEALIASREQUEST._serialized_end=2040
+  _ALIASSERVICE._serialized_start=2043
+  _ALIASSERVICE._serialized_end=2493
 # @@protoc_insertion_point(module_scope)

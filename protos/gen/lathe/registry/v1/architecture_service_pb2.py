@@ -17,11 +17,12 @@ from lathe._options import resource_pb2 as google_dot_api_dot_resource__pb2
 from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
 from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mask__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from lathe.type.v1 import access_pb2 as lathe_dot_type_dot_v1_dot_access__pb2
 from lathe.type.v1 import digest_pb2 as lathe_dot_type_dot_v1_dot_digest__pb2
 from lathe.type.v1 import view_pb2 as lathe_dot_type_dot_v1_dot_view__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n,lathe/registry/v1/architecture_service.proto\x12\x11lathe.registry.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1alathe/type/v1/digest.proto\x1a\x18lathe/type/v1/view.proto\"\xa6\n\n\x0c\x41rchitecture\x12\x11\n\x04name\x18\x01 \x01(\tB\x03\xe0\x41\x08\x12\x10\n\x03uid\x18\x02 \x01(\tB\x03\xe0\x41\x03\x12\xc0\x02\n\x0c\x64isplay_name\x18\x03 \x01(\tB\xa9\x02\xe0\x41\x02\xbaH\x06r\x04\x10\x01\x18\x64\xbaH\x99\x02\xba\x01\x95\x02\n\x0c\x64isplay_name\x12qmust be one line of visible text: remove line breaks, control characters, direction marks, and spaces at its ends\x1a\x91\x01this.matches(r\'^([^\\p{Cc}\\p{Cf}\\p{Zl}\\p{Zp}]|[\\x{200C}\\x{200D}\\x{E0020}-\\x{E007F}])*$\') && !this.matches(r\'^[\\p{Z}\\p{M}\\x{200C}\\x{200D}]|\\p{Z}$\')\x12\x38\n\nclass_name\x18\x04 \x01(\tB$\xe0\x41\x02\xbaH\x1er\x1c\x18\x64\x32\x18^[A-Za-z_][A-Za-z0-9_]*$\x12\x1e\n\x06source\x18\x05 \x01(\tB\x0e\xe0\x41\x02\xbaH\x08r\x06\x10\x01(\x80\x80@\x12\x19\n\x06\x63onfig\x18\x06 \x01(\tB\t\xbaH\x06r\x04(\x80\x80\x10\x12\x15\n\x08\x66unction\x18\x07 \x01(\tB\x03\xe0\x41\x03\x12<\n\rcertification\x18\x08 \x01(\x0e\x32 .lathe.registry.v1.CertificationB\x03\xe0\x41\x03\x12\x32\n\x0c\x63\x65rtified_by\x18\t \x01(\tB\x1c\xe0\x41\x03\xfa\x41\x16\n\x14lathe/ConversionTask\x12\x1d\n\x0b\x64\x65scription\x18\n \x01(\tB\x08\xbaH\x05r\x03\x18\xe8\x07\x12k\n\x06labels\x18\x0b \x03(\x0b\x32+.lathe.registry.v1.Architecture.LabelsEntryB.\xbaH+\x9a\x01(\x10@\"\x1dr\x1b\x18?2\x17^[a-z0-9][a-z0-9._/-]*$*\x05r\x03\x18\x80\x02\x12\x12\n\x05owner\x18\x0c \x01(\tB\x03\xe0\x41\x03\x12\x34\n\x0b\x63reate_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x03\xe0\x41\x03\x12\x34\n\x0bupdate_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x03\xe0\x41\x03\x12\x0c\n\x04\x65tag\x18\x0f \x01(\t\x12\x13\n\x06\x64igest\x18\x10 \x01(\tB\x03\xe0\x41\x03\x12\x31\n\rsource_digest\x18\x11 \x01(\x0b\x32\x15.lathe.type.v1.DigestB\x03\xe0\x41\x03\x12\xca\x01\n\tfile_name\x18\x12 \x01(\tB\xb6\x01\xbaH\x05r\x03\x18\xc8\x01\xbaH\xaa\x01\xba\x01\xa6\x01\n\tfile_name\x12hmust be the name of a file alone, such as net.py: no folder, no control characters, no dash or dot first\x1a/this.matches(r\'^([^-./\\\\\\p{C}][^/\\\\\\p{C}]*)?$\')\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01:R\xea\x41O\n\x12lathe/Architecture\x12\x1c\x61rchitectures/{architecture}*\rarchitectures2\x0c\x61rchitecture\"\xcf\x01\n\x19\x43reateArchitectureRequest\x12@\n\x0c\x61rchitecture\x18\x01 \x01(\x0b\x32\x1f.lathe.registry.v1.ArchitectureB\t\xe0\x41\x02\xbaH\x03\xc8\x01\x01\x12L\n\x0f\x61rchitecture_id\x18\x02 \x01(\tB3\xbaH*r(2&^[a-z0-9]([a-z0-9._-]{0,98}[a-z0-9])?$\xbaH\x03\xd8\x01\x01\x12\"\n\nrequest_id\x18\x03 \x01(\tB\x0e\xbaH\x05r\x03\xb0\x01\x01\xbaH\x03\xd8\x01\x01\"^\n\x16GetArchitectureRequest\x12\x44\n\x04name\x18\x01 \x01(\tB6\xe0\x41\x02\xfa\x41\x14\n\x12lathe/Architecture\xbaH\x19r\x17\x32\x15^architectures/[^/]+$\"\xc6\x01\n\x18ListArchitecturesRequest\x12\x1a\n\tpage_size\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x10\n\x08order_by\x18\x03 \x01(\t\x12\x18\n\x06search\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\xc8\x01\x12\x11\n\tmine_only\x18\x05 \x01(\x08\x12\x18\n\x06\x66ilter\x18\x06 \x01(\tB\x08\xbaH\x05r\x03\x18\xa0\x1f\x12!\n\x04view\x18\x07 \x01(\x0e\x32\x13.lathe.type.v1.View\"l\n\x19ListArchitecturesResponse\x12\x36\n\rarchitectures\x18\x01 \x03(\x0b\x32\x1f.lathe.registry.v1.Architecture\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x99\x01\n\x19UpdateArchitectureRequest\x12@\n\x0c\x61rchitecture\x18\x01 \x01(\x0b\x32\x1f.lathe.registry.v1.ArchitectureB\t\xe0\x41\x02\xbaH\x03\xd8\x01\x03\x12:\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\t\xe0\x41\x02\xbaH\x03\xc8\x01\x01\"\x86\x01\n\x19\x44\x65leteArchitectureRequest\x12\x44\n\x04name\x18\x01 \x01(\tB6\xe0\x41\x02\xfa\x41\x14\n\x12lathe/Architecture\xbaH\x19r\x17\x32\x15^architectures/[^/]+$\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\x12\x15\n\rallow_missing\x18\x03 \x01(\x08*j\n\rCertification\x12\x1d\n\x19\x43\x45RTIFICATION_UNSPECIFIED\x10\x00\x12\x1d\n\x19\x43\x45RTIFICATION_UNCERTIFIED\x10\x01\x12\x1b\n\x17\x43\x45RTIFICATION_CERTIFIED\x10\x02\x32\x8a\x04\n\x13\x41rchitectureService\x12\x63\n\x12\x43reateArchitecture\x12,.lathe.registry.v1.CreateArchitectureRequest\x1a\x1f.lathe.registry.v1.Architecture\x12]\n\x0fGetArchitecture\x12).lathe.registry.v1.GetArchitectureRequest\x1a\x1f.lathe.registry.v1.Architecture\x12n\n\x11ListArchitectures\x12+.lathe.registry.v1.ListArchitecturesRequest\x1a,.lathe.registry.v1.ListArchitecturesResponse\x12\x63\n\x12UpdateArchitecture\x12,.lathe.registry.v1.UpdateArchitectureRequest\x1a\x1f.lathe.registry.v1.Architecture\x12Z\n\x12\x44\x65leteArchitecture\x12,.lathe.registry.v1.DeleteArchitectureRequest\x1a\x16.google.protobuf.Emptyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n,lathe/registry/v1/architecture_service.proto\x12\x11lathe.registry.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1alathe/type/v1/access.proto\x1a\x1alathe/type/v1/digest.proto\x1a\x18lathe/type/v1/view.proto\"\xb9\x0b\n\x0c\x41rchitecture\x12\x11\n\x04name\x18\x01 \x01(\tB\x03\xe0\x41\x08\x12\x10\n\x03uid\x18\x02 \x01(\tB\x03\xe0\x41\x03\x12\xc0\x02\n\x0c\x64isplay_name\x18\x03 \x01(\tB\xa9\x02\xe0\x41\x02\xbaH\x06r\x04\x10\x01\x18\x64\xbaH\x99\x02\xba\x01\x95\x02\n\x0c\x64isplay_name\x12qmust be one line of visible text: remove line breaks, control characters, direction marks, and spaces at its ends\x1a\x91\x01this.matches(r\'^([^\\p{Cc}\\p{Cf}\\p{Zl}\\p{Zp}]|[\\x{200C}\\x{200D}\\x{E0020}-\\x{E007F}])*$\') && !this.matches(r\'^[\\p{Z}\\p{M}\\x{200C}\\x{200D}]|\\p{Z}$\')\x12\x38\n\nclass_name\x18\x04 \x01(\tB$\xe0\x41\x02\xbaH\x1er\x1c\x18\x64\x32\x18^[A-Za-z_][A-Za-z0-9_]*$\x12\x1e\n\x06source\x18\x05 \x01(\tB\x0e\xe0\x41\x02\xbaH\x08r\x06\x10\x01(\x80\x80@\x12\x19\n\x06\x63onfig\x18\x06 \x01(\tB\t\xbaH\x06r\x04(\x80\x80\x10\x12\x15\n\x08\x66unction\x18\x07 \x01(\tB\x03\xe0\x41\x03\x12<\n\rcertification\x18\x08 \x01(\x0e\x32 .lathe.registry.v1.CertificationB\x03\xe0\x41\x03\x12\x32\n\x0c\x63\x65rtified_by\x18\t \x01(\tB\x1c\xe0\x41\x03\xfa\x41\x16\n\x14lathe/ConversionTask\x12\x1d\n\x0b\x64\x65scription\x18\n \x01(\tB\x08\xbaH\x05r\x03\x18\xe8\x07\x12k\n\x06labels\x18\x0b \x03(\x0b\x32+.lathe.registry.v1.Architecture.LabelsEntryB.\xbaH+\x9a\x01(\x10@\"\x1dr\x1b\x18?2\x17^[a-z0-9][a-z0-9._/-]*$*\x05r\x03\x18\x80\x02\x12\x12\n\x05owner\x18\x0c \x01(\tB\x03\xe0\x41\x03\x12\x34\n\x0b\x63reate_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x03\xe0\x41\x03\x12\x34\n\x0bupdate_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x03\xe0\x41\x03\x12\x0c\n\x04\x65tag\x18\x0f \x01(\t\x12\x13\n\x06\x64igest\x18\x10 \x01(\tB\x03\xe0\x41\x03\x12\x31\n\rsource_digest\x18\x11 \x01(\x0b\x32\x15.lathe.type.v1.DigestB\x03\xe0\x41\x03\x12\xca\x01\n\tfile_name\x18\x12 \x01(\tB\xb6\x01\xbaH\x05r\x03\x18\xc8\x01\xbaH\xaa\x01\xba\x01\xa6\x01\n\tfile_name\x12hmust be the name of a file alone, such as net.py: no folder, no control characters, no dash or dot first\x1a/this.matches(r\'^([^-./\\\\\\p{C}][^/\\\\\\p{C}]*)?$\')\x12H\n\x07project\x18\x13 \x01(\tB7\xe0\x41\x05\xfa\x41\x0f\n\rlathe/Project\xbaH\x19r\x17\x32\x15^projects/[^/-][^/]*$\xbaH\x03\xd8\x01\x01\x12G\n\x0bshared_with\x18\x14 \x03(\tB2\xfa\x41\x0f\n\rlathe/Project\xbaH\x1d\x92\x01\x1a\x10\x64\x18\x01\"\x14r\x12\x32\x10^projects/[^/]+$\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01:R\xea\x41O\n\x12lathe/Architecture\x12\x1c\x61rchitectures/{architecture}*\rarchitectures2\x0c\x61rchitecture\"\xcf\x01\n\x19\x43reateArchitectureRequest\x12@\n\x0c\x61rchitecture\x18\x01 \x01(\x0b\x32\x1f.lathe.registry.v1.ArchitectureB\t\xe0\x41\x02\xbaH\x03\xc8\x01\x01\x12L\n\x0f\x61rchitecture_id\x18\x02 \x01(\tB3\xbaH*r(2&^[a-z0-9]([a-z0-9._-]{0,98}[a-z0-9])?$\xbaH\x03\xd8\x01\x01\x12\"\n\nrequest_id\x18\x03 \x01(\tB\x0e\xbaH\x05r\x03\xb0\x01\x01\xbaH\x03\xd8\x01\x01\"^\n\x16GetArchitectureRequest\x12\x44\n\x04name\x18\x01 \x01(\tB6\xe0\x41\x02\xfa\x41\x14\n\x12lathe/Architecture\xbaH\x19r\x17\x32\x15^architectures/[^/]+$\"\xc6\x01\n\x18ListArchitecturesRequest\x12\x1a\n\tpage_size\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x10\n\x08order_by\x18\x03 \x01(\t\x12\x18\n\x06search\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\xc8\x01\x12\x11\n\tmine_only\x18\x05 \x01(\x08\x12\x18\n\x06\x66ilter\x18\x06 \x01(\tB\x08\xbaH\x05r\x03\x18\xa0\x1f\x12!\n\x04view\x18\x07 \x01(\x0e\x32\x13.lathe.type.v1.View\"l\n\x19ListArchitecturesResponse\x12\x36\n\rarchitectures\x18\x01 \x03(\x0b\x32\x1f.lathe.registry.v1.Architecture\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x99\x01\n\x19UpdateArchitectureRequest\x12@\n\x0c\x61rchitecture\x18\x01 \x01(\x0b\x32\x1f.lathe.registry.v1.ArchitectureB\t\xe0\x41\x02\xbaH\x03\xd8\x01\x03\x12:\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\t\xe0\x41\x02\xbaH\x03\xc8\x01\x01\"\x86\x01\n\x19\x44\x65leteArchitectureRequest\x12\x44\n\x04name\x18\x01 \x01(\tB6\xe0\x41\x02\xfa\x41\x14\n\x12lathe/Architecture\xbaH\x19r\x17\x32\x15^architectures/[^/]+$\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\x12\x15\n\rallow_missing\x18\x03 \x01(\x08*j\n\rCertification\x12\x1d\n\x19\x43\x45RTIFICATION_UNSPECIFIED\x10\x00\x12\x1d\n\x19\x43\x45RTIFICATION_UNCERTIFIED\x10\x01\x12\x1b\n\x17\x43\x45RTIFICATION_CERTIFIED\x10\x02\x32\xa8\x04\n\x13\x41rchitectureService\x12i\n\x12\x43reateArchitecture\x12,.lathe.registry.v1.CreateArchitectureRequest\x1a\x1f.lathe.registry.v1.Architecture\"\x04\xa0\x86\x19\x03\x12\x63\n\x0fGetArchitecture\x12).lathe.registry.v1.GetArchitectureRequest\x1a\x1f.lathe.registry.v1.Architecture\"\x04\xa0\x86\x19\x02\x12t\n\x11ListArchitectures\x12+.lathe.registry.v1.ListArchitecturesRequest\x1a,.lathe.registry.v1.ListArchitecturesResponse\"\x04\xa0\x86\x19\x02\x12i\n\x12UpdateArchitecture\x12,.lathe.registry.v1.UpdateArchitectureRequest\x1a\x1f.lathe.registry.v1.Architecture\"\x04\xa0\x86\x19\x03\x12`\n\x12\x44\x65leteArchitecture\x12,.lathe.registry.v1.DeleteArchitectureRequest\x1a\x16.google.protobuf.Empty\"\x04\xa0\x86\x19\x03\x62\x06proto3')
 
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, globals())
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'lathe.registry.v1.architecture_service_pb2', globals())
@@ -64,6 +65,10 @@ if _descriptor._USE_C_DESCRIPTORS == False:
   _ARCHITECTURE.fields_by_name['source_digest']._serialized_options = b'\340A\003'
   _ARCHITECTURE.fields_by_name['file_name']._options = None
   _ARCHITECTURE.fields_by_name['file_name']._serialized_options = b'\272H\005r\003\030\310\001\272H\252\001\272\001\246\001\n\tfile_name\022hmust be the name of a file alone, such as net.py: no folder, no control characters, no dash or dot first\032/this.matches(r\'^([^-./\\\\\\p{C}][^/\\\\\\p{C}]*)?$\')'
+  _ARCHITECTURE.fields_by_name['project']._options = None
+  _ARCHITECTURE.fields_by_name['project']._serialized_options = b'\340A\005\372A\017\n\rlathe/Project\272H\031r\0272\025^projects/[^/-][^/]*$\272H\003\330\001\001'
+  _ARCHITECTURE.fields_by_name['shared_with']._options = None
+  _ARCHITECTURE.fields_by_name['shared_with']._serialized_options = b'\372A\017\n\rlathe/Project\272H\035\222\001\032\020d\030\001\"\024r\0222\020^projects/[^/]+$'
   _ARCHITECTURE._options = None
   _ARCHITECTURE._serialized_options = b'\352AO\n\022lathe/Architecture\022\034architectures/{architecture}*\rarchitectures2\014architecture'
   _CREATEARCHITECTUREREQUEST.fields_by_name['architecture']._options = None
@@ -86,24 +91,34 @@ if _descriptor._USE_C_DESCRIPTORS == False:
   _UPDATEARCHITECTUREREQUEST.fields_by_name['update_mask']._serialized_options = b'\340A\002\272H\003\310\001\001'
   _DELETEARCHITECTUREREQUEST.fields_by_name['name']._options = None
   _DELETEARCHITECTUREREQUEST.fields_by_name['name']._serialized_options = b'\340A\002\372A\024\n\022lathe/Architecture\272H\031r\0272\025^architectures/[^/]+$'
-  _CERTIFICATION._serialized_start=2537
-  _CERTIFICATION._serialized_end=2643
-  _ARCHITECTURE._serialized_start=307
-  _ARCHITECTURE._serialized_end=1625
-  _ARCHITECTURE_LABELSENTRY._serialized_start=1496
-  _ARCHITECTURE_LABELSENTRY._serialized_end=1541
-  _CREATEARCHITECTUREREQUEST._serialized_start=1628
-  _CREATEARCHITECTUREREQUEST._serialized_end=1835
-  _GETARCHITECTUREREQUEST._serialized_start=1837
-  _GETARCHITECTUREREQUEST._serialized_end=1931
-  _LISTARCHITECTURESREQUEST._serialized_start=1934
-  _LISTARCHITECTURESREQUEST._serialized_end=2132
-  _LISTARCHITECTURESRESPONSE._serialized_start=2134
-  _LISTARCHITECTURESRESPONSE._serialized_end=2242
-  _UPDATEARCHITECTUREREQUEST._serialized_start=2245
-  _UPDATEARCHITECTUREREQUEST._serialized_end=2398
-  _DELETEARCHITECTUREREQUEST._serialized_start=2401
-  _DELETEARCHITECTUREREQUEST._serialized_end=2535
-  _ARCHITECTURESERVICE._serialized_start=2646
-  _ARCHITECTURESERVICE._serialized_end=3168
+  _ARCHITECTURESERVICE.methods_by_name['CreateArchitecture']._options = None
+  _ARCHITECTURESERVICE.methods_by_name['CreateArchitecture']._serialized_options = b'\240\206\031\003'
+  _ARCHITECTURESERVICE.methods_by_name['GetArchitecture']._options = None
+  _ARCHITECTURESERVICE.methods_by_name['GetArchitecture']._serialized_options = b'\240\206\031\002'
+  _ARCHITECTURESERVICE.methods_by_name['ListArchitectures']._options = None
+  _ARCHITECTURESERVICE.methods_by_name['ListArchitectures']._serialized_options = b'\240\206\031\002'
+  _ARCHITECTURESERVICE.methods_by_name['UpdateArchitecture']._options = None
+  _ARCHITECTURESERVICE.methods_by_name['UpdateArchitecture']._serialized_options = b'\240\206\031\003'
+  _ARCHITECTURESERVICE.methods_by_name['DeleteArchitecture']._options = None
+  _ARCHITECTURESERVICE.methods_by_name['DeleteArchitecture']._serialized_options = b'\240\206\031\003'
+  _CERTIFICATION._serialized_start=2712
+  _CERTIFICATION._serialized_end=2818
+  _ARCHITECTURE._serialized_start=335
+  _ARCHITECTURE._serialized_end=1800
+  _ARCHITECTURE_LABELSENTRY._serialized_start=1671
+  _ARCHITECTURE_LABELSENTRY._serialized_end=1716
+  _CREATEARCHITECTUREREQUEST._serialized_start=1803
+  _CREATEARCHITECTUREREQUEST._serialized_end=2010
+  _GETARCHITECTUREREQUEST._serialized_start=2012
+  _GETARCHITECTUREREQUEST._serialized_end=2106
+  _LISTARCHITECTURESREQUEST._serialized_start=2109
+  _LISTARCHITECTURESREQUEST._serialized_end=2307
+  _LISTARCHITECTURESRESPONSE._serialized_start=2309
+  _LISTARCHITECTURESRESPONSE._serialized_end=2417
+  _UPDATEARCHITECTUREREQUEST._serialized_start=2420
+  _UPDATEARCHITECTUREREQUEST._serialized_end=2573
+  _DELETEARCHITECTUREREQUEST._serialized_start=2576
+  _DELETEARCHITECTUREREQUEST._serialized_end=2710
+  _ARCHITECTURESERVICE._serialized_start=2821
+  _ARCHITECTURESERVICE._serialized_end=3373
 # @@protoc_insertion_point(module_scope)

@@ -99,6 +99,8 @@ class Architecture(_message.Message):
     DIGEST_FIELD_NUMBER: _builtins.int
     SOURCE_DIGEST_FIELD_NUMBER: _builtins.int
     FILE_NAME_FIELD_NUMBER: _builtins.int
+    PROJECT_FIELD_NUMBER: _builtins.int
+    SHARED_WITH_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`architectures/{architecture}`."""
     uid: _builtins.str
@@ -129,6 +131,8 @@ class Architecture(_message.Message):
     """Name of the file that `source` was read from, such as `net.py`, by which errors name its lines. The id with `.py` if
     empty.
     """
+    project: _builtins.str
+    """The project to which it belongs, for good: `projects/{project}`. `projects/default` if empty."""
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Labels."""
@@ -144,6 +148,10 @@ class Architecture(_message.Message):
     @_builtins.property
     def source_digest(self) -> _digest_pb2.Digest:
         """The source as a stored blob, from which workers fetch it."""
+
+    @_builtins.property
+    def shared_with(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Other projects whose members may read it: `projects/{project}`, or `projects/-` for all. To change it takes the role ADMIN."""
 
     def __init__(
         self,
@@ -166,10 +174,12 @@ class Architecture(_message.Message):
         digest: _builtins.str = ...,
         source_digest: _digest_pb2.Digest | None = ...,
         file_name: _builtins.str = ...,
+        project: _builtins.str = ...,
+        shared_with: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "source_digest", b"source_digest", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["certification", b"certification", "certified_by", b"certified_by", "class_name", b"class_name", "config", b"config", "create_time", b"create_time", "description", b"description", "digest", b"digest", "display_name", b"display_name", "etag", b"etag", "file_name", b"file_name", "function", b"function", "labels", b"labels", "name", b"name", "owner", b"owner", "source", b"source", "source_digest", b"source_digest", "uid", b"uid", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["certification", b"certification", "certified_by", b"certified_by", "class_name", b"class_name", "config", b"config", "create_time", b"create_time", "description", b"description", "digest", b"digest", "display_name", b"display_name", "etag", b"etag", "file_name", b"file_name", "function", b"function", "labels", b"labels", "name", b"name", "owner", b"owner", "project", b"project", "shared_with", b"shared_with", "source", b"source", "source_digest", b"source_digest", "uid", b"uid", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -255,7 +265,7 @@ class ListArchitecturesRequest(_message.Message):
     filter: _builtins.str
     """Which entries, in the language of https://google.aip.dev/160:
     `certification = CERTIFIED AND class_name = "Resnet*"`.
-    Fields: `name`, `display_name`, `owner`, `labels`, `create_time`, `update_time`, `class_name`, `certification`.
+    Fields: `name`, `display_name`, `owner`, `labels`, `create_time`, `update_time`, `project`, `class_name`, `certification`.
     """
     view: _view_pb2.View.ValueType
     """How much of each entry to show; VIEW_BASIC by default, without `source` and `config`."""

@@ -15,11 +15,12 @@ from lathe._options import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from lathe._options import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 from lathe._options import resource_pb2 as google_dot_api_dot_resource__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from lathe.type.v1 import access_pb2 as lathe_dot_type_dot_v1_dot_access__pb2
 from lathe.type.v1 import digest_pb2 as lathe_dot_type_dot_v1_dot_digest__pb2
 from lathe.type.v1 import failure_pb2 as lathe_dot_type_dot_v1_dot_failure__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(lathe/registry/v1/artifact_service.proto\x12\x11lathe.registry.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1alathe/type/v1/digest.proto\x1a\x1blathe/type/v1/failure.proto\"_\n\nUploadPart\x12\x0e\n\x06number\x18\x01 \x01(\x05\x12\x0e\n\x06offset\x18\x02 \x01(\x03\x12\x12\n\nsize_bytes\x18\x03 \x01(\x03\x12\x0b\n\x03url\x18\x04 \x01(\t\x12\x10\n\x08received\x18\x05 \x01(\x08\"\xbb\x01\n\x0c\x44irectUpload\x12\x0b\n\x03url\x18\x01 \x01(\t\x12=\n\x07headers\x18\x02 \x03(\x0b\x32,.lathe.registry.v1.DirectUpload.HeadersEntry\x12/\n\x0b\x65xpire_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1a.\n\x0cHeadersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x99\x04\n\x06Upload\x12\x11\n\x04name\x18\x01 \x01(\tB\x03\xe0\x41\x08\x12\x19\n\x0c\x64isplay_name\x18\x02 \x01(\tB\x03\xe0\x41\x03\x12\x17\n\nsize_bytes\x18\x03 \x01(\x03\x42\x03\xe0\x41\x03\x12\x32\n\x05state\x18\x04 \x01(\x0e\x32\x1e.lathe.registry.v1.UploadStateB\x03\xe0\x41\x03\x12\x31\n\x05parts\x18\x05 \x03(\x0b\x32\x1d.lathe.registry.v1.UploadPartB\x03\xe0\x41\x03\x12\x34\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x03\xe0\x41\x03\x12\x34\n\x0b\x65xpire_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x03\xe0\x41\x03\x12\x12\n\x05owner\x18\x08 \x01(\tB\x03\xe0\x41\x03\x12\x34\n\x06\x64irect\x18\t \x01(\x0b\x32\x1f.lathe.registry.v1.DirectUploadB\x03\xe0\x41\x03\x12\x1b\n\x0everified_bytes\x18\n \x01(\x03\x42\x03\xe0\x41\x03\x12*\n\x06\x64igest\x18\x0b \x01(\x0b\x32\x15.lathe.type.v1.DigestB\x03\xe0\x41\x03\x12,\n\x07\x66\x61ilure\x18\x0c \x01(\x0b\x32\x16.lathe.type.v1.FailureB\x03\xe0\x41\x03:4\xea\x41\x31\n\x0clathe/Upload\x12\x10uploads/{upload}*\x07uploads2\x06upload\"\xbf\x01\n\x08\x41rtifact\x12\x11\n\x04name\x18\x01 \x01(\tB\x03\xe0\x41\x08\x12*\n\x06\x64igest\x18\x02 \x01(\x0b\x32\x15.lathe.type.v1.DigestB\x03\xe0\x41\x03\x12\x34\n\x0b\x63reate_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x03\xe0\x41\x03:>\xea\x41;\n\x0elathe/Artifact\x12\x14\x61rtifacts/{artifact}*\tartifacts2\x08\x61rtifact\"o\n\x08\x44ownload\x12\x0b\n\x03url\x18\x01 \x01(\t\x12%\n\x06\x64igest\x18\x02 \x01(\x0b\x32\x15.lathe.type.v1.Digest\x12/\n\x0b\x65xpire_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xca\x03\n\x13\x43reateUploadRequest\x12\xbc\x02\n\x0c\x64isplay_name\x18\x01 \x01(\tB\xa5\x02\xbaH\x05r\x03\x18\x80\x04\xbaH\x99\x02\xba\x01\x95\x02\n\x0c\x64isplay_name\x12qmust be one line of visible text: remove line breaks, control characters, direction marks, and spaces at its ends\x1a\x91\x01this.matches(r\'^([^\\p{Cc}\\p{Cf}\\p{Zl}\\p{Zp}]|[\\x{200C}\\x{200D}\\x{E0020}-\\x{E007F}])*$\') && !this.matches(r\'^[\\p{Z}\\p{M}\\x{200C}\\x{200D}]|\\p{Z}$\')\x12#\n\nsize_bytes\x18\x02 \x01(\x03\x42\x0f\xbaH\x0c\"\n\x18\x80\x80\x80\x80\x80\xa0\x01(\x00\x12\"\n\nrequest_id\x18\x03 \x01(\tB\x0e\xbaH\x05r\x03\xb0\x01\x01\xbaH\x03\xd8\x01\x01\x12+\n\x06sha256\x18\x04 \x01(\tB\x1b\xbaH\x12r\x10\x32\x0e^[0-9a-f]{64}$\xbaH\x03\xd8\x01\x01\"L\n\x10GetUploadRequest\x12\x38\n\x04name\x18\x01 \x01(\tB*\xe0\x41\x02\xfa\x41\x0e\n\x0clathe/Upload\xbaH\x13r\x11\x32\x0f^uploads/[^/]+$\"\x83\x01\n\x12ListUploadsRequest\x12\x1a\n\tpage_size\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x10\n\x08order_by\x18\x03 \x01(\t\x12\x11\n\tmine_only\x18\x04 \x01(\x08\x12\x18\n\x06\x66ilter\x18\x05 \x01(\tB\x08\xbaH\x05r\x03\x18\xa0\x1f\"Z\n\x13ListUploadsResponse\x12*\n\x07uploads\x18\x01 \x03(\x0b\x32\x19.lathe.registry.v1.Upload\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x83\x01\n\x15\x46inalizeUploadRequest\x12\x38\n\x04name\x18\x01 \x01(\tB*\xe0\x41\x02\xfa\x41\x0e\n\x0clathe/Upload\xbaH\x13r\x11\x32\x0f^uploads/[^/]+$\x12\x30\n\x06\x64igest\x18\x02 \x01(\x0b\x32\x15.lathe.type.v1.DigestB\t\xe0\x41\x02\xbaH\x03\xc8\x01\x01\"N\n\x12WatchUploadRequest\x12\x38\n\x04name\x18\x01 \x01(\tB*\xe0\x41\x02\xfa\x41\x0e\n\x0clathe/Upload\xbaH\x13r\x11\x32\x0f^uploads/[^/]+$\"O\n\x13\x43\x61ncelUploadRequest\x12\x38\n\x04name\x18\x01 \x01(\tB*\xe0\x41\x02\xfa\x41\x0e\n\x0clathe/Upload\xbaH\x13r\x11\x32\x0f^uploads/[^/]+$\"Y\n\x12GetArtifactRequest\x12\x43\n\x04name\x18\x01 \x01(\tB5\xe0\x41\x02\xfa\x41\x10\n\x0elathe/Artifact\xbaH\x1cr\x1a\x32\x18^artifacts/[0-9a-f]{64}$\"v\n\x12GetDownloadRequest\x12\x43\n\x04name\x18\x01 \x01(\tB5\xe0\x41\x02\xfa\x41\x10\n\x0elathe/Artifact\xbaH\x1cr\x1a\x32\x18^artifacts/[0-9a-f]{64}$\x12\x1b\n\tfile_name\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04*\x94\x01\n\x0bUploadState\x12\x1c\n\x18UPLOAD_STATE_UNSPECIFIED\x10\x00\x12\x15\n\x11UPLOAD_STATE_OPEN\x10\x01\x12\x1a\n\x16UPLOAD_STATE_FINALIZED\x10\x02\x12\x18\n\x14UPLOAD_STATE_ABORTED\x10\x03\x12\x1a\n\x16UPLOAD_STATE_VERIFYING\x10\x04\x32\xb2\x05\n\x0f\x41rtifactService\x12Q\n\x0c\x43reateUpload\x12&.lathe.registry.v1.CreateUploadRequest\x1a\x19.lathe.registry.v1.Upload\x12K\n\tGetUpload\x12#.lathe.registry.v1.GetUploadRequest\x1a\x19.lathe.registry.v1.Upload\x12\\\n\x0bListUploads\x12%.lathe.registry.v1.ListUploadsRequest\x1a&.lathe.registry.v1.ListUploadsResponse\x12U\n\x0e\x46inalizeUpload\x12(.lathe.registry.v1.FinalizeUploadRequest\x1a\x19.lathe.registry.v1.Upload\x12Q\n\x0bWatchUpload\x12%.lathe.registry.v1.WatchUploadRequest\x1a\x19.lathe.registry.v1.Upload0\x01\x12Q\n\x0c\x43\x61ncelUpload\x12&.lathe.registry.v1.CancelUploadRequest\x1a\x19.lathe.registry.v1.Upload\x12Q\n\x0bGetArtifact\x12%.lathe.registry.v1.GetArtifactRequest\x1a\x1b.lathe.registry.v1.Artifact\x12Q\n\x0bGetDownload\x12%.lathe.registry.v1.GetDownloadRequest\x1a\x1b.lathe.registry.v1.Downloadb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(lathe/registry/v1/artifact_service.proto\x12\x11lathe.registry.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1alathe/type/v1/access.proto\x1a\x1alathe/type/v1/digest.proto\x1a\x1blathe/type/v1/failure.proto\"_\n\nUploadPart\x12\x0e\n\x06number\x18\x01 \x01(\x05\x12\x0e\n\x06offset\x18\x02 \x01(\x03\x12\x12\n\nsize_bytes\x18\x03 \x01(\x03\x12\x0b\n\x03url\x18\x04 \x01(\t\x12\x10\n\x08received\x18\x05 \x01(\x08\"\xbb\x01\n\x0c\x44irectUpload\x12\x0b\n\x03url\x18\x01 \x01(\t\x12=\n\x07headers\x18\x02 \x03(\x0b\x32,.lathe.registry.v1.DirectUpload.HeadersEntry\x12/\n\x0b\x65xpire_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1a.\n\x0cHeadersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xe3\x04\n\x06Upload\x12\x11\n\x04name\x18\x01 \x01(\tB\x03\xe0\x41\x08\x12\x19\n\x0c\x64isplay_name\x18\x02 \x01(\tB\x03\xe0\x41\x03\x12\x17\n\nsize_bytes\x18\x03 \x01(\x03\x42\x03\xe0\x41\x03\x12\x32\n\x05state\x18\x04 \x01(\x0e\x32\x1e.lathe.registry.v1.UploadStateB\x03\xe0\x41\x03\x12\x31\n\x05parts\x18\x05 \x03(\x0b\x32\x1d.lathe.registry.v1.UploadPartB\x03\xe0\x41\x03\x12\x34\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x03\xe0\x41\x03\x12\x34\n\x0b\x65xpire_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x03\xe0\x41\x03\x12\x12\n\x05owner\x18\x08 \x01(\tB\x03\xe0\x41\x03\x12\x34\n\x06\x64irect\x18\t \x01(\x0b\x32\x1f.lathe.registry.v1.DirectUploadB\x03\xe0\x41\x03\x12\x1b\n\x0everified_bytes\x18\n \x01(\x03\x42\x03\xe0\x41\x03\x12*\n\x06\x64igest\x18\x0b \x01(\x0b\x32\x15.lathe.type.v1.DigestB\x03\xe0\x41\x03\x12,\n\x07\x66\x61ilure\x18\x0c \x01(\x0b\x32\x16.lathe.type.v1.FailureB\x03\xe0\x41\x03\x12H\n\x07project\x18\r \x01(\tB7\xe0\x41\x05\xfa\x41\x0f\n\rlathe/Project\xbaH\x19r\x17\x32\x15^projects/[^/-][^/]*$\xbaH\x03\xd8\x01\x01:4\xea\x41\x31\n\x0clathe/Upload\x12\x10uploads/{upload}*\x07uploads2\x06upload\"\xbf\x01\n\x08\x41rtifact\x12\x11\n\x04name\x18\x01 \x01(\tB\x03\xe0\x41\x08\x12*\n\x06\x64igest\x18\x02 \x01(\x0b\x32\x15.lathe.type.v1.DigestB\x03\xe0\x41\x03\x12\x34\n\x0b\x63reate_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x03\xe0\x41\x03:>\xea\x41;\n\x0elathe/Artifact\x12\x14\x61rtifacts/{artifact}*\tartifacts2\x08\x61rtifact\"o\n\x08\x44ownload\x12\x0b\n\x03url\x18\x01 \x01(\t\x12%\n\x06\x64igest\x18\x02 \x01(\x0b\x32\x15.lathe.type.v1.Digest\x12/\n\x0b\x65xpire_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x94\x04\n\x13\x43reateUploadRequest\x12\xbc\x02\n\x0c\x64isplay_name\x18\x01 \x01(\tB\xa5\x02\xbaH\x05r\x03\x18\x80\x04\xbaH\x99\x02\xba\x01\x95\x02\n\x0c\x64isplay_name\x12qmust be one line of visible text: remove line breaks, control characters, direction marks, and spaces at its ends\x1a\x91\x01this.matches(r\'^([^\\p{Cc}\\p{Cf}\\p{Zl}\\p{Zp}]|[\\x{200C}\\x{200D}\\x{E0020}-\\x{E007F}])*$\') && !this.matches(r\'^[\\p{Z}\\p{M}\\x{200C}\\x{200D}]|\\p{Z}$\')\x12#\n\nsize_bytes\x18\x02 \x01(\x03\x42\x0f\xbaH\x0c\"\n\x18\x80\x80\x80\x80\x80\xa0\x01(\x00\x12\"\n\nrequest_id\x18\x03 \x01(\tB\x0e\xbaH\x05r\x03\xb0\x01\x01\xbaH\x03\xd8\x01\x01\x12+\n\x06sha256\x18\x04 \x01(\tB\x1b\xbaH\x12r\x10\x32\x0e^[0-9a-f]{64}$\xbaH\x03\xd8\x01\x01\x12H\n\x07project\x18\x05 \x01(\tB7\xe0\x41\x05\xfa\x41\x0f\n\rlathe/Project\xbaH\x19r\x17\x32\x15^projects/[^/-][^/]*$\xbaH\x03\xd8\x01\x01\"L\n\x10GetUploadRequest\x12\x38\n\x04name\x18\x01 \x01(\tB*\xe0\x41\x02\xfa\x41\x0e\n\x0clathe/Upload\xbaH\x13r\x11\x32\x0f^uploads/[^/]+$\"\x83\x01\n\x12ListUploadsRequest\x12\x1a\n\tpage_size\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x10\n\x08order_by\x18\x03 \x01(\t\x12\x11\n\tmine_only\x18\x04 \x01(\x08\x12\x18\n\x06\x66ilter\x18\x05 \x01(\tB\x08\xbaH\x05r\x03\x18\xa0\x1f\"Z\n\x13ListUploadsResponse\x12*\n\x07uploads\x18\x01 \x03(\x0b\x32\x19.lathe.registry.v1.Upload\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x83\x01\n\x15\x46inalizeUploadRequest\x12\x38\n\x04name\x18\x01 \x01(\tB*\xe0\x41\x02\xfa\x41\x0e\n\x0clathe/Upload\xbaH\x13r\x11\x32\x0f^uploads/[^/]+$\x12\x30\n\x06\x64igest\x18\x02 \x01(\x0b\x32\x15.lathe.type.v1.DigestB\t\xe0\x41\x02\xbaH\x03\xc8\x01\x01\"N\n\x12WatchUploadRequest\x12\x38\n\x04name\x18\x01 \x01(\tB*\xe0\x41\x02\xfa\x41\x0e\n\x0clathe/Upload\xbaH\x13r\x11\x32\x0f^uploads/[^/]+$\"O\n\x13\x43\x61ncelUploadRequest\x12\x38\n\x04name\x18\x01 \x01(\tB*\xe0\x41\x02\xfa\x41\x0e\n\x0clathe/Upload\xbaH\x13r\x11\x32\x0f^uploads/[^/]+$\"Y\n\x12GetArtifactRequest\x12\x43\n\x04name\x18\x01 \x01(\tB5\xe0\x41\x02\xfa\x41\x10\n\x0elathe/Artifact\xbaH\x1cr\x1a\x32\x18^artifacts/[0-9a-f]{64}$\"v\n\x12GetDownloadRequest\x12\x43\n\x04name\x18\x01 \x01(\tB5\xe0\x41\x02\xfa\x41\x10\n\x0elathe/Artifact\xbaH\x1cr\x1a\x32\x18^artifacts/[0-9a-f]{64}$\x12\x1b\n\tfile_name\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04*\x94\x01\n\x0bUploadState\x12\x1c\n\x18UPLOAD_STATE_UNSPECIFIED\x10\x00\x12\x15\n\x11UPLOAD_STATE_OPEN\x10\x01\x12\x1a\n\x16UPLOAD_STATE_FINALIZED\x10\x02\x12\x18\n\x14UPLOAD_STATE_ABORTED\x10\x03\x12\x1a\n\x16UPLOAD_STATE_VERIFYING\x10\x04\x32\xe2\x05\n\x0f\x41rtifactService\x12W\n\x0c\x43reateUpload\x12&.lathe.registry.v1.CreateUploadRequest\x1a\x19.lathe.registry.v1.Upload\"\x04\xa0\x86\x19\x03\x12Q\n\tGetUpload\x12#.lathe.registry.v1.GetUploadRequest\x1a\x19.lathe.registry.v1.Upload\"\x04\xa0\x86\x19\x02\x12\x62\n\x0bListUploads\x12%.lathe.registry.v1.ListUploadsRequest\x1a&.lathe.registry.v1.ListUploadsResponse\"\x04\xa0\x86\x19\x02\x12[\n\x0e\x46inalizeUpload\x12(.lathe.registry.v1.FinalizeUploadRequest\x1a\x19.lathe.registry.v1.Upload\"\x04\xa0\x86\x19\x03\x12W\n\x0bWatchUpload\x12%.lathe.registry.v1.WatchUploadRequest\x1a\x19.lathe.registry.v1.Upload\"\x04\xa0\x86\x19\x02\x30\x01\x12W\n\x0c\x43\x61ncelUpload\x12&.lathe.registry.v1.CancelUploadRequest\x1a\x19.lathe.registry.v1.Upload\"\x04\xa0\x86\x19\x03\x12W\n\x0bGetArtifact\x12%.lathe.registry.v1.GetArtifactRequest\x1a\x1b.lathe.registry.v1.Artifact\"\x04\xa0\x86\x19\x02\x12W\n\x0bGetDownload\x12%.lathe.registry.v1.GetDownloadRequest\x1a\x1b.lathe.registry.v1.Download\"\x04\xa0\x86\x19\x02\x62\x06proto3')
 
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, globals())
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'lathe.registry.v1.artifact_service_pb2', globals())
@@ -52,6 +53,8 @@ if _descriptor._USE_C_DESCRIPTORS == False:
   _UPLOAD.fields_by_name['digest']._serialized_options = b'\340A\003'
   _UPLOAD.fields_by_name['failure']._options = None
   _UPLOAD.fields_by_name['failure']._serialized_options = b'\340A\003'
+  _UPLOAD.fields_by_name['project']._options = None
+  _UPLOAD.fields_by_name['project']._serialized_options = b'\340A\005\372A\017\n\rlathe/Project\272H\031r\0272\025^projects/[^/-][^/]*$\272H\003\330\001\001'
   _UPLOAD._options = None
   _UPLOAD._serialized_options = b'\352A1\n\014lathe/Upload\022\020uploads/{upload}*\007uploads2\006upload'
   _ARTIFACT.fields_by_name['name']._options = None
@@ -70,6 +73,8 @@ if _descriptor._USE_C_DESCRIPTORS == False:
   _CREATEUPLOADREQUEST.fields_by_name['request_id']._serialized_options = b'\272H\005r\003\260\001\001\272H\003\330\001\001'
   _CREATEUPLOADREQUEST.fields_by_name['sha256']._options = None
   _CREATEUPLOADREQUEST.fields_by_name['sha256']._serialized_options = b'\272H\022r\0202\016^[0-9a-f]{64}$\272H\003\330\001\001'
+  _CREATEUPLOADREQUEST.fields_by_name['project']._options = None
+  _CREATEUPLOADREQUEST.fields_by_name['project']._serialized_options = b'\340A\005\372A\017\n\rlathe/Project\272H\031r\0272\025^projects/[^/-][^/]*$\272H\003\330\001\001'
   _GETUPLOADREQUEST.fields_by_name['name']._options = None
   _GETUPLOADREQUEST.fields_by_name['name']._serialized_options = b'\340A\002\372A\016\n\014lathe/Upload\272H\023r\0212\017^uploads/[^/]+$'
   _LISTUPLOADSREQUEST.fields_by_name['page_size']._options = None
@@ -90,38 +95,54 @@ if _descriptor._USE_C_DESCRIPTORS == False:
   _GETDOWNLOADREQUEST.fields_by_name['name']._serialized_options = b'\340A\002\372A\020\n\016lathe/Artifact\272H\034r\0322\030^artifacts/[0-9a-f]{64}$'
   _GETDOWNLOADREQUEST.fields_by_name['file_name']._options = None
   _GETDOWNLOADREQUEST.fields_by_name['file_name']._serialized_options = b'\272H\005r\003\030\200\004'
-  _UPLOADSTATE._serialized_start=2648
-  _UPLOADSTATE._serialized_end=2796
-  _UPLOADPART._serialized_start=242
-  _UPLOADPART._serialized_end=337
-  _DIRECTUPLOAD._serialized_start=340
-  _DIRECTUPLOAD._serialized_end=527
-  _DIRECTUPLOAD_HEADERSENTRY._serialized_start=481
-  _DIRECTUPLOAD_HEADERSENTRY._serialized_end=527
-  _UPLOAD._serialized_start=530
-  _UPLOAD._serialized_end=1067
-  _ARTIFACT._serialized_start=1070
-  _ARTIFACT._serialized_end=1261
-  _DOWNLOAD._serialized_start=1263
-  _DOWNLOAD._serialized_end=1374
-  _CREATEUPLOADREQUEST._serialized_start=1377
-  _CREATEUPLOADREQUEST._serialized_end=1835
-  _GETUPLOADREQUEST._serialized_start=1837
-  _GETUPLOADREQUEST._serialized_end=1913
-  _LISTUPLOADSREQUEST._serialized_start=1916
-  _LISTUPLOADSREQUEST._serialized_end=2047
-  _LISTUPLOADSRESPONSE._serialized_start=2049
-  _LISTUPLOADSRESPONSE._serialized_end=2139
-  _FINALIZEUPLOADREQUEST._serialized_start=2142
-  _FINALIZEUPLOADREQUEST._serialized_end=2273
-  _WATCHUPLOADREQUEST._serialized_start=2275
-  _WATCHUPLOADREQUEST._serialized_end=2353
-  _CANCELUPLOADREQUEST._serialized_start=2355
-  _CANCELUPLOADREQUEST._serialized_end=2434
-  _GETARTIFACTREQUEST._serialized_start=2436
-  _GETARTIFACTREQUEST._serialized_end=2525
-  _GETDOWNLOADREQUEST._serialized_start=2527
-  _GETDOWNLOADREQUEST._serialized_end=2645
-  _ARTIFACTSERVICE._serialized_start=2799
-  _ARTIFACTSERVICE._serialized_end=3489
+  _ARTIFACTSERVICE.methods_by_name['CreateUpload']._options = None
+  _ARTIFACTSERVICE.methods_by_name['CreateUpload']._serialized_options = b'\240\206\031\003'
+  _ARTIFACTSERVICE.methods_by_name['GetUpload']._options = None
+  _ARTIFACTSERVICE.methods_by_name['GetUpload']._serialized_options = b'\240\206\031\002'
+  _ARTIFACTSERVICE.methods_by_name['ListUploads']._options = None
+  _ARTIFACTSERVICE.methods_by_name['ListUploads']._serialized_options = b'\240\206\031\002'
+  _ARTIFACTSERVICE.methods_by_name['FinalizeUpload']._options = None
+  _ARTIFACTSERVICE.methods_by_name['FinalizeUpload']._serialized_options = b'\240\206\031\003'
+  _ARTIFACTSERVICE.methods_by_name['WatchUpload']._options = None
+  _ARTIFACTSERVICE.methods_by_name['WatchUpload']._serialized_options = b'\240\206\031\002'
+  _ARTIFACTSERVICE.methods_by_name['CancelUpload']._options = None
+  _ARTIFACTSERVICE.methods_by_name['CancelUpload']._serialized_options = b'\240\206\031\003'
+  _ARTIFACTSERVICE.methods_by_name['GetArtifact']._options = None
+  _ARTIFACTSERVICE.methods_by_name['GetArtifact']._serialized_options = b'\240\206\031\002'
+  _ARTIFACTSERVICE.methods_by_name['GetDownload']._options = None
+  _ARTIFACTSERVICE.methods_by_name['GetDownload']._serialized_options = b'\240\206\031\002'
+  _UPLOADSTATE._serialized_start=2824
+  _UPLOADSTATE._serialized_end=2972
+  _UPLOADPART._serialized_start=270
+  _UPLOADPART._serialized_end=365
+  _DIRECTUPLOAD._serialized_start=368
+  _DIRECTUPLOAD._serialized_end=555
+  _DIRECTUPLOAD_HEADERSENTRY._serialized_start=509
+  _DIRECTUPLOAD_HEADERSENTRY._serialized_end=555
+  _UPLOAD._serialized_start=558
+  _UPLOAD._serialized_end=1169
+  _ARTIFACT._serialized_start=1172
+  _ARTIFACT._serialized_end=1363
+  _DOWNLOAD._serialized_start=1365
+  _DOWNLOAD._serialized_end=1476
+  _CREATEUPLOADREQUEST._serialized_start=1479
+  _CREATEUPLOADREQUEST._serialized_end=2011
+  _GETUPLOADREQUEST._serialized_start=2013
+  _GETUPLOADREQUEST._serialized_end=2089
+  _LISTUPLOADSREQUEST._serialized_start=2092
+  _LISTUPLOADSREQUEST._serialized_end=2223
+  _LISTUPLOADSRESPONSE._serialized_start=2225
+  _LISTUPLOADSRESPONSE._serialized_end=2315
+  _FINALIZEUPLOADREQUEST._serialized_start=2318
+  _FINALIZEUPLOADREQUEST._serialized_end=2449
+  _WATCHUPLOADREQUEST._serialized_start=2451
+  _WATCHUPLOADREQUEST._serialized_end=2529
+  _CANCELUPLOADREQUEST._serialized_start=2531
+  _CANCELUPLOADREQUEST._serialized_end=2610
+  _GETARTIFACTREQUEST._serialized_start=2612
+  _GETARTIFACTREQUEST._serialized_end=2701
+  _GETDOWNLOADREQUEST._serialized_start=2703
+  _GETDOWNLOADREQUEST._serialized_end=2821
+  _ARTIFACTSERVICE._serialized_start=2975
+  _ARTIFACTSERVICE._serialized_end=3713
 # @@protoc_insertion_point(module_scope)

@@ -170,6 +170,7 @@ class Upload(_message.Message):
     VERIFIED_BYTES_FIELD_NUMBER: _builtins.int
     DIGEST_FIELD_NUMBER: _builtins.int
     FAILURE_FIELD_NUMBER: _builtins.int
+    PROJECT_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`uploads/{upload}`."""
     display_name: _builtins.str
@@ -182,6 +183,8 @@ class Upload(_message.Message):
     """Who opened it."""
     verified_bytes: _builtins.int
     """Number of bytes that have been verified so far; all of them once FINALIZED."""
+    project: _builtins.str
+    """The project to which it belongs, for good: `projects/{project}`. `projects/default` if empty."""
     @_builtins.property
     def parts(self) -> _containers.RepeatedCompositeFieldContainer[Global___UploadPart]:
         """The parts, in order. A file of 0 bytes has none."""
@@ -225,10 +228,11 @@ class Upload(_message.Message):
         verified_bytes: _builtins.int = ...,
         digest: _digest_pb2.Digest | None = ...,
         failure: _failure_pb2.Failure | None = ...,
+        project: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "digest", b"digest", "direct", b"direct", "expire_time", b"expire_time", "failure", b"failure"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "digest", b"digest", "direct", b"direct", "display_name", b"display_name", "expire_time", b"expire_time", "failure", b"failure", "name", b"name", "owner", b"owner", "parts", b"parts", "size_bytes", b"size_bytes", "state", b"state", "verified_bytes", b"verified_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "digest", b"digest", "direct", b"direct", "display_name", b"display_name", "expire_time", b"expire_time", "failure", b"failure", "name", b"name", "owner", b"owner", "parts", b"parts", "project", b"project", "size_bytes", b"size_bytes", "state", b"state", "verified_bytes", b"verified_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -312,6 +316,7 @@ class CreateUploadRequest(_message.Message):
     SIZE_BYTES_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     SHA256_FIELD_NUMBER: _builtins.int
+    PROJECT_FIELD_NUMBER: _builtins.int
     display_name: _builtins.str
     """The file's name, for people."""
     size_bytes: _builtins.int
@@ -320,6 +325,8 @@ class CreateUploadRequest(_message.Message):
     """Makes a repeat return the first result: a UUID."""
     sha256: _builtins.str
     """SHA-256 of the file in hexadecimal digits, if known: with it, `direct` may be returned."""
+    project: _builtins.str
+    """The project to which it belongs, for good: `projects/{project}`. `projects/default` if empty."""
     def __init__(
         self,
         *,
@@ -327,10 +334,11 @@ class CreateUploadRequest(_message.Message):
         size_bytes: _builtins.int = ...,
         request_id: _builtins.str = ...,
         sha256: _builtins.str = ...,
+        project: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["display_name", b"display_name", "request_id", b"request_id", "sha256", b"sha256", "size_bytes", b"size_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["display_name", b"display_name", "project", b"project", "request_id", b"request_id", "sha256", b"sha256", "size_bytes", b"size_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

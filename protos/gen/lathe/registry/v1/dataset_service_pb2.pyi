@@ -575,6 +575,8 @@ class Dataset(_message.Message):
     ATTRIBUTES_FIELD_NUMBER: _builtins.int
     DERIVATION_FIELD_NUMBER: _builtins.int
     INDEX_FIELD_NUMBER: _builtins.int
+    PROJECT_FIELD_NUMBER: _builtins.int
+    SHARED_WITH_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`datasets/{dataset}`."""
     uid: _builtins.str
@@ -599,6 +601,8 @@ class Dataset(_message.Message):
     """Number of items."""
     size_bytes: _builtins.int
     """Sum of the sizes of all images or tensors, in bytes."""
+    project: _builtins.str
+    """The project to which it belongs, for good: `projects/{project}`. `projects/default` if empty."""
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Labels."""
@@ -643,6 +647,10 @@ class Dataset(_message.Message):
     def index(self) -> _digest_pb2.Digest:
         """The Parquet index; `engines/datasets/index.py` has its columns."""
 
+    @_builtins.property
+    def shared_with(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Other projects whose members may read it: `projects/{project}`, or `projects/-` for all. To change it takes the role ADMIN."""
+
     def __init__(
         self,
         *,
@@ -669,10 +677,12 @@ class Dataset(_message.Message):
         attributes: _abc.Iterable[Global___ValueCount] | None = ...,
         derivation: Global___Derivation | None = ...,
         index: _digest_pb2.Digest | None = ...,
+        project: _builtins.str = ...,
+        shared_with: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "derivation", b"derivation", "failure", b"failure", "index", b"index", "mapping", b"mapping", "report", b"report", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attributes", b"attributes", "classes", b"classes", "create_time", b"create_time", "derivation", b"derivation", "description", b"description", "display_name", b"display_name", "etag", b"etag", "failure", b"failure", "files", b"files", "format", b"format", "index", b"index", "item_count", b"item_count", "labels", b"labels", "mapping", b"mapping", "name", b"name", "owner", b"owner", "progress", b"progress", "report", b"report", "size_bytes", b"size_bytes", "state", b"state", "type", b"type", "uid", b"uid", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attributes", b"attributes", "classes", b"classes", "create_time", b"create_time", "derivation", b"derivation", "description", b"description", "display_name", b"display_name", "etag", b"etag", "failure", b"failure", "files", b"files", "format", b"format", "index", b"index", "item_count", b"item_count", "labels", b"labels", "mapping", b"mapping", "name", b"name", "owner", b"owner", "progress", b"progress", "project", b"project", "report", b"report", "shared_with", b"shared_with", "size_bytes", b"size_bytes", "state", b"state", "type", b"type", "uid", b"uid", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1156,7 +1166,7 @@ class ListDatasetsRequest(_message.Message):
     filter: _builtins.str
     """Which entries, in the language of https://google.aip.dev/160:
     `state = READY AND type = DETECTION AND -labels.draft:*`.
-    Fields: `name`, `display_name`, `owner`, `labels`, `create_time`, `update_time`, `type`, `state`.
+    Fields: `name`, `display_name`, `owner`, `labels`, `create_time`, `update_time`, `project`, `type`, `state`.
     """
     view: _view_pb2.View.ValueType
     """How much of each entry to show; VIEW_BASIC by default, without `files`, `mapping`, `report`, `classes` and `attributes`."""

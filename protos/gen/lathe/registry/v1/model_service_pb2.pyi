@@ -158,6 +158,8 @@ class Model(_message.Message):
     ETAG_FIELD_NUMBER: _builtins.int
     VERSION_COUNT_FIELD_NUMBER: _builtins.int
     LATEST_VERSION_FIELD_NUMBER: _builtins.int
+    PROJECT_FIELD_NUMBER: _builtins.int
+    SHARED_WITH_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`models/{model}`."""
     uid: _builtins.str
@@ -174,6 +176,8 @@ class Model(_message.Message):
     """Number of versions."""
     latest_version: _builtins.str
     """The newest version's name."""
+    project: _builtins.str
+    """The project to which it belongs, for good: `projects/{project}`. `projects/default` if empty."""
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Labels."""
@@ -185,6 +189,10 @@ class Model(_message.Message):
     @_builtins.property
     def update_time(self) -> _timestamp_pb2.Timestamp:
         """When it last changed."""
+
+    @_builtins.property
+    def shared_with(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Other projects whose members may read it: `projects/{project}`, or `projects/-` for all. To change it takes the role ADMIN."""
 
     def __init__(
         self,
@@ -200,10 +208,12 @@ class Model(_message.Message):
         etag: _builtins.str = ...,
         version_count: _builtins.int = ...,
         latest_version: _builtins.str = ...,
+        project: _builtins.str = ...,
+        shared_with: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "description", b"description", "display_name", b"display_name", "etag", b"etag", "labels", b"labels", "latest_version", b"latest_version", "name", b"name", "owner", b"owner", "uid", b"uid", "update_time", b"update_time", "version_count", b"version_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "description", b"description", "display_name", b"display_name", "etag", b"etag", "labels", b"labels", "latest_version", b"latest_version", "name", b"name", "owner", b"owner", "project", b"project", "shared_with", b"shared_with", "uid", b"uid", "update_time", b"update_time", "version_count", b"version_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -951,7 +961,7 @@ class ListModelsRequest(_message.Message):
     filter: _builtins.str
     """Which entries, in the language of https://google.aip.dev/160:
     `owner = ada AND version_count > 0 AND -labels.archived:*`.
-    Fields: `name`, `display_name`, `owner`, `labels`, `create_time`, `update_time`, `version_count`.
+    Fields: `name`, `display_name`, `owner`, `labels`, `create_time`, `update_time`, `project`, `version_count`.
     """
     def __init__(
         self,

@@ -18,12 +18,13 @@ from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
 from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mask__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from lathe.registry.v1 import model_service_pb2 as lathe_dot_registry_dot_v1_dot_model__service__pb2
+from lathe.type.v1 import access_pb2 as lathe_dot_type_dot_v1_dot_access__pb2
 from lathe.type.v1 import batch_pb2 as lathe_dot_type_dot_v1_dot_batch__pb2
 from lathe.type.v1 import precision_pb2 as lathe_dot_type_dot_v1_dot_precision__pb2
 from lathe.type.v1 import view_pb2 as lathe_dot_type_dot_v1_dot_view__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(lathe/template/v1/template_service.proto\x12\x11lathe.template.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a%lathe/registry/v1/model_service.proto\x1a\x19lathe/type/v1/batch.proto\x1a\x1dlathe/type/v1/precision.proto\x1a\x18lathe/type/v1/view.proto\"\xcd\x02\n\rPreprocessing\x12\x13\n\x0bmean_values\x18\x01 \x03(\x01\x12)\n\x0cscale_values\x18\x02 \x03(\x01\x42\x13\xbaH\x10\x92\x01\r\"\x0b\x12\t9\x00\x00\x00\x00\x00\x00\x00\x00\x12<\n\x0binput_color\x18\x03 \x01(\x0e\x32\x1d.lathe.template.v1.ColorOrderB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12@\n\x0bmodel_color\x18\x04 \x01(\x0e\x32\x1d.lathe.template.v1.ColorOrderB\x0c\xbaH\t\x82\x01\x06\x18\x00\x18\x01\x18\x02\x12<\n\x0binput_range\x18\x05 \x01(\x0e\x32\x1d.lathe.template.v1.ColorRangeB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12>\n\x0cinput_matrix\x18\x06 \x01(\x0e\x32\x1e.lathe.template.v1.ColorMatrixB\x08\xbaH\x05\x82\x01\x02\x10\x01\"\xca\x03\n\x0e\x43omponentInput\x12\x1b\n\x04name\x18\x01 \x01(\tB\r\xe0\x41\x02\xbaH\x07r\x05\x10\x01\x18\xc8\x01\x12!\n\x05shape\x18\x02 \x03(\x03\x42\x12\xbaH\x0f\x92\x01\x0c\x10\x10\"\x08\"\x06\x18\x80\x80@(\x01\x12\x65\n\x05\x64type\x18\x03 \x01(\tBV\xbaHMrKR\x07\x66loat16R\x07\x66loat32R\x07\x66loat64R\x04int8R\x05int16R\x05int32R\x05int64R\x05uint8R\x04\x62oolR\x06string\xbaH\x03\xd8\x01\x01\x12\x12\n\nsample_min\x18\x04 \x01(\x01\x12\x12\n\nsample_max\x18\x05 \x01(\x01\x12\x37\n\rpreprocessing\x18\x06 \x01(\x0b\x32 .lathe.template.v1.Preprocessing\x12%\n\tmin_shape\x18\x07 \x03(\x03\x42\x12\xbaH\x0f\x92\x01\x0c\x10\x10\"\x08\"\x06\x18\x80\x80@(\x01\x12%\n\tmax_shape\x18\x08 \x03(\x03\x42\x12\xbaH\x0f\x92\x01\x0c\x10\x10\"\x08\"\x06\x18\x80\x80@(\x01\x12+\n\nbatch_axis\x18\t \x01(\x05\x42\x12\xbaH\x0f\x1a\r\x18\x0f(\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01H\x00\x88\x01\x01\x12&\n\rsample_values\x18\n \x03(\x01\x42\x0f\xbaH\x0c\x92\x01\t\x10\x80 \"\x04\x12\x02@\x01\x42\r\n\x0b_batch_axis\"\x9f\x03\n\tComponent\x12\x38\n\x04name\x18\x01 \x01(\tB*\xe0\x41\x02\xbaH$r\"\x10\x01\x18\x64\x32\x1c^[A-Za-z0-9][A-Za-z0-9._-]*$\x12\x1b\n\nmodel_type\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18\x64\x12;\n\x06inputs\x18\x03 \x03(\x0b\x32!.lathe.template.v1.ComponentInputB\x08\xbaH\x05\x92\x01\x02\x10@\x12\x1e\n\tmax_batch\x18\x04 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\x80\x80\x04(\x00\x12O\n\x0c\x61rchitecture\x18\x05 \x01(\tB9\xfa\x41\x14\n\x12lathe/Architecture\xbaH\x19r\x17\x32\x15^architectures/[^/]+$\xbaH\x03\xd8\x01\x01\x12 \n\x0estate_dict_key\x18\x06 \x01(\tB\x08\xbaH\x05r\x03\x18\xc8\x01\x12!\n\x0bnum_classes\x18\x07 \x01(\x05\x42\x0c\xbaH\t\x1a\x07\x18\x80\xad\xe2\x04(\x00\x12\x1d\n\x0bsource_file\x18\x08 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04\x12)\n\x0coutput_names\x18\t \x03(\tB\x13\xbaH\x10\x92\x01\r\x10@\x18\x01\"\x07r\x05\x10\x01\x18\xc8\x01\"O\n\rClassTaxonomy\x12\x1a\n\x04task\x18\x01 \x01(\tB\x0c\xe0\x41\x02\xbaH\x06r\x04\x10\x01\x18\x64\x12\"\n\x07\x63lasses\x18\x02 \x03(\tB\x11\xe0\x41\x02\xbaH\x0b\x92\x01\x08\x08\x01\x10\xa0\x8d\x06\x18\x01\"\x1b\n\tIntVector\x12\x0e\n\x06values\x18\x01 \x03(\x03\"\x1d\n\x0b\x46loatVector\x12\x0e\n\x06values\x18\x01 \x03(\x01\"\x1e\n\x0cStringVector\x12\x0e\n\x06values\x18\x01 \x03(\t\"\xcd\x01\n\x08TypedArg\x12*\n\x02vi\x18\x01 \x01(\x0b\x32\x1c.lathe.template.v1.IntVectorH\x00\x12\x0c\n\x02si\x18\x02 \x01(\x03H\x00\x12,\n\x02vf\x18\x03 \x01(\x0b\x32\x1e.lathe.template.v1.FloatVectorH\x00\x12\x0c\n\x02sf\x18\x04 \x01(\x01H\x00\x12-\n\x02vs\x18\x05 \x01(\x0b\x32\x1f.lathe.template.v1.StringVectorH\x00\x12\x0c\n\x02ss\x18\x06 \x01(\tH\x00\x42\x0e\n\x05value\x12\x05\xbaH\x02\x08\x01\"F\n\x13\x45xecutionParameters\x12\x17\n\x0f\x63opy_parameters\x18\x01 \x01(\x08\x12\x16\n\x0e\x66use_operators\x18\x02 \x01(\x08\"\xa6\x0e\n\x08Template\x12\x11\n\x04name\x18\x01 \x01(\tB\x03\xe0\x41\x08\x12\x10\n\x03uid\x18\x02 \x01(\tB\x03\xe0\x41\x03\x12\xc0\x02\n\x0c\x64isplay_name\x18\x03 \x01(\tB\xa9\x02\xe0\x41\x02\xbaH\x06r\x04\x10\x01\x18\x64\xbaH\x99\x02\xba\x01\x95\x02\n\x0c\x64isplay_name\x12qmust be one line of visible text: remove line breaks, control characters, direction marks, and spaces at its ends\x1a\x91\x01this.matches(r\'^([^\\p{Cc}\\p{Cf}\\p{Zl}\\p{Zp}]|[\\x{200C}\\x{200D}\\x{E0020}-\\x{E007F}])*$\') && !this.matches(r\'^[\\p{Z}\\p{M}\\x{200C}\\x{200D}]|\\p{Z}$\')\x12\x1d\n\x0b\x64\x65scription\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\xe8\x07\x12g\n\x06labels\x18\x05 \x03(\x0b\x32\'.lathe.template.v1.Template.LabelsEntryB.\xbaH+\x9a\x01(\x10@\"\x1dr\x1b\x18?2\x17^[a-z0-9][a-z0-9._/-]*$*\x05r\x03\x18\x80\x02\x12\x12\n\x05owner\x18\x06 \x01(\tB\x03\xe0\x41\x03\x12\x34\n\x0b\x63reate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x03\xe0\x41\x03\x12\x34\n\x0bupdate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x03\xe0\x41\x03\x12\x0c\n\x04\x65tag\x18\t \x01(\t\x12\x15\n\x08\x62uilt_in\x18\n \x01(\x08\x42\x03\xe0\x41\x03\x12\x39\n\x04repo\x18\x0b \x01(\tB+\xbaH\"r \x18\x64\x32\x1c^[A-Za-z0-9][A-Za-z0-9._-]*$\xbaH\x03\xd8\x01\x01\x12<\n\x07version\x18\x0c \x01(\tB+\xbaH\"r \x18\x64\x32\x1c^[A-Za-z0-9][A-Za-z0-9._-]*$\xbaH\x03\xd8\x01\x01\x12i\n\x06method\x18\r \x01(\tBY\xbaHPrNR\x0e\x63lassificationR\x14multi_classificationR\tdetectionR\x04yoloR\x05headsR\tembeddingR\x03raw\xbaH\x03\xd8\x01\x01\x12\x32\n\x0f\x65rror_threshold\x18\x0e \x01(\x01\x42\x19\xbaH\x16\x12\x14\x19\x00\x00\x00\x00\x00\x00\xf0?)\x00\x00\x00\x00\x00\x00\x00\x00@\x01\x12\x44\n\rsource_format\x18\x0f \x01(\x0e\x32\x1e.lathe.registry.v1.ModelFormatB\r\xe0\x41\x02\xbaH\x07\x82\x01\x04\x10\x01 \x00\x12\x1c\n\x06\x64\x65vice\x18\x10 \x01(\tB\x0c\xe0\x41\x02\xbaH\x06r\x04\x10\x01\x18?\x12\x1d\n\x07runtime\x18\x11 \x01(\tB\x0c\xe0\x41\x02\xbaH\x06r\x04\x10\x01\x18?\x12\x35\n\tprecision\x18\x12 \x01(\x0e\x32\x18.lathe.type.v1.PrecisionB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12>\n\ntaxonomies\x18\x13 \x03(\x0b\x32 .lathe.template.v1.ClassTaxonomyB\x08\xbaH\x05\x92\x01\x02\x10\x64\x12\x45\n\x04\x61rgs\x18\x14 \x03(\x0b\x32%.lathe.template.v1.Template.ArgsEntryB\x10\xbaH\r\x9a\x01\n\x10\x64\"\x06r\x04\x10\x01\x18\x64\x12\x9b\x01\n\ncomponents\x18\x15 \x03(\x0b\x32\x1c.lathe.template.v1.ComponentBi\xe0\x41\x02\xbaH\x07\x92\x01\x04\x08\x01\x10@\xbaHY\xba\x01V\n\x1atemplate.components.unique\x12\x1a\x63omponent names are unique\x1a\x1cthis.map(c, c.name).unique()\x12\x39\n\texecution\x18\x16 \x01(\x0b\x32&.lathe.template.v1.ExecutionParameters\x12\x63\n\x0fruntime_options\x18\x17 \x03(\x0b\x32/.lathe.template.v1.Template.RuntimeOptionsEntryB\x19\xbaH\x16\x9a\x01\x13\x10 \"\x06r\x04\x10\x01\x18?*\x07r\x05\x10\x01\x18\x80 \x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1aH\n\tArgsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12*\n\x05value\x18\x02 \x01(\x0b\x32\x1b.lathe.template.v1.TypedArg:\x02\x38\x01\x1a\x35\n\x13RuntimeOptionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01:>\xea\x41;\n\x0elathe/Template\x12\x14templates/{template}*\ttemplates2\x08template\"^\n\nProvenance\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x12\n\nvalue_json\x18\x02 \x01(\t\x12.\n\x06source\x18\x03 \x01(\x0e\x32\x1e.lathe.template.v1.ValueSource\"t\n\x10ResolvedTemplate\x12-\n\x08template\x18\x01 \x01(\x0b\x32\x1b.lathe.template.v1.Template\x12\x31\n\nprovenance\x18\x02 \x03(\x0b\x32\x1d.lathe.template.v1.Provenance\"\xd6\x01\n\x15\x43reateTemplateRequest\x12\x38\n\x08template\x18\x01 \x01(\x0b\x32\x1b.lathe.template.v1.TemplateB\t\xe0\x41\x02\xbaH\x03\xc8\x01\x01\x12H\n\x0btemplate_id\x18\x02 \x01(\tB3\xbaH*r(2&^[a-z0-9]([a-z0-9._-]{0,98}[a-z0-9])?$\xbaH\x03\xd8\x01\x01\x12\"\n\nrequest_id\x18\x03 \x01(\tB\x0e\xbaH\x05r\x03\xb0\x01\x01\xbaH\x03\xd8\x01\x01\x12\x15\n\rvalidate_only\x18\x04 \x01(\x08\"R\n\x12GetTemplateRequest\x12<\n\x04name\x18\x01 \x01(\tB.\xe0\x41\x02\xfa\x41\x10\n\x0elathe/Template\xbaH\x15r\x13\x32\x11^templates/[^/]+$\"\xc2\x01\n\x14ListTemplatesRequest\x12\x1a\n\tpage_size\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x10\n\x08order_by\x18\x03 \x01(\t\x12\x18\n\x06search\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\xc8\x01\x12\x11\n\tmine_only\x18\x05 \x01(\x08\x12\x18\n\x06\x66ilter\x18\x06 \x01(\tB\x08\xbaH\x05r\x03\x18\xa0\x1f\x12!\n\x04view\x18\x07 \x01(\x0e\x32\x13.lathe.type.v1.View\"`\n\x15ListTemplatesResponse\x12.\n\ttemplates\x18\x01 \x03(\x0b\x32\x1b.lathe.template.v1.Template\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x8d\x01\n\x15UpdateTemplateRequest\x12\x38\n\x08template\x18\x01 \x01(\x0b\x32\x1b.lathe.template.v1.TemplateB\t\xe0\x41\x02\xbaH\x03\xd8\x01\x03\x12:\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\t\xe0\x41\x02\xbaH\x03\xc8\x01\x01\"z\n\x15\x44\x65leteTemplateRequest\x12<\n\x04name\x18\x01 \x01(\tB.\xe0\x41\x02\xfa\x41\x10\n\x0elathe/Template\xbaH\x15r\x13\x32\x11^templates/[^/]+$\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\x12\x15\n\rallow_missing\x18\x03 \x01(\x08\"}\n\x1b\x42\x61tchDeleteTemplatesRequest\x12G\n\x05names\x18\x01 \x03(\tB8\xe0\x41\x02\xfa\x41\x10\n\x0elathe/Template\xbaH\x1f\x92\x01\x1c\x08\x01\x10\xe8\x07\"\x15r\x13\x32\x11^templates/[^/]+$\x12\x15\n\rallow_missing\x18\x02 \x01(\x08\"Z\n\x1c\x42\x61tchDeleteTemplatesResponse\x12\x0f\n\x07\x64\x65leted\x18\x01 \x03(\t\x12)\n\x06\x65rrors\x18\x02 \x03(\x0b\x32\x19.lathe.type.v1.BatchError\"k\n\x11TemplateOverrides\x12\x33\n\x06values\x18\x01 \x01(\x0b\x32\x1b.lathe.template.v1.TemplateB\x06\xbaH\x03\xd8\x01\x03\x12!\n\x05paths\x18\x02 \x03(\tB\x12\xbaH\x0f\x92\x01\x0c\x10\xe8\x07\"\x07r\x05\x10\x01\x18\xf4\x03\"\xf3\x01\n\x16ResolveTemplateRequest\x12<\n\x04name\x18\x01 \x01(\tB.\xe0\x41\x02\xfa\x41\x10\n\x0elathe/Template\xbaH\x15r\x13\x32\x11^templates/[^/]+$\x12\x37\n\toverrides\x18\x02 \x01(\x0b\x32$.lathe.template.v1.TemplateOverrides\x12\x62\n\rmodel_version\x18\x03 \x01(\tBK\xfa\x41\x14\n\x12lathe/ModelVersion\xbaH+r)2\'^models/[^/]+/(versions|aliases)/[^/]+$\xbaH\x03\xd8\x01\x01*i\n\nColorOrder\x12\x1b\n\x17\x43OLOR_ORDER_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x43OLOR_ORDER_RGB\x10\x01\x12\x13\n\x0f\x43OLOR_ORDER_BGR\x10\x02\x12\x14\n\x10\x43OLOR_ORDER_NV12\x10\x03*W\n\nColorRange\x12\x1b\n\x17\x43OLOR_RANGE_UNSPECIFIED\x10\x00\x12\x16\n\x12\x43OLOR_RANGE_NARROW\x10\x01\x12\x14\n\x10\x43OLOR_RANGE_WIDE\x10\x02*[\n\x0b\x43olorMatrix\x12\x1c\n\x18\x43OLOR_MATRIX_UNSPECIFIED\x10\x00\x12\x16\n\x12\x43OLOR_MATRIX_BT601\x10\x01\x12\x16\n\x12\x43OLOR_MATRIX_BT709\x10\x02*\x9b\x01\n\x0bValueSource\x12\x1c\n\x18VALUE_SOURCE_UNSPECIFIED\x10\x00\x12\x19\n\x15VALUE_SOURCE_TEMPLATE\x10\x01\x12\x19\n\x15VALUE_SOURCE_OVERRIDE\x10\x02\x12\x1e\n\x1aVALUE_SOURCE_MODEL_VERSION\x10\x03\x12\x18\n\x14VALUE_SOURCE_DEFAULT\x10\x04\x32\xaa\x05\n\x0fTemplateService\x12W\n\x0e\x43reateTemplate\x12(.lathe.template.v1.CreateTemplateRequest\x1a\x1b.lathe.template.v1.Template\x12Q\n\x0bGetTemplate\x12%.lathe.template.v1.GetTemplateRequest\x1a\x1b.lathe.template.v1.Template\x12\x62\n\rListTemplates\x12\'.lathe.template.v1.ListTemplatesRequest\x1a(.lathe.template.v1.ListTemplatesResponse\x12W\n\x0eUpdateTemplate\x12(.lathe.template.v1.UpdateTemplateRequest\x1a\x1b.lathe.template.v1.Template\x12R\n\x0e\x44\x65leteTemplate\x12(.lathe.template.v1.DeleteTemplateRequest\x1a\x16.google.protobuf.Empty\x12w\n\x14\x42\x61tchDeleteTemplates\x12..lathe.template.v1.BatchDeleteTemplatesRequest\x1a/.lathe.template.v1.BatchDeleteTemplatesResponse\x12\x61\n\x0fResolveTemplate\x12).lathe.template.v1.ResolveTemplateRequest\x1a#.lathe.template.v1.ResolvedTemplateb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(lathe/template/v1/template_service.proto\x12\x11lathe.template.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a%lathe/registry/v1/model_service.proto\x1a\x1alathe/type/v1/access.proto\x1a\x19lathe/type/v1/batch.proto\x1a\x1dlathe/type/v1/precision.proto\x1a\x18lathe/type/v1/view.proto\"\xcd\x02\n\rPreprocessing\x12\x13\n\x0bmean_values\x18\x01 \x03(\x01\x12)\n\x0cscale_values\x18\x02 \x03(\x01\x42\x13\xbaH\x10\x92\x01\r\"\x0b\x12\t9\x00\x00\x00\x00\x00\x00\x00\x00\x12<\n\x0binput_color\x18\x03 \x01(\x0e\x32\x1d.lathe.template.v1.ColorOrderB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12@\n\x0bmodel_color\x18\x04 \x01(\x0e\x32\x1d.lathe.template.v1.ColorOrderB\x0c\xbaH\t\x82\x01\x06\x18\x00\x18\x01\x18\x02\x12<\n\x0binput_range\x18\x05 \x01(\x0e\x32\x1d.lathe.template.v1.ColorRangeB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12>\n\x0cinput_matrix\x18\x06 \x01(\x0e\x32\x1e.lathe.template.v1.ColorMatrixB\x08\xbaH\x05\x82\x01\x02\x10\x01\"\xca\x03\n\x0e\x43omponentInput\x12\x1b\n\x04name\x18\x01 \x01(\tB\r\xe0\x41\x02\xbaH\x07r\x05\x10\x01\x18\xc8\x01\x12!\n\x05shape\x18\x02 \x03(\x03\x42\x12\xbaH\x0f\x92\x01\x0c\x10\x10\"\x08\"\x06\x18\x80\x80@(\x01\x12\x65\n\x05\x64type\x18\x03 \x01(\tBV\xbaHMrKR\x07\x66loat16R\x07\x66loat32R\x07\x66loat64R\x04int8R\x05int16R\x05int32R\x05int64R\x05uint8R\x04\x62oolR\x06string\xbaH\x03\xd8\x01\x01\x12\x12\n\nsample_min\x18\x04 \x01(\x01\x12\x12\n\nsample_max\x18\x05 \x01(\x01\x12\x37\n\rpreprocessing\x18\x06 \x01(\x0b\x32 .lathe.template.v1.Preprocessing\x12%\n\tmin_shape\x18\x07 \x03(\x03\x42\x12\xbaH\x0f\x92\x01\x0c\x10\x10\"\x08\"\x06\x18\x80\x80@(\x01\x12%\n\tmax_shape\x18\x08 \x03(\x03\x42\x12\xbaH\x0f\x92\x01\x0c\x10\x10\"\x08\"\x06\x18\x80\x80@(\x01\x12+\n\nbatch_axis\x18\t \x01(\x05\x42\x12\xbaH\x0f\x1a\r\x18\x0f(\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01H\x00\x88\x01\x01\x12&\n\rsample_values\x18\n \x03(\x01\x42\x0f\xbaH\x0c\x92\x01\t\x10\x80 \"\x04\x12\x02@\x01\x42\r\n\x0b_batch_axis\"\x9f\x03\n\tComponent\x12\x38\n\x04name\x18\x01 \x01(\tB*\xe0\x41\x02\xbaH$r\"\x10\x01\x18\x64\x32\x1c^[A-Za-z0-9][A-Za-z0-9._-]*$\x12\x1b\n\nmodel_type\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18\x64\x12;\n\x06inputs\x18\x03 \x03(\x0b\x32!.lathe.template.v1.ComponentInputB\x08\xbaH\x05\x92\x01\x02\x10@\x12\x1e\n\tmax_batch\x18\x04 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\x80\x80\x04(\x00\x12O\n\x0c\x61rchitecture\x18\x05 \x01(\tB9\xfa\x41\x14\n\x12lathe/Architecture\xbaH\x19r\x17\x32\x15^architectures/[^/]+$\xbaH\x03\xd8\x01\x01\x12 \n\x0estate_dict_key\x18\x06 \x01(\tB\x08\xbaH\x05r\x03\x18\xc8\x01\x12!\n\x0bnum_classes\x18\x07 \x01(\x05\x42\x0c\xbaH\t\x1a\x07\x18\x80\xad\xe2\x04(\x00\x12\x1d\n\x0bsource_file\x18\x08 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04\x12)\n\x0coutput_names\x18\t \x03(\tB\x13\xbaH\x10\x92\x01\r\x10@\x18\x01\"\x07r\x05\x10\x01\x18\xc8\x01\"O\n\rClassTaxonomy\x12\x1a\n\x04task\x18\x01 \x01(\tB\x0c\xe0\x41\x02\xbaH\x06r\x04\x10\x01\x18\x64\x12\"\n\x07\x63lasses\x18\x02 \x03(\tB\x11\xe0\x41\x02\xbaH\x0b\x92\x01\x08\x08\x01\x10\xa0\x8d\x06\x18\x01\"\x1b\n\tIntVector\x12\x0e\n\x06values\x18\x01 \x03(\x03\"\x1d\n\x0b\x46loatVector\x12\x0e\n\x06values\x18\x01 \x03(\x01\"\x1e\n\x0cStringVector\x12\x0e\n\x06values\x18\x01 \x03(\t\"\xcd\x01\n\x08TypedArg\x12*\n\x02vi\x18\x01 \x01(\x0b\x32\x1c.lathe.template.v1.IntVectorH\x00\x12\x0c\n\x02si\x18\x02 \x01(\x03H\x00\x12,\n\x02vf\x18\x03 \x01(\x0b\x32\x1e.lathe.template.v1.FloatVectorH\x00\x12\x0c\n\x02sf\x18\x04 \x01(\x01H\x00\x12-\n\x02vs\x18\x05 \x01(\x0b\x32\x1f.lathe.template.v1.StringVectorH\x00\x12\x0c\n\x02ss\x18\x06 \x01(\tH\x00\x42\x0e\n\x05value\x12\x05\xbaH\x02\x08\x01\"F\n\x13\x45xecutionParameters\x12\x17\n\x0f\x63opy_parameters\x18\x01 \x01(\x08\x12\x16\n\x0e\x66use_operators\x18\x02 \x01(\x08\"\xb9\x0f\n\x08Template\x12\x11\n\x04name\x18\x01 \x01(\tB\x03\xe0\x41\x08\x12\x10\n\x03uid\x18\x02 \x01(\tB\x03\xe0\x41\x03\x12\xc0\x02\n\x0c\x64isplay_name\x18\x03 \x01(\tB\xa9\x02\xe0\x41\x02\xbaH\x06r\x04\x10\x01\x18\x64\xbaH\x99\x02\xba\x01\x95\x02\n\x0c\x64isplay_name\x12qmust be one line of visible text: remove line breaks, control characters, direction marks, and spaces at its ends\x1a\x91\x01this.matches(r\'^([^\\p{Cc}\\p{Cf}\\p{Zl}\\p{Zp}]|[\\x{200C}\\x{200D}\\x{E0020}-\\x{E007F}])*$\') && !this.matches(r\'^[\\p{Z}\\p{M}\\x{200C}\\x{200D}]|\\p{Z}$\')\x12\x1d\n\x0b\x64\x65scription\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\xe8\x07\x12g\n\x06labels\x18\x05 \x03(\x0b\x32\'.lathe.template.v1.Template.LabelsEntryB.\xbaH+\x9a\x01(\x10@\"\x1dr\x1b\x18?2\x17^[a-z0-9][a-z0-9._/-]*$*\x05r\x03\x18\x80\x02\x12\x12\n\x05owner\x18\x06 \x01(\tB\x03\xe0\x41\x03\x12\x34\n\x0b\x63reate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x03\xe0\x41\x03\x12\x34\n\x0bupdate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x03\xe0\x41\x03\x12\x0c\n\x04\x65tag\x18\t \x01(\t\x12\x15\n\x08\x62uilt_in\x18\n \x01(\x08\x42\x03\xe0\x41\x03\x12\x39\n\x04repo\x18\x0b \x01(\tB+\xbaH\"r \x18\x64\x32\x1c^[A-Za-z0-9][A-Za-z0-9._-]*$\xbaH\x03\xd8\x01\x01\x12<\n\x07version\x18\x0c \x01(\tB+\xbaH\"r \x18\x64\x32\x1c^[A-Za-z0-9][A-Za-z0-9._-]*$\xbaH\x03\xd8\x01\x01\x12i\n\x06method\x18\r \x01(\tBY\xbaHPrNR\x0e\x63lassificationR\x14multi_classificationR\tdetectionR\x04yoloR\x05headsR\tembeddingR\x03raw\xbaH\x03\xd8\x01\x01\x12\x32\n\x0f\x65rror_threshold\x18\x0e \x01(\x01\x42\x19\xbaH\x16\x12\x14\x19\x00\x00\x00\x00\x00\x00\xf0?)\x00\x00\x00\x00\x00\x00\x00\x00@\x01\x12\x44\n\rsource_format\x18\x0f \x01(\x0e\x32\x1e.lathe.registry.v1.ModelFormatB\r\xe0\x41\x02\xbaH\x07\x82\x01\x04\x10\x01 \x00\x12\x1c\n\x06\x64\x65vice\x18\x10 \x01(\tB\x0c\xe0\x41\x02\xbaH\x06r\x04\x10\x01\x18?\x12\x1d\n\x07runtime\x18\x11 \x01(\tB\x0c\xe0\x41\x02\xbaH\x06r\x04\x10\x01\x18?\x12\x35\n\tprecision\x18\x12 \x01(\x0e\x32\x18.lathe.type.v1.PrecisionB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12>\n\ntaxonomies\x18\x13 \x03(\x0b\x32 .lathe.template.v1.ClassTaxonomyB\x08\xbaH\x05\x92\x01\x02\x10\x64\x12\x45\n\x04\x61rgs\x18\x14 \x03(\x0b\x32%.lathe.template.v1.Template.ArgsEntryB\x10\xbaH\r\x9a\x01\n\x10\x64\"\x06r\x04\x10\x01\x18\x64\x12\x9b\x01\n\ncomponents\x18\x15 \x03(\x0b\x32\x1c.lathe.template.v1.ComponentBi\xe0\x41\x02\xbaH\x07\x92\x01\x04\x08\x01\x10@\xbaHY\xba\x01V\n\x1atemplate.components.unique\x12\x1a\x63omponent names are unique\x1a\x1cthis.map(c, c.name).unique()\x12\x39\n\texecution\x18\x16 \x01(\x0b\x32&.lathe.template.v1.ExecutionParameters\x12\x63\n\x0fruntime_options\x18\x17 \x03(\x0b\x32/.lathe.template.v1.Template.RuntimeOptionsEntryB\x19\xbaH\x16\x9a\x01\x13\x10 \"\x06r\x04\x10\x01\x18?*\x07r\x05\x10\x01\x18\x80 \x12H\n\x07project\x18\x18 \x01(\tB7\xe0\x41\x05\xfa\x41\x0f\n\rlathe/Project\xbaH\x19r\x17\x32\x15^projects/[^/-][^/]*$\xbaH\x03\xd8\x01\x01\x12G\n\x0bshared_with\x18\x19 \x03(\tB2\xfa\x41\x0f\n\rlathe/Project\xbaH\x1d\x92\x01\x1a\x10\x64\x18\x01\"\x14r\x12\x32\x10^projects/[^/]+$\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1aH\n\tArgsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12*\n\x05value\x18\x02 \x01(\x0b\x32\x1b.lathe.template.v1.TypedArg:\x02\x38\x01\x1a\x35\n\x13RuntimeOptionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01:>\xea\x41;\n\x0elathe/Template\x12\x14templates/{template}*\ttemplates2\x08template\"^\n\nProvenance\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x12\n\nvalue_json\x18\x02 \x01(\t\x12.\n\x06source\x18\x03 \x01(\x0e\x32\x1e.lathe.template.v1.ValueSource\"t\n\x10ResolvedTemplate\x12-\n\x08template\x18\x01 \x01(\x0b\x32\x1b.lathe.template.v1.Template\x12\x31\n\nprovenance\x18\x02 \x03(\x0b\x32\x1d.lathe.template.v1.Provenance\"\xd6\x01\n\x15\x43reateTemplateRequest\x12\x38\n\x08template\x18\x01 \x01(\x0b\x32\x1b.lathe.template.v1.TemplateB\t\xe0\x41\x02\xbaH\x03\xc8\x01\x01\x12H\n\x0btemplate_id\x18\x02 \x01(\tB3\xbaH*r(2&^[a-z0-9]([a-z0-9._-]{0,98}[a-z0-9])?$\xbaH\x03\xd8\x01\x01\x12\"\n\nrequest_id\x18\x03 \x01(\tB\x0e\xbaH\x05r\x03\xb0\x01\x01\xbaH\x03\xd8\x01\x01\x12\x15\n\rvalidate_only\x18\x04 \x01(\x08\"R\n\x12GetTemplateRequest\x12<\n\x04name\x18\x01 \x01(\tB.\xe0\x41\x02\xfa\x41\x10\n\x0elathe/Template\xbaH\x15r\x13\x32\x11^templates/[^/]+$\"\xc2\x01\n\x14ListTemplatesRequest\x12\x1a\n\tpage_size\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x10\n\x08order_by\x18\x03 \x01(\t\x12\x18\n\x06search\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\xc8\x01\x12\x11\n\tmine_only\x18\x05 \x01(\x08\x12\x18\n\x06\x66ilter\x18\x06 \x01(\tB\x08\xbaH\x05r\x03\x18\xa0\x1f\x12!\n\x04view\x18\x07 \x01(\x0e\x32\x13.lathe.type.v1.View\"`\n\x15ListTemplatesResponse\x12.\n\ttemplates\x18\x01 \x03(\x0b\x32\x1b.lathe.template.v1.Template\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x8d\x01\n\x15UpdateTemplateRequest\x12\x38\n\x08template\x18\x01 \x01(\x0b\x32\x1b.lathe.template.v1.TemplateB\t\xe0\x41\x02\xbaH\x03\xd8\x01\x03\x12:\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\t\xe0\x41\x02\xbaH\x03\xc8\x01\x01\"z\n\x15\x44\x65leteTemplateRequest\x12<\n\x04name\x18\x01 \x01(\tB.\xe0\x41\x02\xfa\x41\x10\n\x0elathe/Template\xbaH\x15r\x13\x32\x11^templates/[^/]+$\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\x12\x15\n\rallow_missing\x18\x03 \x01(\x08\"}\n\x1b\x42\x61tchDeleteTemplatesRequest\x12G\n\x05names\x18\x01 \x03(\tB8\xe0\x41\x02\xfa\x41\x10\n\x0elathe/Template\xbaH\x1f\x92\x01\x1c\x08\x01\x10\xe8\x07\"\x15r\x13\x32\x11^templates/[^/]+$\x12\x15\n\rallow_missing\x18\x02 \x01(\x08\"Z\n\x1c\x42\x61tchDeleteTemplatesResponse\x12\x0f\n\x07\x64\x65leted\x18\x01 \x03(\t\x12)\n\x06\x65rrors\x18\x02 \x03(\x0b\x32\x19.lathe.type.v1.BatchError\"k\n\x11TemplateOverrides\x12\x33\n\x06values\x18\x01 \x01(\x0b\x32\x1b.lathe.template.v1.TemplateB\x06\xbaH\x03\xd8\x01\x03\x12!\n\x05paths\x18\x02 \x03(\tB\x12\xbaH\x0f\x92\x01\x0c\x10\xe8\x07\"\x07r\x05\x10\x01\x18\xf4\x03\"\xf3\x01\n\x16ResolveTemplateRequest\x12<\n\x04name\x18\x01 \x01(\tB.\xe0\x41\x02\xfa\x41\x10\n\x0elathe/Template\xbaH\x15r\x13\x32\x11^templates/[^/]+$\x12\x37\n\toverrides\x18\x02 \x01(\x0b\x32$.lathe.template.v1.TemplateOverrides\x12\x62\n\rmodel_version\x18\x03 \x01(\tBK\xfa\x41\x14\n\x12lathe/ModelVersion\xbaH+r)2\'^models/[^/]+/(versions|aliases)/[^/]+$\xbaH\x03\xd8\x01\x01*i\n\nColorOrder\x12\x1b\n\x17\x43OLOR_ORDER_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x43OLOR_ORDER_RGB\x10\x01\x12\x13\n\x0f\x43OLOR_ORDER_BGR\x10\x02\x12\x14\n\x10\x43OLOR_ORDER_NV12\x10\x03*W\n\nColorRange\x12\x1b\n\x17\x43OLOR_RANGE_UNSPECIFIED\x10\x00\x12\x16\n\x12\x43OLOR_RANGE_NARROW\x10\x01\x12\x14\n\x10\x43OLOR_RANGE_WIDE\x10\x02*[\n\x0b\x43olorMatrix\x12\x1c\n\x18\x43OLOR_MATRIX_UNSPECIFIED\x10\x00\x12\x16\n\x12\x43OLOR_MATRIX_BT601\x10\x01\x12\x16\n\x12\x43OLOR_MATRIX_BT709\x10\x02*\x9b\x01\n\x0bValueSource\x12\x1c\n\x18VALUE_SOURCE_UNSPECIFIED\x10\x00\x12\x19\n\x15VALUE_SOURCE_TEMPLATE\x10\x01\x12\x19\n\x15VALUE_SOURCE_OVERRIDE\x10\x02\x12\x1e\n\x1aVALUE_SOURCE_MODEL_VERSION\x10\x03\x12\x18\n\x14VALUE_SOURCE_DEFAULT\x10\x04\x32\xd4\x05\n\x0fTemplateService\x12]\n\x0e\x43reateTemplate\x12(.lathe.template.v1.CreateTemplateRequest\x1a\x1b.lathe.template.v1.Template\"\x04\xa0\x86\x19\x03\x12W\n\x0bGetTemplate\x12%.lathe.template.v1.GetTemplateRequest\x1a\x1b.lathe.template.v1.Template\"\x04\xa0\x86\x19\x02\x12h\n\rListTemplates\x12\'.lathe.template.v1.ListTemplatesRequest\x1a(.lathe.template.v1.ListTemplatesResponse\"\x04\xa0\x86\x19\x02\x12]\n\x0eUpdateTemplate\x12(.lathe.template.v1.UpdateTemplateRequest\x1a\x1b.lathe.template.v1.Template\"\x04\xa0\x86\x19\x03\x12X\n\x0e\x44\x65leteTemplate\x12(.lathe.template.v1.DeleteTemplateRequest\x1a\x16.google.protobuf.Empty\"\x04\xa0\x86\x19\x03\x12}\n\x14\x42\x61tchDeleteTemplates\x12..lathe.template.v1.BatchDeleteTemplatesRequest\x1a/.lathe.template.v1.BatchDeleteTemplatesResponse\"\x04\xa0\x86\x19\x03\x12g\n\x0fResolveTemplate\x12).lathe.template.v1.ResolveTemplateRequest\x1a#.lathe.template.v1.ResolvedTemplate\"\x04\xa0\x86\x19\x02\x62\x06proto3')
 
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, globals())
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'lathe.template.v1.template_service_pb2', globals())
@@ -126,6 +127,10 @@ if _descriptor._USE_C_DESCRIPTORS == False:
   _TEMPLATE.fields_by_name['components']._serialized_options = b'\340A\002\272H\007\222\001\004\010\001\020@\272HY\272\001V\n\032template.components.unique\022\032component names are unique\032\034this.map(c, c.name).unique()'
   _TEMPLATE.fields_by_name['runtime_options']._options = None
   _TEMPLATE.fields_by_name['runtime_options']._serialized_options = b'\272H\026\232\001\023\020 \"\006r\004\020\001\030?*\007r\005\020\001\030\200 '
+  _TEMPLATE.fields_by_name['project']._options = None
+  _TEMPLATE.fields_by_name['project']._serialized_options = b'\340A\005\372A\017\n\rlathe/Project\272H\031r\0272\025^projects/[^/-][^/]*$\272H\003\330\001\001'
+  _TEMPLATE.fields_by_name['shared_with']._options = None
+  _TEMPLATE.fields_by_name['shared_with']._serialized_options = b'\372A\017\n\rlathe/Project\272H\035\222\001\032\020d\030\001\"\024r\0222\020^projects/[^/]+$'
   _TEMPLATE._options = None
   _TEMPLATE._serialized_options = b'\352A;\n\016lathe/Template\022\024templates/{template}*\ttemplates2\010template'
   _CREATETEMPLATEREQUEST.fields_by_name['template']._options = None
@@ -158,64 +163,78 @@ if _descriptor._USE_C_DESCRIPTORS == False:
   _RESOLVETEMPLATEREQUEST.fields_by_name['name']._serialized_options = b'\340A\002\372A\020\n\016lathe/Template\272H\025r\0232\021^templates/[^/]+$'
   _RESOLVETEMPLATEREQUEST.fields_by_name['model_version']._options = None
   _RESOLVETEMPLATEREQUEST.fields_by_name['model_version']._serialized_options = b'\372A\024\n\022lathe/ModelVersion\272H+r)2\'^models/[^/]+/(versions|aliases)/[^/]+$\272H\003\330\001\001'
-  _COLORORDER._serialized_start=5524
-  _COLORORDER._serialized_end=5629
-  _COLORRANGE._serialized_start=5631
-  _COLORRANGE._serialized_end=5718
-  _COLORMATRIX._serialized_start=5720
-  _COLORMATRIX._serialized_end=5811
-  _VALUESOURCE._serialized_start=5814
-  _VALUESOURCE._serialized_end=5969
-  _PREPROCESSING._serialized_start=372
-  _PREPROCESSING._serialized_end=705
-  _COMPONENTINPUT._serialized_start=708
-  _COMPONENTINPUT._serialized_end=1166
-  _COMPONENT._serialized_start=1169
-  _COMPONENT._serialized_end=1584
-  _CLASSTAXONOMY._serialized_start=1586
-  _CLASSTAXONOMY._serialized_end=1665
-  _INTVECTOR._serialized_start=1667
-  _INTVECTOR._serialized_end=1694
-  _FLOATVECTOR._serialized_start=1696
-  _FLOATVECTOR._serialized_end=1725
-  _STRINGVECTOR._serialized_start=1727
-  _STRINGVECTOR._serialized_end=1757
-  _TYPEDARG._serialized_start=1760
-  _TYPEDARG._serialized_end=1965
-  _EXECUTIONPARAMETERS._serialized_start=1967
-  _EXECUTIONPARAMETERS._serialized_end=2037
-  _TEMPLATE._serialized_start=2040
-  _TEMPLATE._serialized_end=3870
-  _TEMPLATE_LABELSENTRY._serialized_start=3632
-  _TEMPLATE_LABELSENTRY._serialized_end=3677
-  _TEMPLATE_ARGSENTRY._serialized_start=3679
-  _TEMPLATE_ARGSENTRY._serialized_end=3751
-  _TEMPLATE_RUNTIMEOPTIONSENTRY._serialized_start=3753
-  _TEMPLATE_RUNTIMEOPTIONSENTRY._serialized_end=3806
-  _PROVENANCE._serialized_start=3872
-  _PROVENANCE._serialized_end=3966
-  _RESOLVEDTEMPLATE._serialized_start=3968
-  _RESOLVEDTEMPLATE._serialized_end=4084
-  _CREATETEMPLATEREQUEST._serialized_start=4087
-  _CREATETEMPLATEREQUEST._serialized_end=4301
-  _GETTEMPLATEREQUEST._serialized_start=4303
-  _GETTEMPLATEREQUEST._serialized_end=4385
-  _LISTTEMPLATESREQUEST._serialized_start=4388
-  _LISTTEMPLATESREQUEST._serialized_end=4582
-  _LISTTEMPLATESRESPONSE._serialized_start=4584
-  _LISTTEMPLATESRESPONSE._serialized_end=4680
-  _UPDATETEMPLATEREQUEST._serialized_start=4683
-  _UPDATETEMPLATEREQUEST._serialized_end=4824
-  _DELETETEMPLATEREQUEST._serialized_start=4826
-  _DELETETEMPLATEREQUEST._serialized_end=4948
-  _BATCHDELETETEMPLATESREQUEST._serialized_start=4950
-  _BATCHDELETETEMPLATESREQUEST._serialized_end=5075
-  _BATCHDELETETEMPLATESRESPONSE._serialized_start=5077
-  _BATCHDELETETEMPLATESRESPONSE._serialized_end=5167
-  _TEMPLATEOVERRIDES._serialized_start=5169
-  _TEMPLATEOVERRIDES._serialized_end=5276
-  _RESOLVETEMPLATEREQUEST._serialized_start=5279
-  _RESOLVETEMPLATEREQUEST._serialized_end=5522
-  _TEMPLATESERVICE._serialized_start=5972
-  _TEMPLATESERVICE._serialized_end=6654
+  _TEMPLATESERVICE.methods_by_name['CreateTemplate']._options = None
+  _TEMPLATESERVICE.methods_by_name['CreateTemplate']._serialized_options = b'\240\206\031\003'
+  _TEMPLATESERVICE.methods_by_name['GetTemplate']._options = None
+  _TEMPLATESERVICE.methods_by_name['GetTemplate']._serialized_options = b'\240\206\031\002'
+  _TEMPLATESERVICE.methods_by_name['ListTemplates']._options = None
+  _TEMPLATESERVICE.methods_by_name['ListTemplates']._serialized_options = b'\240\206\031\002'
+  _TEMPLATESERVICE.methods_by_name['UpdateTemplate']._options = None
+  _TEMPLATESERVICE.methods_by_name['UpdateTemplate']._serialized_options = b'\240\206\031\003'
+  _TEMPLATESERVICE.methods_by_name['DeleteTemplate']._options = None
+  _TEMPLATESERVICE.methods_by_name['DeleteTemplate']._serialized_options = b'\240\206\031\003'
+  _TEMPLATESERVICE.methods_by_name['BatchDeleteTemplates']._options = None
+  _TEMPLATESERVICE.methods_by_name['BatchDeleteTemplates']._serialized_options = b'\240\206\031\003'
+  _TEMPLATESERVICE.methods_by_name['ResolveTemplate']._options = None
+  _TEMPLATESERVICE.methods_by_name['ResolveTemplate']._serialized_options = b'\240\206\031\002'
+  _COLORORDER._serialized_start=5699
+  _COLORORDER._serialized_end=5804
+  _COLORRANGE._serialized_start=5806
+  _COLORRANGE._serialized_end=5893
+  _COLORMATRIX._serialized_start=5895
+  _COLORMATRIX._serialized_end=5986
+  _VALUESOURCE._serialized_start=5989
+  _VALUESOURCE._serialized_end=6144
+  _PREPROCESSING._serialized_start=400
+  _PREPROCESSING._serialized_end=733
+  _COMPONENTINPUT._serialized_start=736
+  _COMPONENTINPUT._serialized_end=1194
+  _COMPONENT._serialized_start=1197
+  _COMPONENT._serialized_end=1612
+  _CLASSTAXONOMY._serialized_start=1614
+  _CLASSTAXONOMY._serialized_end=1693
+  _INTVECTOR._serialized_start=1695
+  _INTVECTOR._serialized_end=1722
+  _FLOATVECTOR._serialized_start=1724
+  _FLOATVECTOR._serialized_end=1753
+  _STRINGVECTOR._serialized_start=1755
+  _STRINGVECTOR._serialized_end=1785
+  _TYPEDARG._serialized_start=1788
+  _TYPEDARG._serialized_end=1993
+  _EXECUTIONPARAMETERS._serialized_start=1995
+  _EXECUTIONPARAMETERS._serialized_end=2065
+  _TEMPLATE._serialized_start=2068
+  _TEMPLATE._serialized_end=4045
+  _TEMPLATE_LABELSENTRY._serialized_start=3807
+  _TEMPLATE_LABELSENTRY._serialized_end=3852
+  _TEMPLATE_ARGSENTRY._serialized_start=3854
+  _TEMPLATE_ARGSENTRY._serialized_end=3926
+  _TEMPLATE_RUNTIMEOPTIONSENTRY._serialized_start=3928
+  _TEMPLATE_RUNTIMEOPTIONSENTRY._serialized_end=3981
+  _PROVENANCE._serialized_start=4047
+  _PROVENANCE._serialized_end=4141
+  _RESOLVEDTEMPLATE._serialized_start=4143
+  _RESOLVEDTEMPLATE._serialized_end=4259
+  _CREATETEMPLATEREQUEST._serialized_start=4262
+  _CREATETEMPLATEREQUEST._serialized_end=4476
+  _GETTEMPLATEREQUEST._serialized_start=4478
+  _GETTEMPLATEREQUEST._serialized_end=4560
+  _LISTTEMPLATESREQUEST._serialized_start=4563
+  _LISTTEMPLATESREQUEST._serialized_end=4757
+  _LISTTEMPLATESRESPONSE._serialized_start=4759
+  _LISTTEMPLATESRESPONSE._serialized_end=4855
+  _UPDATETEMPLATEREQUEST._serialized_start=4858
+  _UPDATETEMPLATEREQUEST._serialized_end=4999
+  _DELETETEMPLATEREQUEST._serialized_start=5001
+  _DELETETEMPLATEREQUEST._serialized_end=5123
+  _BATCHDELETETEMPLATESREQUEST._serialized_start=5125
+  _BATCHDELETETEMPLATESREQUEST._serialized_end=5250
+  _BATCHDELETETEMPLATESRESPONSE._serialized_start=5252
+  _BATCHDELETETEMPLATESRESPONSE._serialized_end=5342
+  _TEMPLATEOVERRIDES._serialized_start=5344
+  _TEMPLATEOVERRIDES._serialized_end=5451
+  _RESOLVETEMPLATEREQUEST._serialized_start=5454
+  _RESOLVETEMPLATEREQUEST._serialized_end=5697
+  _TEMPLATESERVICE._serialized_start=6147
+  _TEMPLATESERVICE._serialized_end=6871
 # @@protoc_insertion_point(module_scope)

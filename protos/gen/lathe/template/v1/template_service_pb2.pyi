@@ -591,6 +591,8 @@ class Template(_message.Message):
     COMPONENTS_FIELD_NUMBER: _builtins.int
     EXECUTION_FIELD_NUMBER: _builtins.int
     RUNTIME_OPTIONS_FIELD_NUMBER: _builtins.int
+    PROJECT_FIELD_NUMBER: _builtins.int
+    SHARED_WITH_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`templates/{template}`."""
     uid: _builtins.str
@@ -621,6 +623,8 @@ class Template(_message.Message):
     """Runtime that will serve the package: `onnxruntime`, `openvino`…"""
     precision: _precision_pb2.Precision.ValueType
     """Arithmetic that the package computes in; FP32 if not said."""
+    project: _builtins.str
+    """The project to which it belongs, for good: `projects/{project}`. `projects/default` if empty."""
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Labels."""
@@ -656,6 +660,10 @@ class Template(_message.Message):
         does not: it chooses the runtime and its options itself.
         """
 
+    @_builtins.property
+    def shared_with(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Other projects whose members may read it: `projects/{project}`, or `projects/-` for all. To change it takes the role ADMIN."""
+
     def __init__(
         self,
         *,
@@ -682,10 +690,12 @@ class Template(_message.Message):
         components: _abc.Iterable[Global___Component] | None = ...,
         execution: Global___ExecutionParameters | None = ...,
         runtime_options: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        project: _builtins.str = ...,
+        shared_with: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "execution", b"execution", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["args", b"args", "built_in", b"built_in", "components", b"components", "create_time", b"create_time", "description", b"description", "device", b"device", "display_name", b"display_name", "error_threshold", b"error_threshold", "etag", b"etag", "execution", b"execution", "labels", b"labels", "method", b"method", "name", b"name", "owner", b"owner", "precision", b"precision", "repo", b"repo", "runtime", b"runtime", "runtime_options", b"runtime_options", "source_format", b"source_format", "taxonomies", b"taxonomies", "uid", b"uid", "update_time", b"update_time", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["args", b"args", "built_in", b"built_in", "components", b"components", "create_time", b"create_time", "description", b"description", "device", b"device", "display_name", b"display_name", "error_threshold", b"error_threshold", "etag", b"etag", "execution", b"execution", "labels", b"labels", "method", b"method", "name", b"name", "owner", b"owner", "precision", b"precision", "project", b"project", "repo", b"repo", "runtime", b"runtime", "runtime_options", b"runtime_options", "shared_with", b"shared_with", "source_format", b"source_format", "taxonomies", b"taxonomies", "uid", b"uid", "update_time", b"update_time", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -835,7 +845,7 @@ class ListTemplatesRequest(_message.Message):
     filter: _builtins.str
     """Which entries, in the language of https://google.aip.dev/160:
     `device = cpu-x86-64 AND source_format = PTH AND built_in = true`.
-    Fields: `name`, `display_name`, `owner`, `labels`, `create_time`, `update_time`, `device`, `runtime`,
+    Fields: `name`, `display_name`, `owner`, `labels`, `create_time`, `update_time`, `project`, `device`, `runtime`,
     `source_format`, `built_in`.
     """
     view: _view_pb2.View.ValueType

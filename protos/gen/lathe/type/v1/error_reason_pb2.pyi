@@ -49,6 +49,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The token is known, and has expired. Get a new one from where it came."""
     ERROR_REASON_INTERNAL: _ErrorReason.ValueType  # 9
     """A fault of Lathe's own. Give the operators the `error_id` of `ErrorInfo.metadata`; their log has the cause."""
+    ERROR_REASON_ROLE_REQUIRED: _ErrorReason.ValueType  # 12
+    """You may see it, but your role in its project is not enough to change it; `ErrorInfo.metadata` has the `role` that is needed and
+    the `project`. Ask an administrator of the project for the role.
+    """
     ERROR_REASON_ALREADY_EXISTS: _ErrorReason.ValueType  # 20
     """Of resources and their changes.
 
@@ -76,6 +80,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The `filter` of a list cannot be read, or names a field or value that the list does not know. Mend it at the character
     that the message names.
     """
+    ERROR_REASON_PROJECT_NOT_EMPTY: _ErrorReason.ValueType  # 30
+    """Something is in the project. Delete that first; the message names one."""
     ERROR_REASON_BLOB_NOT_FOUND: _ErrorReason.ValueType  # 40
     """Of uploads and stored bytes.
 
@@ -257,6 +263,10 @@ ERROR_REASON_TOKEN_EXPIRED: ErrorReason.ValueType  # 10
 """The token is known, and has expired. Get a new one from where it came."""
 ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 9
 """A fault of Lathe's own. Give the operators the `error_id` of `ErrorInfo.metadata`; their log has the cause."""
+ERROR_REASON_ROLE_REQUIRED: ErrorReason.ValueType  # 12
+"""You may see it, but your role in its project is not enough to change it; `ErrorInfo.metadata` has the `role` that is needed and
+the `project`. Ask an administrator of the project for the role.
+"""
 ERROR_REASON_ALREADY_EXISTS: ErrorReason.ValueType  # 20
 """Of resources and their changes.
 
@@ -284,6 +294,8 @@ ERROR_REASON_INVALID_FILTER: ErrorReason.ValueType  # 29
 """The `filter` of a list cannot be read, or names a field or value that the list does not know. Mend it at the character
 that the message names.
 """
+ERROR_REASON_PROJECT_NOT_EMPTY: ErrorReason.ValueType  # 30
+"""Something is in the project. Delete that first; the message names one."""
 ERROR_REASON_BLOB_NOT_FOUND: ErrorReason.ValueType  # 40
 """Of uploads and stored bytes.
 

@@ -12,10 +12,11 @@ _sym_db = _symbol_database.Default()
 
 
 from lathe._options import validate_pb2 as buf_dot_validate_dot_validate__pb2
+from lathe.type.v1 import access_pb2 as lathe_dot_type_dot_v1_dot_access__pb2
 from lathe.watch.v1 import change_pb2 as lathe_dot_watch_dot_v1_dot_change__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"lathe/watch/v1/watch_service.proto\x12\x0elathe.watch.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1blathe/watch/v1/change.proto\"\x92\x01\n\x11WatchTasksRequest\x12\x19\n\x05kinds\x18\x01 \x03(\tB\n\xbaH\x07\x92\x01\x04\x10\x10\x18\x01\x12\x18\n\x06\x66ilter\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\xa0\x1f\x12\x11\n\tmine_only\x18\x03 \x01(\x08\x12\x15\n\rsend_existing\x18\x04 \x01(\x08\x12\x1e\n\x0cresume_token\x18\x05 \x01(\tB\x08\xbaH\x05r\x03\x18\xc8\x01\"j\n\x12WatchTasksResponse\x12\'\n\x07\x63hanges\x18\x01 \x03(\x0b\x32\x16.lathe.watch.v1.Change\x12\x14\n\x0cresume_token\x18\x02 \x01(\t\x12\x15\n\rexisting_sent\x18\x03 \x01(\x08\x32\x65\n\x0cWatchService\x12U\n\nWatchTasks\x12!.lathe.watch.v1.WatchTasksRequest\x1a\".lathe.watch.v1.WatchTasksResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"lathe/watch/v1/watch_service.proto\x12\x0elathe.watch.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1alathe/type/v1/access.proto\x1a\x1blathe/watch/v1/change.proto\"\x92\x01\n\x11WatchTasksRequest\x12\x19\n\x05kinds\x18\x01 \x03(\tB\n\xbaH\x07\x92\x01\x04\x10\x10\x18\x01\x12\x18\n\x06\x66ilter\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\xa0\x1f\x12\x11\n\tmine_only\x18\x03 \x01(\x08\x12\x15\n\rsend_existing\x18\x04 \x01(\x08\x12\x1e\n\x0cresume_token\x18\x05 \x01(\tB\x08\xbaH\x05r\x03\x18\xc8\x01\"j\n\x12WatchTasksResponse\x12\'\n\x07\x63hanges\x18\x01 \x03(\x0b\x32\x16.lathe.watch.v1.Change\x12\x14\n\x0cresume_token\x18\x02 \x01(\t\x12\x15\n\rexisting_sent\x18\x03 \x01(\x08\x32k\n\x0cWatchService\x12[\n\nWatchTasks\x12!.lathe.watch.v1.WatchTasksRequest\x1a\".lathe.watch.v1.WatchTasksResponse\"\x04\xa0\x86\x19\x02\x30\x01\x62\x06proto3')
 
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, globals())
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'lathe.watch.v1.watch_service_pb2', globals())
@@ -28,10 +29,12 @@ if _descriptor._USE_C_DESCRIPTORS == False:
   _WATCHTASKSREQUEST.fields_by_name['filter']._serialized_options = b'\272H\005r\003\030\240\037'
   _WATCHTASKSREQUEST.fields_by_name['resume_token']._options = None
   _WATCHTASKSREQUEST.fields_by_name['resume_token']._serialized_options = b'\272H\005r\003\030\310\001'
-  _WATCHTASKSREQUEST._serialized_start=113
-  _WATCHTASKSREQUEST._serialized_end=259
-  _WATCHTASKSRESPONSE._serialized_start=261
-  _WATCHTASKSRESPONSE._serialized_end=367
-  _WATCHSERVICE._serialized_start=369
-  _WATCHSERVICE._serialized_end=470
+  _WATCHSERVICE.methods_by_name['WatchTasks']._options = None
+  _WATCHSERVICE.methods_by_name['WatchTasks']._serialized_options = b'\240\206\031\002'
+  _WATCHTASKSREQUEST._serialized_start=141
+  _WATCHTASKSREQUEST._serialized_end=287
+  _WATCHTASKSRESPONSE._serialized_start=289
+  _WATCHTASKSRESPONSE._serialized_end=395
+  _WATCHSERVICE._serialized_start=397
+  _WATCHSERVICE._serialized_end=504
 # @@protoc_insertion_point(module_scope)

@@ -17,15 +17,20 @@ from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
 from lathe.internal.v1 import selection_pb2 as lathe_dot_internal_dot_v1_dot_selection__pb2
 from lathe.registry.v1 import architecture_service_pb2 as lathe_dot_registry_dot_v1_dot_architecture__service__pb2
 from lathe.registry.v1 import model_service_pb2 as lathe_dot_registry_dot_v1_dot_model__service__pb2
+from lathe.type.v1 import access_pb2 as lathe_dot_type_dot_v1_dot_access__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(lathe/internal/v1/registry_service.proto\x12\x11lathe.internal.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a!lathe/internal/v1/selection.proto\x1a,lathe/registry/v1/architecture_service.proto\x1a%lathe/registry/v1/model_service.proto\"\x90\x02\n\x15ReadTaskSourceRequest\x12<\n\x04name\x18\x01 \x01(\tB.\xbaH+r)2\'^models/[^/]+/(versions|aliases)/[^/]+$\x12\x31\n\x0coutput_model\x18\x02 \x01(\tB\x1b\xbaH\x12r\x10\x32\x0e^models/[^/]+$\xbaH\x03\xd8\x01\x01\x12J\n\x11\x64\x65scribed_formats\x18\x03 \x03(\x0e\x32\x1e.lathe.registry.v1.ModelFormatB\x0f\xbaH\x0c\x92\x01\t\x10@\"\x05\x82\x01\x02\x10\x01\x12:\n\rarchitectures\x18\x04 \x03(\tB#\xbaH \x92\x01\x1d\x10\x64\"\x19r\x17\x32\x15^architectures/[^/]+$\"\xa0\x02\n\nTaskSource\x12\x36\n\rmodel_version\x18\x01 \x01(\x0b\x32\x1f.lathe.registry.v1.ModelVersion\x12\'\n\x05model\x18\x02 \x01(\x0b\x32\x18.lathe.registry.v1.Model\x12\x31\n\x08original\x18\x03 \x01(\x0b\x32\x1f.lathe.registry.v1.ModelVersion\x12\x38\n\x0b\x64\x65scription\x18\x04 \x01(\x0b\x32#.lathe.registry.v1.ModelDescription\x12\x36\n\rarchitectures\x18\x05 \x03(\x0b\x32\x1f.lathe.registry.v1.Architecture\x12\x0c\n\x04made\x18\x06 \x03(\t\"\xe2\x01\n\x1bRegisterModelVersionRequest\x12%\n\x06parent\x18\x01 \x01(\tB\x15\xbaH\x12r\x10\x32\x0e^models/[^/]+$\x12>\n\rmodel_version\x18\x02 \x01(\x0b\x32\x1f.lathe.registry.v1.ModelVersionB\x06\xbaH\x03\xc8\x01\x01\x12\"\n\nrequest_id\x18\x03 \x01(\tB\x0e\xbaH\x05r\x03\xb0\x01\x01\xbaH\x03\xd8\x01\x01\x12\x38\n\x0b\x64\x65scription\x18\x04 \x01(\x0b\x32#.lathe.registry.v1.ModelDescription\"\xa4\x01\n\x17HoldModelVersionRequest\x12\x32\n\x04name\x18\x01 \x01(\tB$\xbaH!r\x1f\x32\x1d^models/[^/]+/versions/[^/]+$\x12\x1a\n\x06holder\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xc8\x01\x12\x39\n\x03ttl\x18\x04 \x01(\x0b\x32\x19.google.protobuf.DurationB\x11\xbaH\x0e\xaa\x01\x0b\"\x05\x08\x80\x9a\x9e\x01\x32\x02\x08\x01\"k\n\x19UnholdModelVersionRequest\x12\x32\n\x04name\x18\x01 \x01(\tB$\xbaH!r\x1f\x32\x1d^models/[^/]+/versions/[^/]+$\x12\x1a\n\x06holder\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xc8\x01\"q\n\x19SelectDatasetItemsRequest\x12%\n\x04name\x18\x01 \x01(\tB\x17\xbaH\x14r\x12\x32\x10^datasets/[^/]+$\x12\x16\n\x05\x63ount\x18\x02 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12\x15\n\x04seed\x18\x03 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\"\x92\x01\n\x12HoldDatasetRequest\x12%\n\x04name\x18\x01 \x01(\tB\x17\xbaH\x14r\x12\x32\x10^datasets/[^/]+$\x12\x1a\n\x06holder\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xc8\x01\x12\x39\n\x03ttl\x18\x04 \x01(\x0b\x32\x19.google.protobuf.DurationB\x11\xbaH\x0e\xaa\x01\x0b\"\x05\x08\x80\x9a\x9e\x01\x32\x02\x08\x01\"Y\n\x14UnholdDatasetRequest\x12%\n\x04name\x18\x01 \x01(\tB\x17\xbaH\x14r\x12\x32\x10^datasets/[^/]+$\x12\x1a\n\x06holder\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xc8\x01\x32\x92\x05\n\x0fRegistryService\x12Y\n\x0eReadTaskSource\x12(.lathe.internal.v1.ReadTaskSourceRequest\x1a\x1d.lathe.internal.v1.TaskSource\x12g\n\x14RegisterModelVersion\x12..lathe.internal.v1.RegisterModelVersionRequest\x1a\x1f.lathe.registry.v1.ModelVersion\x12V\n\x10HoldModelVersion\x12*.lathe.internal.v1.HoldModelVersionRequest\x1a\x16.google.protobuf.Empty\x12Z\n\x12UnholdModelVersion\x12,.lathe.internal.v1.UnholdModelVersionRequest\x1a\x16.google.protobuf.Empty\x12g\n\x12SelectDatasetItems\x12,.lathe.internal.v1.SelectDatasetItemsRequest\x1a#.lathe.internal.v1.DatasetSelection\x12L\n\x0bHoldDataset\x12%.lathe.internal.v1.HoldDatasetRequest\x1a\x16.google.protobuf.Empty\x12P\n\rUnholdDataset\x12\'.lathe.internal.v1.UnholdDatasetRequest\x1a\x16.google.protobuf.Emptyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(lathe/internal/v1/registry_service.proto\x12\x11lathe.internal.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a!lathe/internal/v1/selection.proto\x1a,lathe/registry/v1/architecture_service.proto\x1a%lathe/registry/v1/model_service.proto\x1a\x1alathe/type/v1/access.proto\":\n\x11ReadGrantsRequest\x12\x15\n\x04user\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x10\x01\x12\x0e\n\x06groups\x18\x02 \x03(\t\"\x80\x01\n\x06Grants\x12\x33\n\x05roles\x18\x01 \x03(\x0b\x32$.lathe.internal.v1.Grants.RolesEntry\x1a\x41\n\nRolesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\"\n\x05value\x18\x02 \x01(\x0e\x32\x13.lathe.type.v1.Role:\x02\x38\x01\"\x90\x02\n\x15ReadTaskSourceRequest\x12<\n\x04name\x18\x01 \x01(\tB.\xbaH+r)2\'^models/[^/]+/(versions|aliases)/[^/]+$\x12\x31\n\x0coutput_model\x18\x02 \x01(\tB\x1b\xbaH\x12r\x10\x32\x0e^models/[^/]+$\xbaH\x03\xd8\x01\x01\x12J\n\x11\x64\x65scribed_formats\x18\x03 \x03(\x0e\x32\x1e.lathe.registry.v1.ModelFormatB\x0f\xbaH\x0c\x92\x01\t\x10@\"\x05\x82\x01\x02\x10\x01\x12:\n\rarchitectures\x18\x04 \x03(\tB#\xbaH \x92\x01\x1d\x10\x64\"\x19r\x17\x32\x15^architectures/[^/]+$\"\xa0\x02\n\nTaskSource\x12\x36\n\rmodel_version\x18\x01 \x01(\x0b\x32\x1f.lathe.registry.v1.ModelVersion\x12\'\n\x05model\x18\x02 \x01(\x0b\x32\x18.lathe.registry.v1.Model\x12\x31\n\x08original\x18\x03 \x01(\x0b\x32\x1f.lathe.registry.v1.ModelVersion\x12\x38\n\x0b\x64\x65scription\x18\x04 \x01(\x0b\x32#.lathe.registry.v1.ModelDescription\x12\x36\n\rarchitectures\x18\x05 \x03(\x0b\x32\x1f.lathe.registry.v1.Architecture\x12\x0c\n\x04made\x18\x06 \x03(\t\"\xe2\x01\n\x1bRegisterModelVersionRequest\x12%\n\x06parent\x18\x01 \x01(\tB\x15\xbaH\x12r\x10\x32\x0e^models/[^/]+$\x12>\n\rmodel_version\x18\x02 \x01(\x0b\x32\x1f.lathe.registry.v1.ModelVersionB\x06\xbaH\x03\xc8\x01\x01\x12\"\n\nrequest_id\x18\x03 \x01(\tB\x0e\xbaH\x05r\x03\xb0\x01\x01\xbaH\x03\xd8\x01\x01\x12\x38\n\x0b\x64\x65scription\x18\x04 \x01(\x0b\x32#.lathe.registry.v1.ModelDescription\"\xa4\x01\n\x17HoldModelVersionRequest\x12\x32\n\x04name\x18\x01 \x01(\tB$\xbaH!r\x1f\x32\x1d^models/[^/]+/versions/[^/]+$\x12\x1a\n\x06holder\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xc8\x01\x12\x39\n\x03ttl\x18\x04 \x01(\x0b\x32\x19.google.protobuf.DurationB\x11\xbaH\x0e\xaa\x01\x0b\"\x05\x08\x80\x9a\x9e\x01\x32\x02\x08\x01\"k\n\x19UnholdModelVersionRequest\x12\x32\n\x04name\x18\x01 \x01(\tB$\xbaH!r\x1f\x32\x1d^models/[^/]+/versions/[^/]+$\x12\x1a\n\x06holder\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xc8\x01\"q\n\x19SelectDatasetItemsRequest\x12%\n\x04name\x18\x01 \x01(\tB\x17\xbaH\x14r\x12\x32\x10^datasets/[^/]+$\x12\x16\n\x05\x63ount\x18\x02 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12\x15\n\x04seed\x18\x03 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\"\x92\x01\n\x12HoldDatasetRequest\x12%\n\x04name\x18\x01 \x01(\tB\x17\xbaH\x14r\x12\x32\x10^datasets/[^/]+$\x12\x1a\n\x06holder\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xc8\x01\x12\x39\n\x03ttl\x18\x04 \x01(\x0b\x32\x19.google.protobuf.DurationB\x11\xbaH\x0e\xaa\x01\x0b\"\x05\x08\x80\x9a\x9e\x01\x32\x02\x08\x01\"Y\n\x14UnholdDatasetRequest\x12%\n\x04name\x18\x01 \x01(\tB\x17\xbaH\x14r\x12\x32\x10^datasets/[^/]+$\x12\x1a\n\x06holder\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xc8\x01\x32\x91\x06\n\x0fRegistryService\x12S\n\nReadGrants\x12$.lathe.internal.v1.ReadGrantsRequest\x1a\x19.lathe.internal.v1.Grants\"\x04\xa0\x86\x19\x07\x12_\n\x0eReadTaskSource\x12(.lathe.internal.v1.ReadTaskSourceRequest\x1a\x1d.lathe.internal.v1.TaskSource\"\x04\xa0\x86\x19\x07\x12m\n\x14RegisterModelVersion\x12..lathe.internal.v1.RegisterModelVersionRequest\x1a\x1f.lathe.registry.v1.ModelVersion\"\x04\xa0\x86\x19\x07\x12\\\n\x10HoldModelVersion\x12*.lathe.internal.v1.HoldModelVersionRequest\x1a\x16.google.protobuf.Empty\"\x04\xa0\x86\x19\x07\x12`\n\x12UnholdModelVersion\x12,.lathe.internal.v1.UnholdModelVersionRequest\x1a\x16.google.protobuf.Empty\"\x04\xa0\x86\x19\x07\x12m\n\x12SelectDatasetItems\x12,.lathe.internal.v1.SelectDatasetItemsRequest\x1a#.lathe.internal.v1.DatasetSelection\"\x04\xa0\x86\x19\x07\x12R\n\x0bHoldDataset\x12%.lathe.internal.v1.HoldDatasetRequest\x1a\x16.google.protobuf.Empty\"\x04\xa0\x86\x19\x07\x12V\n\rUnholdDataset\x12\'.lathe.internal.v1.UnholdDatasetRequest\x1a\x16.google.protobuf.Empty\"\x04\xa0\x86\x19\x07\x62\x06proto3')
 
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, globals())
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'lathe.internal.v1.registry_service_pb2', globals())
 if _descriptor._USE_C_DESCRIPTORS == False:
 
   DESCRIPTOR._options = None
+  _READGRANTSREQUEST.fields_by_name['user']._options = None
+  _READGRANTSREQUEST.fields_by_name['user']._serialized_options = b'\272H\004r\002\020\001'
+  _GRANTS_ROLESENTRY._options = None
+  _GRANTS_ROLESENTRY._serialized_options = b'8\001'
   _READTASKSOURCEREQUEST.fields_by_name['name']._options = None
   _READTASKSOURCEREQUEST.fields_by_name['name']._serialized_options = b'\272H+r)2\'^models/[^/]+/(versions|aliases)/[^/]+$'
   _READTASKSOURCEREQUEST.fields_by_name['output_model']._options = None
@@ -66,22 +71,44 @@ if _descriptor._USE_C_DESCRIPTORS == False:
   _UNHOLDDATASETREQUEST.fields_by_name['name']._serialized_options = b'\272H\024r\0222\020^datasets/[^/]+$'
   _UNHOLDDATASETREQUEST.fields_by_name['holder']._options = None
   _UNHOLDDATASETREQUEST.fields_by_name['holder']._serialized_options = b'\272H\007r\005\020\001\030\310\001'
-  _READTASKSOURCEREQUEST._serialized_start=274
-  _READTASKSOURCEREQUEST._serialized_end=546
-  _TASKSOURCE._serialized_start=549
-  _TASKSOURCE._serialized_end=837
-  _REGISTERMODELVERSIONREQUEST._serialized_start=840
-  _REGISTERMODELVERSIONREQUEST._serialized_end=1066
-  _HOLDMODELVERSIONREQUEST._serialized_start=1069
-  _HOLDMODELVERSIONREQUEST._serialized_end=1233
-  _UNHOLDMODELVERSIONREQUEST._serialized_start=1235
-  _UNHOLDMODELVERSIONREQUEST._serialized_end=1342
-  _SELECTDATASETITEMSREQUEST._serialized_start=1344
-  _SELECTDATASETITEMSREQUEST._serialized_end=1457
-  _HOLDDATASETREQUEST._serialized_start=1460
-  _HOLDDATASETREQUEST._serialized_end=1606
-  _UNHOLDDATASETREQUEST._serialized_start=1608
-  _UNHOLDDATASETREQUEST._serialized_end=1697
-  _REGISTRYSERVICE._serialized_start=1700
-  _REGISTRYSERVICE._serialized_end=2358
+  _REGISTRYSERVICE.methods_by_name['ReadGrants']._options = None
+  _REGISTRYSERVICE.methods_by_name['ReadGrants']._serialized_options = b'\240\206\031\007'
+  _REGISTRYSERVICE.methods_by_name['ReadTaskSource']._options = None
+  _REGISTRYSERVICE.methods_by_name['ReadTaskSource']._serialized_options = b'\240\206\031\007'
+  _REGISTRYSERVICE.methods_by_name['RegisterModelVersion']._options = None
+  _REGISTRYSERVICE.methods_by_name['RegisterModelVersion']._serialized_options = b'\240\206\031\007'
+  _REGISTRYSERVICE.methods_by_name['HoldModelVersion']._options = None
+  _REGISTRYSERVICE.methods_by_name['HoldModelVersion']._serialized_options = b'\240\206\031\007'
+  _REGISTRYSERVICE.methods_by_name['UnholdModelVersion']._options = None
+  _REGISTRYSERVICE.methods_by_name['UnholdModelVersion']._serialized_options = b'\240\206\031\007'
+  _REGISTRYSERVICE.methods_by_name['SelectDatasetItems']._options = None
+  _REGISTRYSERVICE.methods_by_name['SelectDatasetItems']._serialized_options = b'\240\206\031\007'
+  _REGISTRYSERVICE.methods_by_name['HoldDataset']._options = None
+  _REGISTRYSERVICE.methods_by_name['HoldDataset']._serialized_options = b'\240\206\031\007'
+  _REGISTRYSERVICE.methods_by_name['UnholdDataset']._options = None
+  _REGISTRYSERVICE.methods_by_name['UnholdDataset']._serialized_options = b'\240\206\031\007'
+  _READGRANTSREQUEST._serialized_start=301
+  _READGRANTSREQUEST._serialized_end=359
+  _GRANTS._serialized_start=362
+  _GRANTS._serialized_end=490
+  _GRANTS_ROLESENTRY._serialized_start=425
+  _GRANTS_ROLESENTRY._serialized_end=490
+  _READTASKSOURCEREQUEST._serialized_start=493
+  _READTASKSOURCEREQUEST._serialized_end=765
+  _TASKSOURCE._serialized_start=768
+  _TASKSOURCE._serialized_end=1056
+  _REGISTERMODELVERSIONREQUEST._serialized_start=1059
+  _REGISTERMODELVERSIONREQUEST._serialized_end=1285
+  _HOLDMODELVERSIONREQUEST._serialized_start=1288
+  _HOLDMODELVERSIONREQUEST._serialized_end=1452
+  _UNHOLDMODELVERSIONREQUEST._serialized_start=1454
+  _UNHOLDMODELVERSIONREQUEST._serialized_end=1561
+  _SELECTDATASETITEMSREQUEST._serialized_start=1563
+  _SELECTDATASETITEMSREQUEST._serialized_end=1676
+  _HOLDDATASETREQUEST._serialized_start=1679
+  _HOLDDATASETREQUEST._serialized_end=1825
+  _UNHOLDDATASETREQUEST._serialized_start=1827
+  _UNHOLDDATASETREQUEST._serialized_end=1916
+  _REGISTRYSERVICE._serialized_start=1919
+  _REGISTRYSERVICE._serialized_end=2704
 # @@protoc_insertion_point(module_scope)

@@ -18,6 +18,11 @@ class RegistryServiceStub(object):
         Args:
             channel: A grpc.Channel.
         """
+        self.ReadGrants = channel.unary_unary(
+                '/lathe.internal.v1.RegistryService/ReadGrants',
+                request_serializer=lathe_dot_internal_dot_v1_dot_registry__service__pb2.ReadGrantsRequest.SerializeToString,
+                response_deserializer=lathe_dot_internal_dot_v1_dot_registry__service__pb2.Grants.FromString,
+                )
         self.ReadTaskSource = channel.unary_unary(
                 '/lathe.internal.v1.RegistryService/ReadTaskSource',
                 request_serializer=lathe_dot_internal_dot_v1_dot_registry__service__pb2.ReadTaskSourceRequest.SerializeToString,
@@ -58,6 +63,13 @@ class RegistryServiceStub(object):
 class RegistryServiceServicer(object):
     """What the registry does for Lathe's other services.
     """
+
+    def ReadGrants(self, request, context):
+        """Returns what a user may do, for the other services' checks.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
 
     def ReadTaskSource(self, request, context):
         """Returns everything that a task service needs to know about a version before it creates a task, in one call.
@@ -111,6 +123,11 @@ class RegistryServiceServicer(object):
 
 def add_RegistryServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
+            'ReadGrants': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReadGrants,
+                    request_deserializer=lathe_dot_internal_dot_v1_dot_registry__service__pb2.ReadGrantsRequest.FromString,
+                    response_serializer=lathe_dot_internal_dot_v1_dot_registry__service__pb2.Grants.SerializeToString,
+            ),
             'ReadTaskSource': grpc.unary_unary_rpc_method_handler(
                     servicer.ReadTaskSource,
                     request_deserializer=lathe_dot_internal_dot_v1_dot_registry__service__pb2.ReadTaskSourceRequest.FromString,
@@ -156,6 +173,23 @@ def add_RegistryServiceServicer_to_server(servicer, server):
 class RegistryService(object):
     """What the registry does for Lathe's other services.
     """
+
+    @staticmethod
+    def ReadGrants(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/lathe.internal.v1.RegistryService/ReadGrants',
+            lathe_dot_internal_dot_v1_dot_registry__service__pb2.ReadGrantsRequest.SerializeToString,
+            lathe_dot_internal_dot_v1_dot_registry__service__pb2.Grants.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
 
     @staticmethod
     def ReadTaskSource(request,

@@ -36,6 +36,8 @@ class RegistryServiceStub:
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> RegistryServiceAsyncStub: ...
+    ReadGrants: _grpc.UnaryUnaryMultiCallable[_registry_service_pb2.ReadGrantsRequest, _registry_service_pb2.Grants]
+    """Returns what a user may do, for the other services' checks."""
     ReadTaskSource: _grpc.UnaryUnaryMultiCallable[_registry_service_pb2.ReadTaskSourceRequest, _registry_service_pb2.TaskSource]
     """Returns everything that a task service needs to know about a version before it creates a task, in one call."""
     RegisterModelVersion: _grpc.UnaryUnaryMultiCallable[_registry_service_pb2.RegisterModelVersionRequest, _model_service_pb2.ModelVersion]
@@ -56,6 +58,8 @@ class RegistryServiceAsyncStub(RegistryServiceStub):
     """What the registry does for Lathe's other services."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
+    ReadGrants: _aio.UnaryUnaryMultiCallable[_registry_service_pb2.ReadGrantsRequest, _registry_service_pb2.Grants]  # type: ignore[assignment]
+    """Returns what a user may do, for the other services' checks."""
     ReadTaskSource: _aio.UnaryUnaryMultiCallable[_registry_service_pb2.ReadTaskSourceRequest, _registry_service_pb2.TaskSource]  # type: ignore[assignment]
     """Returns everything that a task service needs to know about a version before it creates a task, in one call."""
     RegisterModelVersion: _aio.UnaryUnaryMultiCallable[_registry_service_pb2.RegisterModelVersionRequest, _model_service_pb2.ModelVersion]  # type: ignore[assignment]
@@ -73,6 +77,14 @@ class RegistryServiceAsyncStub(RegistryServiceStub):
 
 class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
     """What the registry does for Lathe's other services."""
+
+    @_abc_1.abstractmethod
+    def ReadGrants(
+        self,
+        request: _registry_service_pb2.ReadGrantsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_registry_service_pb2.Grants, _abc.Awaitable[_registry_service_pb2.Grants]]:
+        """Returns what a user may do, for the other services' checks."""
 
     @_abc_1.abstractmethod
     def ReadTaskSource(

@@ -13,9 +13,10 @@ _sym_db = _symbol_database.Default()
 
 from lathe._options import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from lathe.template.v1 import template_service_pb2 as lathe_dot_template_dot_v1_dot_template__service__pb2
+from lathe.type.v1 import access_pb2 as lathe_dot_type_dot_v1_dot_access__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*lathe/internal/v1/resolution_service.proto\x12\x11lathe.internal.v1\x1a\x1b\x62uf/validate/validate.proto\x1a(lathe/template/v1/template_service.proto\"\xba\x01\n\x1aResolveTaskTemplateRequest\x12,\n\x04name\x18\x01 \x01(\tB\x1e\xbaH\x15r\x13\x32\x11^templates/[^/]+$\xbaH\x03\xd8\x01\x01\x12\x37\n\toverrides\x18\x02 \x01(\x0b\x32$.lathe.template.v1.TemplateOverrides\x12\x35\n\x08template\x18\x03 \x01(\x0b\x32\x1b.lathe.template.v1.TemplateB\x06\xbaH\x03\xd8\x01\x03\x32~\n\x11ResolutionService\x12i\n\x13ResolveTaskTemplate\x12-.lathe.internal.v1.ResolveTaskTemplateRequest\x1a#.lathe.template.v1.ResolvedTemplateb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*lathe/internal/v1/resolution_service.proto\x12\x11lathe.internal.v1\x1a\x1b\x62uf/validate/validate.proto\x1a(lathe/template/v1/template_service.proto\x1a\x1alathe/type/v1/access.proto\"\xba\x01\n\x1aResolveTaskTemplateRequest\x12,\n\x04name\x18\x01 \x01(\tB\x1e\xbaH\x15r\x13\x32\x11^templates/[^/]+$\xbaH\x03\xd8\x01\x01\x12\x37\n\toverrides\x18\x02 \x01(\x0b\x32$.lathe.template.v1.TemplateOverrides\x12\x35\n\x08template\x18\x03 \x01(\x0b\x32\x1b.lathe.template.v1.TemplateB\x06\xbaH\x03\xd8\x01\x03\x32\x84\x01\n\x11ResolutionService\x12o\n\x13ResolveTaskTemplate\x12-.lathe.internal.v1.ResolveTaskTemplateRequest\x1a#.lathe.template.v1.ResolvedTemplate\"\x04\xa0\x86\x19\x07\x62\x06proto3')
 
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, globals())
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'lathe.internal.v1.resolution_service_pb2', globals())
@@ -26,8 +27,10 @@ if _descriptor._USE_C_DESCRIPTORS == False:
   _RESOLVETASKTEMPLATEREQUEST.fields_by_name['name']._serialized_options = b'\272H\025r\0232\021^templates/[^/]+$\272H\003\330\001\001'
   _RESOLVETASKTEMPLATEREQUEST.fields_by_name['template']._options = None
   _RESOLVETASKTEMPLATEREQUEST.fields_by_name['template']._serialized_options = b'\272H\003\330\001\003'
-  _RESOLVETASKTEMPLATEREQUEST._serialized_start=137
-  _RESOLVETASKTEMPLATEREQUEST._serialized_end=323
-  _RESOLUTIONSERVICE._serialized_start=325
-  _RESOLUTIONSERVICE._serialized_end=451
+  _RESOLUTIONSERVICE.methods_by_name['ResolveTaskTemplate']._options = None
+  _RESOLUTIONSERVICE.methods_by_name['ResolveTaskTemplate']._serialized_options = b'\240\206\031\007'
+  _RESOLVETASKTEMPLATEREQUEST._serialized_start=165
+  _RESOLVETASKTEMPLATEREQUEST._serialized_end=351
+  _RESOLUTIONSERVICE._serialized_start=354
+  _RESOLUTIONSERVICE._serialized_end=486
 # @@protoc_insertion_point(module_scope)

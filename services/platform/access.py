@@ -1,0 +1,176 @@
+"""What the caller of this call may see and change, by project: one rule, which the stores apply.
+
+Reading a resource takes the role VIEWER in its project, or that it is shared with a project in which the caller has a
+role; otherwise it does not exist for this caller. Changing one takes the role that the method declares in its proto
+(`lathe.type.v1.access`). Without authentication, for administrators of the installation, and for what a service does by
+itself, everything is allowed.
+
+`readers` of a resource are its project and those that it is shared with; `projects/-` stands for all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from enum import IntEnum
+from functools import cached_property
+
+import grpc
+
+from services.platform.errors import LatheError, not_found, unavailable
+from services.platform.identity import Caller, may_administer
+
+__all__ = [
+    "DEFAULT_PROJECT",
+    "EVERYBODY",
+    "EVERYTHING",
+    "Access",
+    "Grants",
+    "Permit",
+    "Role",
+    "current_permit",
+    "enter",
+    "has_role",
+    "is_visible",
+    "readable",
+    "require_change",
+    "require_project",
+    "require_role",
+    "role_required",
+]
+
+DEFAULT_PROJECT = "projects/default"
+EVERYBODY = "projects/-"
+"""Among the readers of a resource: it is shared with all projects."""
+
+
+class Role(IntEnum):
+    """What a member of a project may do, as `lathe.type.v1.Role`; each may do what those before it may."""
+
+    NONE = 0
+    VIEWER = 1
+    EDITOR = 2
+    RELEASER = 3
+    ADMIN = 4
+
+
+@dataclass(frozen=True)
+class Access:
+    """The grants of a caller: a role by project, or everything."""
+
+    roles: Mapping[str, Role] = field(default_factory=dict)
+    everything: bool = False
+
+    @cached_property
+    def readable(self) -> list[str]:
+        """The readers of what this caller may see."""
+        return [*self.roles, EVERYBODY]
+
+    def role_in(self, project: str) -> Role:
+        """Return the caller's role in a project."""
+        return Role.ADMIN if self.everything else self.roles.get(project, Role.NONE)
+
+
+EVERYTHING = Access(everything=True)
+NOTHING = Access()
+Grants = Callable[[Caller], Awaitable[Access]]
+"""Returns what a caller may do."""
+
+
+class Permit:
+    """What one call may do. All that runs for the call shares it: a long one renews its grants."""
+
+    __slots__ = ("access", "needed")
+
+    def __init__(self, access: Access | None, needed: Role) -> None:
+        """Give the rights of `access`, None while they cannot be found out; changes take the role `needed`."""
+        self.access = access
+        self.needed = needed
+
+
+_FORBIDDEN = Permit(NOTHING, Role.ADMIN)
+_permit: ContextVar[Permit] = ContextVar("permit", default=_FORBIDDEN)
+
+
+def current_permit() -> Permit:
+    """Return the permit of this call."""
+    return _permit.get()
+
+
+def enter(permit: Permit) -> None:
+    """Let everything that follows in this task run with a permit."""
+    _permit.set(permit)
+
+
+def readable() -> list[str] | None:
+    """Return the readers of what the caller may see, for a condition of SQL; None if that is everything.
+
+    Raises:
+        LatheError: UNAVAILABLE if the caller's roles are not known at the moment. All functions here raise it.
+    """
+    access = _access()
+    return None if access.everything else access.readable
+
+
+def is_visible(readers: Collection[str]) -> bool:
+    """Return whether the caller may see what has these readers."""
+    access = _access()
+    return access.everything or EVERYBODY in readers or any(each in access.roles for each in readers)
+
+
+def has_role(project: str, role: Role) -> bool:
+    """Return whether the caller has a role, or a higher one, in a project."""
+    return _access().role_in(project) >= role
+
+
+def require_change(noun: str, name: str, project: str, readers: Collection[str]) -> None:
+    """Refuse a change of a resource unless the caller has the role that the method needs.
+
+    Raises:
+        LatheError: NOT_FOUND, as if there were none, if the caller may not even see it; PERMISSION_DENIED, reason
+            ROLE_REQUIRED.
+    """
+    if not is_visible(readers):
+        raise not_found(noun, name)
+    require_role(project, _permit.get().needed)
+
+
+def require_project(project: str, role: Role | None = None) -> None:
+    """Refuse work in a project unless the caller has a role in it, by default that which the method needs.
+
+    Raises:
+        LatheError: NOT_FOUND, as if there were no such project, for who has no role in it; PERMISSION_DENIED, reason
+            ROLE_REQUIRED.
+    """
+    if not has_role(project, Role.VIEWER):
+        raise not_found("project", project)
+    require_role(project, _permit.get().needed if role is None else role)
+
+
+def require_role(project: str, role: Role) -> None:
+    """Refuse a caller without a role in a project: LatheError PERMISSION_DENIED, reason ROLE_REQUIRED."""
+    access = _access()
+    if access.role_in(project) < role:
+        raise role_required(project, role, access.role_in(project))
+
+
+def role_required(project: str, needed: Role, has: Role) -> LatheError:
+    """Return the error for a caller who may see something, but not change it."""
+    where = project or "the installation"
+    own = f"yours is {has.name}" if has else "you have none"
+    return LatheError(
+        grpc.StatusCode.PERMISSION_DENIED,
+        "ROLE_REQUIRED",
+        f"This takes the role {needed.name} in {where}; {own}. Ask an administrator of the project for it.",
+        metadata={"role": needed.name, "project": project},
+    )
+
+
+def _access() -> Access:
+    if may_administer():
+        return EVERYTHING
+    access = _permit.get().access
+    if access is None:
+        raise unavailable("registry", "Your roles cannot be found out at the moment. Try again shortly.")
+    return access

@@ -1,0 +1,125 @@
+"""What can be done with projects, and what their members may do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import grpc
+from lathe.registry.v1.artifact_service_pb2 import UPLOAD_STATE_ABORTED, UPLOAD_STATE_FINALIZED
+from lathe.registry.v1.project_service_pb2 import (
+    CreateProjectRequest,
+    ListProjectsRequest,
+    Project,
+    UpdateProjectRequest,
+)
+from lathe.template.v1.template_service_pb2 import ListTemplatesRequest
+from lathe.template.v1.template_service_pb2_grpc import TemplateServiceStub
+
+from services.database.pool import Connection, Database
+from services.platform.access import DEFAULT_PROJECT
+from services.platform.errors import failed_precondition
+from services.platform.interceptors.validation import check
+from services.registry.kinds import PROJECTS
+from services.resources.listing import ListQuery
+from services.resources.store import ResourceStore
+
+CHANGEABLE = ("display_name", "description", "labels", "members")
+_ROLES = "SELECT project, max(role) AS role FROM project_members WHERE member = ANY ($1) GROUP BY project"
+
+
+# Ended ones are kept for some days, so that they can be asked for.
+_FORGET_UPLOADS = "DELETE FROM uploads WHERE project = $1 AND state = ANY ($2)"
+_CONTENTS = """
+SELECT name FROM models WHERE project = $1 UNION ALL SELECT name FROM datasets WHERE project = $1
+UNION ALL SELECT name FROM architectures WHERE project = $1
+UNION ALL SELECT 'uploads/' || uid FROM uploads WHERE project = $1 LIMIT 1
+"""
+
+
+class Projects:
+    """Creates, reads, changes and deletes projects."""
+
+    def __init__(self, database: Database, templates: grpc.aio.Channel) -> None:
+        """Keep projects in `database`; `templates` leads to the template service."""
+        self._database = database
+        self._templates = TemplateServiceStub(templates)
+        self._store: ResourceStore[Project] = ResourceStore(database, PROJECTS)
+
+    async def create(self, request: CreateProjectRequest) -> Project:
+        """Create a project; LatheError ALREADY_EXISTS if its id is taken."""
+
+        async def enter(connection: Connection, made: Project) -> None:
+            await _enter_members(connection, made)
+
+        return await self._store.create(
+            request.project,
+            resource_id=request.project_id,
+            request_id=request.request_id,
+            request=request,
+            on_create=enter,
+        )
+
+    async def get(self, name: str) -> Project:
+        """Return a project; LatheError NOT_FOUND if there is none."""
+        return await self._store.get(name)
+
+    async def page(self, request: ListProjectsRequest) -> tuple[list[Project], str]:
+        """Return one page and the token of the next."""
+        return await self._store.list(ListQuery.from_request(request))
+
+    async def update(self, request: UpdateProjectRequest) -> Project:
+        """Change the fields of the mask.
+
+        Raises:
+            LatheError: NOT_FOUND; ABORTED for a stale etag; INVALID_ARGUMENT for a bad value or mask.
+        """
+
+        def validate(project: Project) -> None:
+            check(project, inside="project", changed=request.update_mask)
+
+        async def enter(connection: Connection, _before: Project, after: Project) -> None:
+            await _enter_members(connection, after)
+
+        return await self._store.update(request.project, request.update_mask, CHANGEABLE, validate, on_change=enter)
+
+    async def delete(self, name: str, etag: str) -> None:
+        """Delete a project; its name is not given again.
+
+        Raises:
+            LatheError: NOT_FOUND; ABORTED for a stale etag; FAILED_PRECONDITION for the default project, and, reason
+                PROJECT_NOT_EMPTY, for one in which anything is.
+        """
+        if name == DEFAULT_PROJECT:
+            what = f"'{name}' stays: what states no project belongs to it. Change its members instead."
+            raise failed_precondition("IN_USE", what, subject=name)
+        await self._store.get(name)
+        if found := await self._templates.ListTemplates(
+            ListTemplatesRequest(filter=f'project = "{name}"', page_size=1)
+        ):
+            _refuse(name, [template.name for template in found.templates])
+
+        async def remove(connection: Connection, _project: Project) -> None:
+            await connection.execute(_FORGET_UPLOADS, name, [UPLOAD_STATE_FINALIZED, UPLOAD_STATE_ABORTED])
+            _refuse(name, [row["name"] for row in await connection.fetch(_CONTENTS, name)])
+
+        await self._store.delete(name, etag, on_delete=remove)
+
+    async def roles(self, user: str, groups: frozenset[str]) -> Mapping[str, int]:
+        """Return a user's role in each project in which there is one, the highest that a name or a group gives."""
+        names = ["user:*", f"user:{user}", *(f"group:{group}" for group in groups)]
+        return {row["project"]: row["role"] for row in await self._database.fetch(_ROLES, names)}
+
+
+def _refuse(project: str, contents: list[str]) -> None:
+    for name in contents:
+        raise failed_precondition(
+            "PROJECT_NOT_EMPTY",
+            f"'{name}' is in {project}, maybe with others. Delete first what is in the project.",
+            subject=name,
+        )
+
+
+async def _enter_members(connection: Connection, project: Project) -> None:
+    await connection.execute("DELETE FROM project_members WHERE project = $1", project.name)
+    rows = [(each.member, project.name, each.role) for each in project.members]
+    await connection.executemany("INSERT INTO project_members (member, project, role) VALUES ($1, $2, $3)", rows)

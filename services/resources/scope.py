@@ -1,0 +1,82 @@
+"""To which project the resources of a kind belong, and who else may read them.
+
+Each row has the columns `project` and `readers`, which `project_columns` makes: the rule of `services.platform.access`
+in a form that SQL can ask.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from services.database.pool import Connection
+from services.platform.access import DEFAULT_PROJECT, EVERYBODY, require_change
+from services.platform.errors import not_found
+
+__all__ = ["Belonging", "OfParent", "Scope", "Stated"]
+
+
+@dataclass(frozen=True)
+class Belonging:
+    """The project of a resource, and its readers: that project, and those that it is shared with."""
+
+    project: str
+    readers: list[str]
+
+
+def _stated(message: Any) -> str:
+    return message.project or DEFAULT_PROJECT
+
+
+@dataclass(frozen=True)
+class Stated:
+    """Resources that state their project, in the field `project`, and in `shared_with` who else may read them.
+
+    Attributes:
+        of: returns the project of one; empty if it is everybody's.
+    """
+
+    of: Callable[[Any], str] = _stated
+
+    def belonging(self, message: Any) -> Belonging:
+        """Return where a resource belongs."""
+        project = self.of(message)
+        if not project:
+            return Belonging("", [EVERYBODY])
+        return Belonging(project, [project, *getattr(message, "shared_with", ())])
+
+    def complete(self, message: Any) -> None:
+        """Set the project of one that was stored before there were projects."""
+        if getattr(message, "project", None) == "":
+            message.project = self.of(message)
+
+
+@dataclass(frozen=True)
+class OfParent:
+    """Resources that belong where their parent belongs.
+
+    Attributes:
+        table: the table of the parents.
+        noun: what error messages call a parent: `model`.
+    """
+
+    table: str
+    noun: str
+
+    async def belonging(self, connection: Connection, parent: str) -> Belonging:
+        """Return where the resources of a parent belong, and keep that so until the transaction ends.
+
+        Raises:
+            LatheError: NOT_FOUND for a parent that does not exist, or that the caller may not see; PERMISSION_DENIED,
+                reason ROLE_REQUIRED, for who may not change it.
+        """
+        query = f"SELECT project, readers FROM {self.table} WHERE name = $1 FOR KEY SHARE"  # noqa: S608 - our own table
+        row = None if "\0" in parent else await connection.fetchrow(query, parent)
+        if row is None:
+            raise not_found(self.noun, parent)
+        require_change(self.noun, parent, row["project"], row["readers"])
+        return Belonging(row["project"], row["readers"])
+
+
+Scope = Stated | OfParent
