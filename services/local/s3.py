@@ -1,4 +1,4 @@
-"""An embedded S3 store (SeaweedFS), on 127.0.0.1, with credentials of its own."""
+"""An embedded S3 store (SeaweedFS), on 127.0.0.1, with credentials of its own for each role."""
 
 from __future__ import annotations
 
@@ -11,16 +11,18 @@ from services.local.ports import free_port, is_free
 from services.local.process import ChildProcess
 from services.local.secret import stored_secret, write_private
 from services.local.server import LocalServer, installed_binary
+from services.local.weed_secrets import inner_secrets
+from services.storage.rights import ROLES, policy
 
 _INNER_PORTS = (
-    "s3.port.grpc", "master.port", "master.port.grpc", "volume.port", "volume.port.grpc", "volume.port.public",
-    "filer.port", "filer.port.grpc", "filer.port.public", "admin.port",
+    "s3.port.grpc", "master.port", "master.port.grpc", "volume.port", "volume.port.grpc",
+    "filer.port", "filer.port.grpc", "admin.port",
 )  # fmt: skip
 _ADMIN_GRPC_OFFSET = 10000
 
 
 class S3Server(LocalServer):
-    """One S3 store over one data directory, with one account and one bucket."""
+    """One S3 store over one data directory, with one bucket, an account that owns it, and one for each role."""
 
     name = "s3"
     bucket = "lathe"
@@ -36,13 +38,17 @@ class S3Server(LocalServer):
 
     @property
     def access_key(self) -> str:
-        """Access key of the one account."""
+        """Access key of the account that owns the bucket."""
         return "lathe-" + stored_secret(self.data_dir / "access-key")[:16]
 
     @property
     def secret_key(self) -> str:
-        """Secret key of the one account."""
+        """Secret key of the account that owns the bucket."""
         return stored_secret(self.data_dir / "secret-key")
+
+    def keys(self, role: str) -> tuple[str, str]:
+        """Return access key and secret key of a role, one of `services.storage.rights.ROLES`."""
+        return f"lathe-{role}", stored_secret(self.data_dir / f"secret-key-{role}")
 
     def prepare(self) -> None:
         """Make the folders and the file of accounts."""
@@ -59,7 +65,13 @@ class S3Server(LocalServer):
             command=[str(installed_binary("weed", "LATHE_S3_ENDPOINT")), *self._arguments(ports)],
             log_path=self.log_path,
             cwd=self.data_dir,
-            environment={**os.environ, "GOMEMLIMIT": "350MiB", "HOME": str(self.data_dir)},
+            environment={
+                # Its own variables would be meant for another store.
+                **{name: value for name, value in os.environ.items() if not name.startswith("WEED_")},
+                **inner_secrets(self.data_dir),
+                "GOMEMLIMIT": "350MiB",
+                "HOME": str(self.data_dir),
+            },
         )
 
     def stop(self, hurry: threading.Event | None = None) -> None:
@@ -73,15 +85,18 @@ class S3Server(LocalServer):
             "-ip", "127.0.0.1", "-ip.bind", "127.0.0.1",
             "-master.telemetry=false", "-s3.config", str(self.data_dir / "s3.json"), "-s3.port", str(self.port),
             "-s3.autoCreateBucket=false", "-s3.allowDeleteBucketNotEmpty=false",
-            "-webdav=false", "-admin.ui=false", "-s3.port.iceberg", "0", "-s3.port.lance", "0",
+            # No HTTP at the filer and the master, whose parts speak gRPC: nobody would have to sign it.
+            "-disableHttp=true", "-webdav=false", "-admin.ui=false", "-s3.port.iceberg", "0", "-s3.port.lance", "0",
             # Relative to the working directory: the path of a socket may have 107 characters at most.
             "-filer.localSocket", "filer.sock", "-s3.localSocket", "s3.sock",
             *(part for name, port in ports.items() for part in (f"-{name}", str(port))),
         ]  # fmt: skip
 
     def _identities(self) -> dict[str, object]:
-        credentials = [{"accessKey": self.access_key, "secretKey": self.secret_key}]
-        return {"identities": [{"name": "lathe", "credentials": credentials, "actions": ["Admin"]}]}
+        accounts = [_account("lathe", self.access_key, self.secret_key) | {"actions": ["Admin"]}]
+        accounts += [_account(role, *self.keys(role)) | {"policyNames": [role]} for role in ROLES]
+        policies = [{"name": role, "content": json.dumps(policy(role, self.bucket))} for role in ROLES]
+        return {"identities": accounts, "policies": policies}
 
     def answers(self) -> bool:
         """Make the bucket, if it is missing: a store that does this for our account is ready, and ours."""
@@ -113,6 +128,10 @@ class S3Server(LocalServer):
             for name, port in json.loads(self._ports_file.read_text()).items():
                 role = name.split(".")[0]
                 Path(f"/tmp/seaweedfs-{role}-grpc-{port}.sock").unlink(missing_ok=True)  # noqa: S108
+
+
+def _account(name: str, access_key: str, secret_key: str) -> dict[str, object]:
+    return {"name": name, "credentials": [{"accessKey": access_key, "secretKey": secret_key}]}
 
 
 def _inner_ports() -> dict[str, int]:

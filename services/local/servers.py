@@ -63,18 +63,25 @@ class Servers:
             for run in [pool.submit(server.stop, hurry) for server in self.own.values()]:
                 run.result()
 
-    def settings(self) -> dict[str, str]:
-        """Return the environment variables for the embedded servers, including secrets."""
+    def settings(self, part: str = "") -> dict[str, str]:
+        """Return the environment variables for the embedded servers, with the secrets of one part of the suite.
+
+        Args:
+            part: A service, or "worker"; without it, the secrets are those of the servers' owner.
+        """
         values: dict[str, str] = {}
         if "postgres" in self.own:
             values["LATHE_DATABASE_URL"] = self.postgres.url
         if "nats" in self.own:
             values["LATHE_NATS_URL"] = self.nats.url
         if "s3" in self.own:
+            owner = self.s3.access_key, self.s3.secret_key
+            role = "worker" if part == "worker" else "tasks"
+            access_key, secret_key = owner if part in ("", "registry") else self.s3.keys(role)
             values |= {
                 "LATHE_S3_ENDPOINT": self.s3.endpoint,
-                "LATHE_S3_ACCESS_KEY": self.s3.access_key,
-                "LATHE_S3_SECRET_KEY": self.s3.secret_key,
+                "LATHE_S3_ACCESS_KEY": access_key,
+                "LATHE_S3_SECRET_KEY": secret_key,
                 "LATHE_S3_BUCKET": self.s3.bucket,
                 "LATHE_S3_REGION": self.s3.region,
             }

@@ -133,7 +133,7 @@ class Stack:
     def environment(self, name: str = "") -> dict[str, str]:
         """Return the environment variables of a process; without a name, those for clients of this stack."""
         values = {key: value for key, value in self._inherited.items() if key not in _NOT_INHERITED}
-        values |= self.servers.settings()
+        values |= self.servers.settings("worker" if name in self._workers else name)
         values |= {self._services[service].address_variable: self.address(service) for service in self._services}
         values |= {"LATHE_DATA_DIR": str(self.data_dir)}
         if name in self._workers:
