@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
 
 import nats
 import nats.errors
@@ -16,6 +17,8 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 from nats.js import JetStreamContext
 from prometheus_client import Counter, Gauge, Histogram
+
+from services.platform.tls import trusting
 
 log = structlog.get_logger(__name__)
 
@@ -58,8 +61,13 @@ class Bus:
         self._up = CONNECTED.labels(name)
 
     @classmethod
-    async def connect(cls, url: str, name: str = "lathe") -> Bus:
-        """Connect; tries until a server answers. `url` may name several of a cluster, separated by commas.
+    async def connect(cls, url: str, name: str = "lathe", ca_file: Path | None = None) -> Bus:
+        """Connect; tries until a server answers.
+
+        Args:
+            url: `nats://host:port`, or `tls://host:port`; several of a cluster, separated by commas.
+            name: What the server calls this client.
+            ca_file: Authorities to trust beside the system's, if it speaks TLS.
 
         Raises:
             nats.errors.Error: The server answers, and refuses the user or the password.
@@ -77,6 +85,7 @@ class Bus:
             error_cb=_log_error,
             disconnected_cb=bus._disconnected,
             reconnected_cb=bus._reconnected,
+            tls=trusting(ca_file) if "tls://" in url else None,
         )
         # Not before: with it, the client repeats an attempt that was refused for ever, and does not tell.
         bus.nc.options["allow_reconnect"] = True

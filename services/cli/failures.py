@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -52,6 +53,8 @@ def explain_rpc(error: grpc.RpcError) -> Failure:
     told = error if isinstance(error, LatheError) else LatheError(error)
     code, sentence = told.code().name, told.message
     if code == "UNAVAILABLE" and "connect" in sentence.lower() and "lathe" not in sentence.lower():
+        if why := _why_unreachable(sentence):
+            return Failure(why, (), ExitCode.UNAVAILABLE)
         return Failure(
             "The service does not answer.",
             (sentence, "Start the suite with `lathe up`, or give the service's address with --address."),
@@ -59,6 +62,20 @@ def explain_rpc(error: grpc.RpcError) -> Failure:
         )
     sentence, *details = str(told).splitlines()
     return Failure(sentence, tuple(details), exit_code_for(code))
+
+
+def _why_unreachable(sentence: str) -> str:
+    """Return what is wrong with TLS between here and the service whose port the sentence names; empty if nothing is."""
+    from lathe_client.tls import why_unreachable
+
+    from services.cli.client import find_addresses
+    from services.cli.options import current_options
+
+    options = current_options()
+    for address in find_addresses(options.addresses, os.environ, options.data_dir).values():
+        if f":{address.rpartition(':')[2]}" in sentence:
+            return why_unreachable(address, os.environ.get("LATHE_TLS_CA_FILE", ""))
+    return ""
 
 
 def _explain_local(error: BaseException) -> Failure:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from typing import Literal
 
@@ -12,10 +13,11 @@ def service_health(address: str, timeout: float = 2.0) -> Health:
     """Return the health of a gRPC service: "unhealthy" if it does not serve, "down" if it does not answer."""
     import grpc
     from grpc_health.v1 import health_pb2, health_pb2_grpc
+    from lathe_client.tls import open_channel
 
     # A channel with its own pool, because a shared one would keep backing off after an earlier refusal.
     options = [("grpc.use_local_subchannel_pool", 1)]
-    with grpc.insecure_channel(address, options=options) as channel:
+    with open_channel(address, os.environ.get("LATHE_TLS_CA_FILE", ""), options) as channel:
         try:
             answer = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=timeout)
         except grpc.RpcError as error:

@@ -23,7 +23,13 @@ from services.local.roster import SERVICES, WORKERS, ServiceEntry, WorkerEntry
 from services.local.servers import Servers
 
 # Settings of a single process: if inherited, all would use the same port. Each gets ports of its own.
-_NOT_INHERITED = ("LATHE_PORT", "LATHE_METRICS_PORT", "LATHE_IDLE_EXIT_SECONDS")
+_NOT_INHERITED = (
+    "LATHE_PORT",
+    "LATHE_INTERNAL_PORT",
+    "LATHE_PROBE_PORT",
+    "LATHE_METRICS_PORT",
+    "LATHE_IDLE_EXIT_SECONDS",
+)
 _HEALTHY_SECONDS = 90.0
 _WORKER_GRACE_SECONDS = 15.0
 _SERVICE_GRACE_SECONDS = 15.0

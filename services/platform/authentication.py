@@ -7,7 +7,7 @@ service  Lathe's own services speak for their callers, by the service token, or 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from hmac import compare_digest
 from typing import Protocol
 
@@ -28,10 +28,18 @@ _DOTS_OF_A_JWT = 2
 Metadata = Mapping[str, str | bytes]
 
 
+class Peer(Protocol):
+    """What gRPC knows of the other side of a connection."""
+
+    def auth_context(self) -> Mapping[str, Iterable[bytes]]:
+        """Return what it proved by its certificate."""
+        ...
+
+
 class Authenticator(Protocol):
     """Finds out who calls."""
 
-    async def authenticate(self, metadata: Metadata) -> Caller:
+    async def authenticate(self, metadata: Metadata, peer: Peer | None = None) -> Caller:
         """Return the caller that the metadata of a call names; raise LatheError if that is nobody known."""
         ...
 
@@ -39,7 +47,7 @@ class Authenticator(Protocol):
 class OpenAuthenticator:
     """Trusts the metadata: for one machine, or behind a gateway that authenticates."""
 
-    async def authenticate(self, metadata: Metadata) -> Caller:
+    async def authenticate(self, metadata: Metadata, peer: Peer | None = None) -> Caller:
         """Return the user of `x-lathe-user`, or "anonymous"."""
         return Caller(identity.named_user(metadata))
 
@@ -51,19 +59,28 @@ class TokenAuthenticator:
         tokens: Static tokens of users; None if there are none.
         issuer: An identity provider whose tokens are taken; None if there is none.
         service_token: The services' own; empty if they have none.
+        hosts: The services' hosts: who shows a certificate for one is a service. Empty if they use the token.
         admins: Users who administer the installation.
     """
 
     def __init__(
-        self, tokens: TokenFile | None, issuer: Issuer | None, service_token: str, admins: Collection[str] = ()
+        self,
+        tokens: TokenFile | None,
+        issuer: Issuer | None,
+        service_token: str,
+        hosts: frozenset[str] = frozenset(),
+        admins: Collection[str] = (),
     ) -> None:
+        self._hosts = hosts
         self._tokens = tokens
         self._issuer = issuer
         self._admins = frozenset(admins)
         self._service = hash_of(service_token) if service_token else ""
 
-    async def authenticate(self, metadata: Metadata) -> Caller:
-        """Return the user whose token it is; with the service token, the user for whom the service calls."""
+    async def authenticate(self, metadata: Metadata, peer: Peer | None = None) -> Caller:
+        """Return the user whose token it is; of a service, the user for whom it calls."""
+        if self._hosts and peer is not None and not self._hosts.isdisjoint(_certified(peer)):
+            return self._service_for(metadata, Credential.CERTIFICATE)
         scheme, _, token = str(metadata.get(identity.TOKEN_KEY, "")).partition(" ")
         token = token.strip()
         if scheme.lower() != "bearer" or not token:
@@ -112,13 +129,16 @@ def authenticator_for(settings: Settings) -> Authenticator:
                 "itself is protected."
             )
         return OpenAuthenticator()
-    service_token = settings.service_token.get_secret_value()
+    # With certificates there is no token that could be stolen, and none is taken.
+    by_certificate = bool(settings.internal_port)
+    service_token = "" if by_certificate else settings.service_token.get_secret_value()
     tokens = TokenFile(settings.auth_tokens_file, service_token) if settings.auth_tokens_file else None
     issuer = Issuer(settings) if settings.auth_issuer or settings.auth_audience or settings.auth_jwks else None
-    if not service_token:
+    if not service_token and not by_certificate:
         raise ConfigurationError(
             f"{'LATHE_AUTH_TOKENS_FILE' if tokens else 'LATHE_AUTH_ISSUER'} is set, so LATHE_SERVICE_TOKEN is needed "
-            "too: one secret, the same for every service, with which they call each other."
+            "too: one secret, the same for every service, with which they call each other; or LATHE_INTERNAL_PORT, "
+            "where they show certificates."
         )
     unknown = settings.admin_users - tokens.users if tokens and not issuer else frozenset()
     if unknown:
@@ -126,4 +146,11 @@ def authenticator_for(settings: Settings) -> Authenticator:
             f"LATHE_ADMINS names {', '.join(sorted(unknown))}, to whom no token of LATHE_AUTH_TOKENS_FILE belongs. "
             "Correct the name, or add a token."
         )
-    return TokenAuthenticator(tokens, issuer, service_token, settings.admin_users)
+    hosts = settings.sibling_hosts if by_certificate else frozenset()
+    return TokenAuthenticator(tokens, issuer, service_token, hosts, settings.admin_users)
+
+
+def _certified(peer: Peer) -> Iterator[str]:
+    """Yield the names for which the other side has shown a certificate; only the internal port asks for one."""
+    for name in peer.auth_context().get("x509_subject_alternative_name", ()):
+        yield name.decode(errors="replace")

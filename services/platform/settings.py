@@ -75,8 +75,17 @@ class Settings(BaseSettings):
     # Shares of workers, such as "ada=3,nightly=0.5"; everybody else's is 1.
     owner_weights: str = ""
 
-    # Authorities whose certificates are trusted beside the system's.
+    # The certificate that the service shows, and its key: with them it speaks TLS alone, with clients and siblings.
+    tls_cert_file: Path | None = None
+    tls_key_file: Path | None = None
+    # Authorities that are trusted for siblings and, beside the system's, for NATS, the object store and the keys of the
+    # identity provider.
     tls_ca_file: Path | None = None
+    # A second port, for siblings alone: they show a certificate of the authority for one of the hosts in the addresses
+    # above, which makes a service of them. 0 is none.
+    internal_port: int = Field(default=0, ge=0, le=65535)
+    # A third port, in the clear, that answers health checks and nothing else. 0 is none.
+    probe_port: int = Field(default=0, ge=0, le=65535)
 
     # What the operators call this build, such as a commit or the tag of an image.
     build: str = ""
@@ -157,8 +166,16 @@ class Settings(BaseSettings):
 
     def listen_address(self, service: str) -> str:
         """Return the `host:port` that the service itself listens on; port 0 if it has none of its own."""
-        host = f"[{self.bind_host}]" if ":" in self.bind_host else self.bind_host
-        return f"{host}:{self.port or DEFAULT_PORTS.get(service, 0)}"
+        return self.address_at(self.port or DEFAULT_PORTS.get(service, 0))
+
+    def address_at(self, port: int) -> str:
+        """Return the `host:port` of another port that the service listens on."""
+        return f"[{self.bind_host}]:{port}" if ":" in self.bind_host else f"{self.bind_host}:{port}"
+
+    @property
+    def sibling_hosts(self) -> frozenset[str]:
+        """The hosts in the addresses of the services: their certificates are for these."""
+        return frozenset(self.address_of(service).rpartition(":")[0].strip("[]") for service in DEFAULT_PORTS)
 
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
         """Yield the fields for `repr` and `str`, without the passwords in URLs."""

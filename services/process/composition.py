@@ -14,6 +14,8 @@ from lathe.type.v1.digest_pb2 import Digest
 from services.platform.health import Probe
 from services.platform.interceptors.client import forwarding
 from services.platform.settings import Settings
+from services.platform.tls import Certificates
+from services.process.renewed import RenewedChannel
 from services.process.startup import wait_for
 
 if TYPE_CHECKING:
@@ -57,6 +59,7 @@ class Platform:
         self._cas = cas
         self._channels: dict[str, grpc.aio.Channel] = {}
         self._parts: list[Database] = []
+        self._certificates = Certificates.of(settings)
 
     @property
     def database(self) -> Database:
@@ -85,11 +88,12 @@ class Platform:
         if channel is None:
             settings = self.settings
             token = settings.service_token.get_secret_value()
-            channel = self._channels[service] = grpc.aio.insecure_channel(
-                settings.address_of(service),
-                options=_CHANNEL_OPTIONS,
-                interceptors=forwarding(token, settings.default_deadline_seconds),
-            )
+            address, interceptors = settings.address_of(service), forwarding(token, settings.default_deadline_seconds)
+            if self._certificates is None:
+                channel = grpc.aio.insecure_channel(address, options=_CHANNEL_OPTIONS, interceptors=interceptors)
+            else:
+                channel = RenewedChannel(address, self._certificates, _CHANNEL_OPTIONS, interceptors)
+            self._channels[service] = channel
         return channel
 
     async def of_part(self, schema: str) -> Platform:
@@ -166,7 +170,7 @@ async def _open_bus(settings: Settings, service: str, stack: AsyncExitStack) -> 
     from services.bus.connection import Bus
 
     async def connect() -> Bus:
-        return await Bus.connect(settings.nats_url, f"lathe-{service}")
+        return await Bus.connect(settings.nats_url, f"lathe-{service}", settings.tls_ca_file)
 
     bus = await wait_for("NATS", "LATHE_NATS_URL", settings.nats_url, settings.startup_wait_seconds, connect)
     stack.push_async_callback(bus.close)

@@ -30,6 +30,7 @@ from services.platform.interceptors.aliases import LookUp
 from services.platform.interceptors.deadline import Deadlines
 from services.platform.interceptors.pipeline import Pipeline
 from services.platform.settings import ConfigurationError, Settings, load_settings
+from services.platform.tls import Certificates
 from services.process.aliases import RegistryAliases
 from services.process.composition import EVERYTHING, Need, Platform, open_platform
 from services.process.grants import RegistryGrants
@@ -106,6 +107,7 @@ def run(name: str, build: Build, needs: Collection[Need] = EVERYTHING) -> None:
     try:
         settings = load_settings()
         authenticator_for(settings)  # refuses before anything is waited for
+        Certificates.of(settings)
         telemetry.configure(settings, name)
         if Need.DATABASE in needs:
             prepare_schema_apart(settings, name)
@@ -169,15 +171,23 @@ async def serving(
         pipeline = Pipeline(authenticator, grants, deadlines, look_up, settings.max_calls)
         age = ("grpc.max_connection_age_ms", int(settings.connection_age_seconds * 1000))
         server = grpc.aio.server(interceptors=[pipeline], options=[*_OPTIONS, age])
+        certificates = Certificates.of(settings)
         parts.register(server)
         health = Health(parts.service_names, platform.probes())
         await health.register(server)
         add_reflection(server, [*parts.service_names, "grpc.health.v1.Health"])
         if settings.debug:
             _add_channelz(server)
-        address = _listen(server, listen)
+        address = _listen(server, listen, certificates.for_server() if certificates else None)
+        if certificates and settings.internal_port:
+            _listen(server, settings.address_at(settings.internal_port), certificates.for_server(of_siblings=True))
+        probed = grpc.aio.server()
+        if settings.probe_port:
+            await health.register(probed)
+            _listen(probed, settings.address_at(settings.probe_port))
         await health.check()
         await server.start()
+        await probed.start()
         async with Background([health.watch, *parts.background]):
             try:
                 yield address
@@ -188,14 +198,15 @@ async def serving(
                 await pipeline.drain(settings.drain_seconds)
                 if pause is None:
                     await server.stop(_LAST_SECONDS)
+                    await probed.stop(None)
                 else:
-                    _UNTIL_THE_END.append(server)
+                    _UNTIL_THE_END.extend((server, probed))
 
 
-def _listen(server: grpc.aio.Server, address: str) -> str:
-    """Take the port; return the address with the port that was taken."""
+def _listen(server: grpc.aio.Server, address: str, credentials: grpc.ServerCredentials | None = None) -> str:
+    """Take the port, in the clear without credentials; return the address with the port that was taken."""
     try:
-        port = server.add_insecure_port(address)
+        port = server.add_secure_port(address, credentials) if credentials else server.add_insecure_port(address)
     except RuntimeError:
         raise StartupError(
             f"The address {address} is in use, or does not belong to this machine. Stop what listens there, or set "

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from functools import cached_property, lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, TypeVar, cast
 from urllib.parse import urlsplit
 
@@ -44,9 +45,10 @@ EMPTY_SHA256 = hashlib.sha256().hexdigest()
 class Bucket:
     """One bucket. The first call makes it if it is missing."""
 
-    def __init__(self, signer: Signer, endpoint: str, public_endpoint: str) -> None:
+    def __init__(self, signer: Signer, endpoint: str, public_endpoint: str, ca_file: Path | None = None) -> None:
         self.name = signer.bucket
         self._endpoint = endpoint
+        self._ca_file = ca_file
         self._public_endpoint = public_endpoint or endpoint
         self._signer = signer
         self._threads = ThreadPoolExecutor(CONNECTIONS, thread_name_prefix="s3")
@@ -60,7 +62,8 @@ class Bucket:
         """Return the bucket that the settings name; the same one, with its client, for equal settings."""
         secret = settings.s3_secret_key.get_secret_value()
         signer = Signer(settings.s3_bucket, settings.s3_region, settings.s3_access_key, secret)
-        return _bucket(signer, settings.s3_endpoint.rstrip("/"), settings.s3_public_endpoint.rstrip("/"))
+        endpoint, public = settings.s3_endpoint.rstrip("/"), settings.s3_public_endpoint.rstrip("/")
+        return _bucket(signer, endpoint, public, settings.tls_ca_file)
 
     @cached_property
     def client(self) -> Minio:
@@ -204,6 +207,7 @@ class Bucket:
             blocksize=BLOCK_BYTES,
             cert_reqs="CERT_REQUIRED",
             ca_certs=os.environ.get("SSL_CERT_FILE") or certifi.where(),
+            ca_cert_data=self._ca_file.read_text(encoding="ascii") if self._ca_file else None,
             retries=urllib3.Retry(
                 total=2, backoff_factor=0.2, status_forcelist=(500, 502, 503, 504), raise_on_status=False
             ),

@@ -47,13 +47,23 @@ class Connection:
     raises `LatheError`.
 
     Args:
-        addresses: Service → host:port. Those that are missing are taken from LATHE_<SERVICE>_ADDRESS, else the
-            usual port of this machine.
+        addresses: Service → host:port, with `https://` before it if it speaks TLS. Those that are missing are taken
+            from LATHE_<SERVICE>_ADDRESS, else the usual port of this machine.
         token: Bearer token; LATHE_TOKEN if not given.
         user: Name of the caller for an installation without tokens.
+        ca_file: Certificates of the authorities that signed those of the services, in PEM; LATHE_TLS_CA_FILE if not
+            given. With one, every address speaks TLS that does not begin with `http://`.
     """
 
-    def __init__(self, addresses: Mapping[str, str] | None = None, *, token: str | None = None, user: str = "") -> None:
+    def __init__(
+        self,
+        addresses: Mapping[str, str] | None = None,
+        *,
+        token: str | None = None,
+        user: str = "",
+        ca_file: str | None = None,
+    ) -> None:
+        self.ca_file = os.environ.get("LATHE_TLS_CA_FILE", "") if ca_file is None else ca_file
         usual = {name: f"127.0.0.1:{port}" for name, port in PORTS.items()}
         named = {name: os.environ.get(f"LATHE_{name.upper()}_ADDRESS", "") or usual[name] for name in PORTS}
         self.addresses: dict[str, str] = {**named, **(addresses or {})}
@@ -69,9 +79,10 @@ class Connection:
             import grpc
 
             from lathe_client.calls import Caller
+            from lathe_client.tls import open_channel
 
             # No proxy: the environment's web proxy must not apply to the services.
-            channel = grpc.insecure_channel(self.addresses[service], options=[("grpc.enable_http_proxy", 0)])
+            channel = open_channel(self.addresses[service], self.ca_file, [("grpc.enable_http_proxy", 0)])
             self._channels[service] = grpc.intercept_channel(channel, Caller(self._metadata))
         return self._channels[service]
 

@@ -211,7 +211,7 @@ def _wrap(pipeline: Pipeline, name: str, handler: grpc.RpcMethodHandler[Any, Any
 
     async def call(raw: Any, context: Any) -> Any:
         async with _Call(pipeline, method, False, context) as each:
-            each.request = request = await admit(raw, each.metadata)
+            each.request = request = await admit(raw, each.metadata, context)
             if not handler.request_streaming and (found := aliases.aliases_in(request, raw)):
                 await aliases.resolve(request, found, pipeline.look_up)
             return pack(await behavior(request, context), context)
@@ -238,7 +238,7 @@ def _wrap_stream(
 
     async def answer(raw: Any, context: Any) -> None:
         async with _Call(pipeline, method, True, context) as each:
-            each.request = request = await admit(raw, each.metadata)
+            each.request = request = await admit(raw, each.metadata, context)
             if not handler.request_streaming and (found := aliases.aliases_in(request, raw)):
                 await aliases.resolve(request, found, pipeline.look_up)
             responses = behavior(request, context)
@@ -263,11 +263,11 @@ def _admission(
     parse, streams = handler.request_deserializer, handler.request_streaming
     needed = access.declared(name)
 
-    async def admit(raw: Any, metadata: dict[str, str | bytes]) -> Any:
+    async def admit(raw: Any, metadata: dict[str, str | bytes], context: Any) -> Any:
         if not of_health:
             pipeline.require_room()
             if not of_scaler:
-                identity.become(await pipeline.authenticator.authenticate(metadata))
+                identity.become(await pipeline.authenticator.authenticate(metadata, context))
             if internal:
                 identity.require_service()
             if needed:

@@ -128,7 +128,7 @@ async def _serve(name: str, kinds: Sequence[EngineWork], device: Device, setting
         "LATHE_NATS_URL",
         settings.nats_url,
         settings.startup_wait_seconds,
-        lambda: Bus.connect(settings.nats_url, f"lathe-{name}"),
+        lambda: Bus.connect(settings.nats_url, f"lathe-{name}", settings.tls_ca_file),
     )
     try:
         store = await opened_store(settings)
