@@ -26,7 +26,7 @@ from services.platform.errors import engine_rules, invalid_argument
 from services.siblings.fitting import check_inputs, description_of, formats_to_describe
 from services.siblings.holds import Holds
 from services.siblings.overrides import named_only
-from services.siblings.packages import Packages, manifest_of, output_model
+from services.siblings.packages import Packages, manifest_of, output_model, require_target
 from services.siblings.resolution import complete as complete_template
 from services.siblings.sources import Sources, require_same_architectures
 from services.storage import ContentStore
@@ -62,14 +62,15 @@ class ConversionKind:
         """A conversion has none: its measurements are per component."""
         return {}
 
-    async def prepare(self, spec: Message) -> PreparedTask:
+    async def prepare(self, spec: Message, project: str) -> PreparedTask:
         """Resolve the template for the version and gather all that a worker needs.
 
         Raises:
             LatheError: INVALID_ARGUMENT, NOT_FOUND or FAILED_PRECONDITION for what the caller can correct.
         """
         assert isinstance(spec, ConversionSpec)
-        found, resolved = await self._start(spec)
+        found, resolved = await self._start(spec, project)
+        require_target(found.model, project)
         version = found.original if found.HasField("original") else found.model_version
         complete_template(resolved, version)
         template = resolved.template
@@ -93,6 +94,7 @@ class ConversionKind:
         return PreparedTask(
             work=work,
             device=template.device,
+            project=project or found.model.project,
             display_name=f"{found.model.display_name} {datetime.now():%Y-%m-%d %H:%M:%S}",
             timeout_seconds=whole_seconds(spec.timeout) or device.timeout_seconds,
             memory_limit_bytes=spec.memory_limit_bytes or device.memory_limit_bytes,
@@ -159,7 +161,7 @@ class ConversionKind:
         """Return the original's version, or register the outcome under another model; None if its bytes are gone."""
         return await self._packages.share(task, original, outcome, self.complete, standing)
 
-    async def _start(self, spec: ConversionSpec) -> tuple[TaskSource, ResolvedTemplate]:
+    async def _start(self, spec: ConversionSpec, project: str) -> tuple[TaskSource, ResolvedTemplate]:
         """Return what the conversion starts from, and its template: the one that is named, or the package's own.
 
         Raises:
@@ -167,10 +169,12 @@ class ConversionKind:
         """
         if spec.template:
             named = ResolveTaskTemplateRequest(name=spec.template, overrides=spec.overrides)
-            found, resolved = await asyncio.gather(self._read(spec), self._templates.ResolveTaskTemplate(named))
+            found, resolved = await asyncio.gather(
+                self._read(spec, project), self._templates.ResolveTaskTemplate(named)
+            )
             await self._sources.original(found)
             return found, resolved
-        found = await self._read(spec)
+        found = await self._read(spec, project)
         _, own = await self._sources.original(found)
         if own is None:
             raise invalid_argument(
@@ -182,12 +186,13 @@ class ConversionKind:
         resolved = await self._templates.ResolveTaskTemplate(given)
         return found, resolved
 
-    async def _read(self, spec: ConversionSpec) -> TaskSource:
+    async def _read(self, spec: ConversionSpec, project: str) -> TaskSource:
         return await self._sources.read(
             spec.model_version,
             output_model=spec.output_model,
             described=formats_to_describe(spec.tensor_information, has_samples=spec.HasField("samples")),
             architectures=architectures_of(spec),
+            project=project,
         )
 
 

@@ -27,6 +27,7 @@ from services.platform.words import word
 from services.process.composition import Platform
 from services.resources.filters.fields import TEXTS, word_field
 from services.resources.kind import ResourceKind
+from services.resources.scope import Stated
 from services.tasks.api.handlers import TaskHandlers
 from services.tasks.api.servicer import Method
 
@@ -40,6 +41,7 @@ KIND = ResourceKind(
     columns={"tasks": lambda comparison: list(comparison.tasks), "state": lambda comparison: comparison.state},
     fields={"tasks": TEXTS, "state": word_field(OperationState)},
     detail_fields=("deltas", "regressions"),
+    scope=Stated(),
 )
 
 
@@ -68,15 +70,21 @@ class Comparisons:
 
         Raises:
             LatheError: NOT_FOUND; FAILED_PRECONDITION if an evaluation has not SUCCEEDED (EVALUATION_NOT_SUCCEEDED),
-                was imported (EVALUATION_IMPORTED), or if they are on different data (DATASETS_DIFFER).
+                was imported (EVALUATION_IMPORTED), or if they are on different data (DATASETS_DIFFER) or of different
+                projects (PROJECTS_DIFFER).
         """
         if first := await self.operations.store.first_made(request):
             return await self.operations.get(first.name)
         asked = request.evaluation_comparison
         tasks = await self._evaluations(asked)
-        _require_comparable(tasks)
+        project = asked.project or tasks[0].project
+        _require_comparable(tasks, project)
         new = EvaluationComparison(
-            display_name=asked.display_name, labels=asked.labels, tasks=asked.tasks, dataset=tasks[0].spec.dataset
+            display_name=asked.display_name,
+            labels=asked.labels,
+            tasks=asked.tasks,
+            dataset=tasks[0].spec.dataset,
+            project=project,
         )
         return await self.operations.create(request, new)
 
@@ -98,8 +106,16 @@ def fitted(comparison: EvaluationComparison) -> EvaluationComparison:
     return comparison
 
 
-def _require_comparable(tasks: Sequence[EvaluationTask]) -> None:
+def _require_comparable(tasks: Sequence[EvaluationTask], project: str) -> None:
     for task in tasks:
+        if task.project != project:
+            raise failed_precondition(
+                "PROJECTS_DIFFER",
+                f"'{task.name}' is in '{task.project}', and the comparison in '{project}', whose members would read of "
+                f"it. Compare evaluations of one project; evaluate '{task.spec.model_version}' in '{project}' if it is "
+                "shared with that.",
+                task.name,
+            )
         if task.status.state != TASK_STATE_SUCCEEDED:
             state = word(TaskState, task.status.state)
             raise failed_precondition(

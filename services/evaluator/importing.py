@@ -50,6 +50,7 @@ class Imports:
             spec=spec,
             display_name=request.display_name,
             labels=dict(request.labels),
+            project=request.project,
             request_id=request.request_id,
             fingerprint=fingerprint_of(request),
             done=lambda: self._done(request),
@@ -59,7 +60,7 @@ class Imports:
 
     async def _done(self, request: ImportEvaluationRequest) -> tuple[PreparedTask, EvaluationResult]:
         _check_figures(request.result)
-        found = await self._sources.read(request.model_version)
+        found = await self._sources.read(request.model_version, project=request.project)
         if request.dataset:
             await self._datasets.ready(request.dataset)
         if request.origin.HasField("report"):
@@ -71,7 +72,12 @@ class Imports:
         result.imported.CopyFrom(request.origin)
         result.imported.owner = current_user()
         name = f"{found.model.display_name} {datetime.now():%Y-%m-%d %H:%M:%S}"
-        prepared = PreparedTask(work=EvaluationWork(), device=found.model_version.package.device, display_name=name)
+        prepared = PreparedTask(
+            work=EvaluationWork(),
+            device=found.model_version.package.device,
+            project=request.project or found.model.project,
+            display_name=name,
+        )
         return prepared, result
 
 

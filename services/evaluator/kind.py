@@ -15,7 +15,6 @@ from lathe.registry.v1.model_service_pb2 import ModelVersion
 from engines.spec.devices import load_catalog
 from services.evaluator.rules import check_dataset, check_spec, require_package
 from services.platform.durations import whole_seconds
-from services.platform.errors import failed_precondition
 from services.siblings.datasets import Datasets
 from services.siblings.holds import Holds
 from services.siblings.packages import read_manifest
@@ -57,14 +56,14 @@ class EvaluationKind:
         assert isinstance(result, EvaluationResult)
         return {each.name: each.value for each in result.metrics if each.name == result.main_metric and not each.slice}
 
-    async def prepare(self, spec: Message) -> PreparedTask:
+    async def prepare(self, spec: Message, project: str) -> PreparedTask:
         """Check everything that needs no engine, and have the items of the dataset chosen.
 
         Raises:
             LatheError: INVALID_ARGUMENT, NOT_FOUND or FAILED_PRECONDITION for what the caller can correct.
         """
         assert isinstance(spec, EvaluationSpec)
-        found = await self._sources.read(spec.model_version)
+        found = await self._sources.read(spec.model_version, project=project)
         version = found.model_version
         require_package(version)
         manifest = await read_manifest(self._cas, version)
@@ -74,6 +73,7 @@ class EvaluationKind:
         return PreparedTask(
             work=await self._work(spec, version),
             device=device.id,
+            project=project or found.model.project,
             display_name=f"{found.model.display_name} {datetime.now():%Y-%m-%d %H:%M:%S}",
             timeout_seconds=whole_seconds(spec.timeout) or device.timeout_seconds,
             memory_limit_bytes=spec.memory_limit_bytes or device.memory_limit_bytes,
@@ -116,9 +116,7 @@ class EvaluationKind:
         asked.batch_size, asked.loops = spec.batch_size or 1, spec.loops or 1
         asked.iou_thresholds[:] = sorted(set(spec.iou_thresholds))
         if spec.HasField("images"):
-            if not await self._cas.exists(spec.images):
-                message = f"the images {spec.images.sha256} are not stored; upload them first"
-                raise failed_precondition("BLOB_NOT_FOUND", message, "images")
+            await self._sources.require_stored(spec.images, "images")
             return work
         check_dataset(spec, await self._datasets.ready(spec.dataset))
         work.dataset.CopyFrom(await self._datasets.select(spec.dataset, spec.samples, spec.seed))

@@ -29,7 +29,7 @@ from services.optimizer.rules import (
 from services.siblings.datasets import Datasets
 from services.siblings.fitting import check_inputs, description_of, formats_to_describe
 from services.siblings.holds import Holds
-from services.siblings.packages import Packages, manifest_of
+from services.siblings.packages import Packages, manifest_of, require_target
 from services.siblings.recipes import RecipeRequest, Recipes
 from services.siblings.sources import Sources, files_digest, require_same_architectures
 from services.storage import ContentStore
@@ -83,7 +83,7 @@ class OptimizationKind:
         assert isinstance(result, OptimizationResult)
         return {"speedup": result.optimization_result.speedup}
 
-    async def prepare(self, spec: Message) -> PreparedTask:
+    async def prepare(self, spec: Message, project: str) -> PreparedTask:
         """Find out how the source is read, have items chosen, and gather all that a worker needs.
 
         Raises:
@@ -101,7 +101,10 @@ class OptimizationKind:
             spec.model_version,
             output_model=spec.output_model,
             described=formats_to_describe(text, has_samples=has_samples),
+            project=project,
         )
+        if spec.output_model:
+            require_target(found.model, project)
         source, own = await self._sources.original(found)
         require_the_source_itself(found.model_version, source)
         # The template's runtime only says how the source is read; the search tries every runtime.
@@ -114,10 +117,12 @@ class OptimizationKind:
         bare = OptimizationWork(conversion=conversion, spec=asked)
         await self._choose(bare, asked)
         _forget_names(bare.spec)
+        project = project or found.model.project
         return PreparedTask(
-            work=await self._with_record(bare, device.id),
+            work=await self._with_record(bare, device.id, project),
             bare=bare,
             device=device.id,
+            project=project,
             display_name=f"{found.model.display_name} {datetime.now():%Y-%m-%d %H:%M:%S}",
             timeout_seconds=time_limit(asked, device),
             memory_limit_bytes=asked.memory_limit_bytes,
@@ -149,9 +154,9 @@ class OptimizationKind:
         digest = files_digest(source.files)
         for file in outcome.files:
             if file.path == RECORD_FILE:
-                await self._records.add(digest, task.device, Record(file.digest, task.name))
+                await self._records.add(digest, task.device, Record(file.digest, task.name), task.project)
         earlier = {each.measured_by for each in outcome.result.candidates if each.measured_by}
-        return result_of(outcome, await self._records.writers(earlier))
+        return result_of(outcome, await self._records.writers(earlier, task.project))
 
     def unverified(self, outcome: Message) -> bool:
         """Return False: an optimization is made on the device alone."""
@@ -161,12 +166,16 @@ class OptimizationKind:
         self, task: Message, original: Message, outcome: Message, standing: Collection[str]
     ) -> Message | None:
         """Return the result of the original, not saved yet; None if its files are gone."""
+        assert isinstance(task, OptimizationTask)
         assert isinstance(original, OptimizationTask)
         assert isinstance(outcome, OptimizationOutcome)
         # The files were stored together: one stands for all.
         if not await self._cas.exists(manifest_of(outcome.files)):
             return None
-        return unsaved(original.result) if original.result.files else await self.complete(task, outcome)
+        if original.result.files and original.project == task.project:
+            return unsaved(original.result)
+        # Of another project, it may name tasks whose records it used.
+        return await self.complete(task, outcome)
 
     async def _choose(self, work: OptimizationWork, asked: OptimizationSpec) -> None:
         """Have the items of the dataset chosen, and check that the arrays that the specification names are stored."""
@@ -182,9 +191,9 @@ class OptimizationKind:
         if asked.precision_goal == PRECISION_INT8 and not asked.HasField("calibration_samples"):
             work.calibration.CopyFrom(await self._datasets.select(asked.dataset, DEFAULT_SAMPLES, asked.seed))
 
-    async def _with_record(self, bare: OptimizationWork, device: str) -> OptimizationWork:
-        """Return the work with the newest record of the same source, if there is one."""
-        found = await self._records.newest(bare.conversion.source_digest, device)
+    async def _with_record(self, bare: OptimizationWork, device: str, project: str) -> OptimizationWork:
+        """Return the work with the project's newest record of the same source, if there is one."""
+        found = await self._records.newest(bare.conversion.source_digest, device, project)
         work = OptimizationWork()
         work.CopyFrom(bare)
         if found is not None and await self._cas.exists(found.digest):

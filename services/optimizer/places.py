@@ -10,7 +10,9 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from services.database.pool import Database
+from services.platform import access
 from services.platform.errors import LatheError, failed_precondition, invalid_argument
+from services.platform.identity import acting_as, current_user
 
 _LOCK = "SELECT pg_advisory_xact_lock(hashtextextended('output_locations', 0))"
 # A folder overlaps itself, the folders that contain it, and the folders in it.
@@ -22,7 +24,9 @@ _IS_THERE = """
  OR EXISTS (SELECT FROM tasks WHERE uid = split_part(task, '/', 2)::uuid))
 """
 _OTHERS = f"""
-SELECT task, place, saved, version FROM output_locations
+SELECT task, place, saved, version,
+    coalesce((SELECT project FROM tasks WHERE uid = split_part(task, '/', 2)::uuid), '') AS project
+FROM output_locations
 WHERE task <> $1 AND {_OVERLAPS} AND {_IS_THERE} AND (saved OR NOT $3)
 ORDER BY saved DESC, place LIMIT 1
 """  # noqa: S608 - our own words
@@ -93,13 +97,22 @@ class Places:
                 if found is None:
                     await connection.execute(_WRITE, place, task, saved)
                     return
-            # The registry is asked when the lock is free again: others need not wait for its answer.
-            if not found["version"] or await self._exists(found["version"]):
+            # The registry is asked when the lock is free again: others need not wait for its answer. It is asked as a
+            # service, because a version that the caller may not see keeps its place all the same.
+            with acting_as(current_user()):
+                there = not found["version"] or await self._exists(found["version"])
+            if there:
                 raise _taken(place, found)
             await self._database.execute(_FORGET, found["place"], found["version"])
 
 
 def _taken(place: str, found: Mapping[str, Any]) -> LatheError:
+    if not access.is_visible([found["project"]]):
+        return failed_precondition(
+            "OUTPUT_LOCATION_TAKEN",
+            f"The result would be stored in {place}, which overlaps a folder that a task of another project has. Name "
+            "another folder in output_location.",
+        )
     standing, advice = ("has saved its model to", "") if found["saved"] else ("may write", ", or wait for its end")
     return failed_precondition(
         "OUTPUT_LOCATION_TAKEN",

@@ -34,8 +34,9 @@ from services.process.composition import Platform
 from services.resources.filters.fields import word_field
 from services.resources.kind import ResourceKind
 from services.resources.listing import ListQuery
+from services.resources.scope import OfParent
 from services.siblings.fitting import description_of
-from services.siblings.packages import Packages, output_model, package_version
+from services.siblings.packages import Packages, output_model, package_version, require_target
 from services.storage.folders import Folders
 from services.tasks.api.service import TaskEngine
 from services.tasks.kind import unpack
@@ -50,6 +51,7 @@ KIND = ResourceKind(
     noun="save",
     columns={"state": lambda save: save.state},
     fields={"state": word_field(OperationState)},
+    scope=OfParent("tasks", "task", found="uid = split_part($1, '/', 2)::uuid", readers="ARRAY[project]"),
 )
 
 
@@ -79,7 +81,7 @@ class Saver:
                 (TASK_NOT_SUCCEEDED), is saved under another model (ALREADY_SAVED), its source is gone (SOURCE_GONE),
                 or another task has its place (OUTPUT_LOCATION_TAKEN).
         """
-        await self._engine.handlers.row(request.name)
+        await self._engine.ledger.store.to_change(request.name)
         # One call begins at a time, on whichever replica; a call that waited finds what the first one began.
         async with self._leases.hold(f"saving {request.name}"):
             row = await self._engine.handlers.row(request.name)
@@ -170,7 +172,8 @@ class Saver:
         return bool(version)
 
     async def _look_up(self, task: OptimizationTask) -> ModelVersion:
-        await self._models.GetModel(GetModelRequest(name=output_model(task.spec)))
+        model = await self._models.GetModel(GetModelRequest(name=output_model(task.spec)))
+        require_target(model, task.project)
         try:
             return await self._models.GetModelVersion(GetModelVersionRequest(name=task.spec.model_version))
         except grpc.aio.AioRpcError as error:

@@ -21,7 +21,7 @@ from services.quantizer.rules import check_calibration_dataset, check_judged_dat
 from services.siblings.datasets import Datasets
 from services.siblings.fitting import check_inputs, description_of, formats_to_describe
 from services.siblings.holds import Holds
-from services.siblings.packages import Packages, manifest_of, package_version
+from services.siblings.packages import Packages, manifest_of, package_version, require_target
 from services.siblings.recipes import RecipeRequest, Recipes
 from services.siblings.sources import Sources, require_same_architectures
 from services.storage import ContentStore
@@ -67,7 +67,7 @@ class QuantizationKind:
         figures = {"speedup": result.profile.forms[-1].speedup} if result.profile.forms else {}
         return figures | ({"accuracy": result.accuracy} if result.HasField("accuracy") else {})
 
-    async def prepare(self, spec: Message) -> PreparedTask:
+    async def prepare(self, spec: Message, project: str) -> PreparedTask:
         """Find out how the source is read, have items chosen, and gather all that a worker needs.
 
         Raises:
@@ -79,7 +79,9 @@ class QuantizationKind:
             spec.model_version,
             output_model=spec.output_model,
             described=formats_to_describe(asked.tensor_information, has_samples=False),
+            project=project,
         )
+        require_target(found.model, project)
         source, own = await self._sources.original(found)
         wanted = RecipeRequest(spec.template, spec.device, spec.runtime)
         template = await self._recipes.resolve(wanted, source, own)
@@ -98,6 +100,7 @@ class QuantizationKind:
         return PreparedTask(
             work=work,
             device=device.id,
+            project=project or found.model.project,
             display_name=f"{found.model.display_name} {datetime.now():%Y-%m-%d %H:%M:%S}",
             timeout_seconds=whole_seconds(spec.timeout) or device.timeout_seconds,
             memory_limit_bytes=spec.memory_limit_bytes or device.memory_limit_bytes,

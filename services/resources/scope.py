@@ -59,10 +59,14 @@ class OfParent:
     Attributes:
         table: the table of the parents.
         noun: what error messages call a parent: `model`.
+        found: condition that finds the parent of the name `$1`.
+        readers: the readers of the parent.
     """
 
     table: str
     noun: str
+    found: str = "name = $1"
+    readers: str = "readers"
 
     async def belonging(self, connection: Connection, parent: str) -> Belonging:
         """Return where the resources of a parent belong, and keep that so until the transaction ends.
@@ -71,7 +75,7 @@ class OfParent:
             LatheError: NOT_FOUND for a parent that does not exist, or that the caller may not see; PERMISSION_DENIED,
                 reason ROLE_REQUIRED, for who may not change it.
         """
-        query = f"SELECT project, readers FROM {self.table} WHERE name = $1 FOR KEY SHARE"  # noqa: S608 - our own table
+        query = f"SELECT project, {self.readers} AS readers FROM {self.table} WHERE {self.found} FOR KEY SHARE"  # noqa: S608
         row = None if "\0" in parent else await connection.fetchrow(query, parent)
         if row is None:
             raise not_found(self.noun, parent)

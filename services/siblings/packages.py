@@ -15,6 +15,7 @@ from lathe.registry.v1.model_service_pb2 import (
     GetLineageRequest,
     GetModelVersionRequest,
     Lineage,
+    Model,
     ModelDescription,
     ModelVersion,
     PackageInfo,
@@ -110,6 +111,22 @@ class Packages:
                 raise
             return False
         return True
+
+
+def require_target(model: Model, project: str) -> None:
+    """Refuse to register the result of a task under a model of another project; empty stands for the model's own.
+
+    Raises:
+        LatheError: FAILED_PRECONDITION, reason PROJECTS_DIFFER.
+    """
+    if project and model.project != project:
+        raise failed_precondition(
+            "PROJECTS_DIFFER",
+            f"The result would become a version of '{model.name}', which is in '{model.project}'; what a task of "
+            f"'{project}' makes stays there. Name a model of '{project}' in output_model, or create the task in "
+            f"'{model.project}'.",
+            model.name,
+        )
 
 
 def output_model(spec: Any) -> str:

@@ -17,6 +17,8 @@ from lathe.internal.v1.registry_service_pb2 import ReadTaskSourceRequest, TaskSo
 from lathe.internal.v1.registry_service_pb2_grpc import RegistryServiceStub
 from lathe.registry.v1.architecture_service_pb2 import Architecture, GetArchitectureRequest
 from lathe.registry.v1.architecture_service_pb2_grpc import ArchitectureServiceStub
+from lathe.registry.v1.artifact_service_pb2 import GetArtifactRequest
+from lathe.registry.v1.artifact_service_pb2_grpc import ArtifactServiceStub
 from lathe.registry.v1.model_service_pb2 import MODEL_FORMAT_PACKAGE, ModelFormat, ModelVersion
 from lathe.template.v1.template_service_pb2 import Template
 from lathe.type.v1.digest_pb2 import Digest, File
@@ -50,6 +52,7 @@ class Sources:
     def __init__(self, registry: grpc.aio.Channel, cas: ContentStore) -> None:
         self._registry = RegistryServiceStub(registry)
         self._architectures = ArchitectureServiceStub(registry)
+        self._artifacts = ArtifactServiceStub(registry)
         self._cas = cas
 
     async def read(
@@ -59,6 +62,7 @@ class Sources:
         output_model: str = "",
         described: Iterable[ModelFormat.ValueType] = (),
         architectures: Iterable[str] = (),
+        project: str = "",
     ) -> TaskSource:
         """Return a version and what a task that starts from it needs, in one call of the registry.
 
@@ -67,12 +71,17 @@ class Sources:
             output_model: The model under which the task registers its result; the version's own if empty.
             described: Formats whose description the task needs.
             architectures: Those that the task names itself.
+            project: The task's, if its creator named one.
 
         Raises:
-            AioRpcError: NOT_FOUND for the version or the model.
+            AioRpcError: NOT_FOUND for the version, the model or the project.
         """
         request = ReadTaskSourceRequest(
-            name=version, output_model=output_model, described_formats=described, architectures=set(architectures)
+            name=version,
+            output_model=output_model,
+            described_formats=described,
+            architectures=set(architectures),
+            project=project,
         )
         found: TaskSource = await self._registry.ReadTaskSource(request)
         return found
@@ -142,10 +151,18 @@ class Sources:
         return work
 
     async def require_stored(self, digest: Digest, what: str) -> None:
-        """Raise LatheError FAILED_PRECONDITION, reason BLOB_NOT_FOUND, if `what` (a plural) are not stored."""
-        if not await self._cas.exists(digest):
+        """Refuse bytes that are not stored, as far as the caller may know: a digest by itself gives nobody anything.
+
+        Raises:
+            LatheError: FAILED_PRECONDITION, reason BLOB_NOT_FOUND, naming `what` they are, in the plural.
+        """
+        try:
+            await self._artifacts.GetArtifact(GetArtifactRequest(name=f"artifacts/{digest.sha256}"))
+        except grpc.aio.AioRpcError as error:
+            if error.code() != grpc.StatusCode.NOT_FOUND:
+                raise
             message = f"the {what} {digest.sha256} are not stored; upload them first"
-            raise failed_precondition("BLOB_NOT_FOUND", message, what)
+            raise failed_precondition("BLOB_NOT_FOUND", message, what) from None
 
     async def _template_of(self, version: ModelVersion) -> Template:
         stored = next((file.digest for file in version.files if file.path == TEMPLATE_FILE), None)

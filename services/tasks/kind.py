@@ -53,6 +53,8 @@ class PreparedTask:
     Attributes:
         work: The kind's work message. It holds no name of a user or a task: equal work is equal bytes.
         device: Device of the catalog that the work is for.
+        project: The task's: the one that was asked for, or else that of the model under which its result is kept, or
+            that it reads.
         display_name: Name for the task if its creator gave none.
         timeout_seconds: Longest time that one attempt may take.
         memory_limit_bytes: Most memory that the child may take.
@@ -68,6 +70,7 @@ class PreparedTask:
 
     work: Message
     device: str
+    project: str
     display_name: str
     timeout_seconds: int = 3600
     memory_limit_bytes: int = 8 << 30
@@ -129,8 +132,11 @@ class TaskKind(Protocol):
     def figures(self, result: Message) -> Mapping[str, float]:
         """Return the main figures of a result by name, such as `speedup`: what groups of tasks show."""
 
-    async def prepare(self, spec: Message) -> PreparedTask:
-        """Check and resolve a specification. Raises LatheError for what the caller can correct."""
+    async def prepare(self, spec: Message, project: str) -> PreparedTask:
+        """Check and resolve a specification for a project; an empty one stands for that of the model that it works on.
+
+        Raises LatheError for what the caller can correct.
+        """
 
     async def hold(self, task_name: str, spec: Message) -> bool:
         """Pin what a task refers to, before the task exists, so that nobody deletes it until the task ends. Idempotent.

@@ -47,8 +47,8 @@ LANES = 8
 class WaitKind(EchoKind):
     """Tasks that may take an hour: a machine that is busy keeps jobs waiting far longer than they ask for."""
 
-    async def prepare(self, spec: Message) -> PreparedTask:
-        return replace(await super().prepare(spec), timeout_seconds=3600)
+    async def prepare(self, spec: Message, project: str) -> PreparedTask:
+        return replace(await super().prepare(spec, project), timeout_seconds=3600)
 
 
 class Burst(NamedTuple):

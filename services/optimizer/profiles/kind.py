@@ -62,7 +62,7 @@ class ProfileKind:
         fastest = min(each.latency.median_ms for each in measured)
         return {"median_ms": fastest, "samples_per_second": max(each.samples_per_second for each in measured)}
 
-    async def prepare(self, spec: Message) -> PreparedTask:
+    async def prepare(self, spec: Message, project: str) -> PreparedTask:
         """Check everything that needs no engine, and gather all that a worker needs.
 
         Raises:
@@ -70,7 +70,7 @@ class ProfileKind:
         """
         assert isinstance(spec, ProfileSpec)
         described = formats_to_describe(spec.tensor_information, has_samples=spec.HasField("test_data"))
-        found = await self._sources.read(spec.model_version, described=described)
+        found = await self._sources.read(spec.model_version, described=described, project=project)
         if found.model_version.format == MODEL_FORMAT_PACKAGE:
             manifest = await read_manifest(self._cas, found.model_version)
             asked = for_package(spec, found.model_version, manifest)
@@ -84,6 +84,7 @@ class ProfileKind:
         return PreparedTask(
             work=work,
             device=device.id,
+            project=project or found.model.project,
             display_name=f"{found.model.display_name} {datetime.now():%Y-%m-%d %H:%M:%S}",
             timeout_seconds=whole_seconds(spec.timeout) or device.timeout_seconds,
             memory_limit_bytes=asked.memory_limit_bytes,

@@ -14,6 +14,7 @@ from lathe_client.tasks import KINDS, Kind
 
 from services.bus.connection import Bus
 from services.changes.reading import Place, Reading, changes_after, check_place, newest_place
+from services.platform import access
 from services.platform.errors import invalid_argument
 from services.platform.identity import current_user
 from services.platform.messages import MAX_PAGE_BYTES
@@ -127,6 +128,9 @@ def _responses(
 def _wanted(task: TaskSummary, kinds: Collection[str], tests: Tests | None, owner: str) -> bool:
     if task.kind not in kinds or (owner and task.owner != owner):
         return False
+    # What was published before there were projects is in the one that everybody has.
+    if not access.is_visible([task.project or access.DEFAULT_PROJECT]):
+        return False
     return tests is None or matches(tests, _entry(task))
 
 
@@ -144,4 +148,5 @@ def _entry(task: TaskSummary) -> dict[str, Any]:
         "state": task.status.state,
         "uses": list(task.uses),
         "group": list(task.uses),
+        "project": task.project or access.DEFAULT_PROJECT,
     }

@@ -18,7 +18,7 @@ from services.tasks.api.completion import refusal
 from services.tasks.api.ledger import Ledger
 from services.tasks.api.settler import Settler
 from services.tasks.api.workers import WorkersView
-from services.tasks.state.rows import NewTask, TaskRow, share_origin
+from services.tasks.state.rows import NewTask, TaskRow
 
 
 def work_key(kind: str, device: str, work: Message, owner: str = "") -> bytes:
@@ -81,11 +81,12 @@ class ActionCache:
         except (LatheError, grpc.aio.AioRpcError) as error:
             if (failure := refusal(error)) is None:
                 raise
-            told = f"{failure.message} {failure.suggested_fix} The work is that of '{original.name}'."
-            raise failed_precondition("RESULT_NOT_RECORDED", told, original.name) from error
+            told, here = f"{failure.message} {failure.suggested_fix}", done.project == draft.row.project
+            told += f" The work is that of '{original.name}'." if here else " A task of another project did the work."
+            raise failed_precondition("RESULT_NOT_RECORDED", told, original.name if here else "") from error
         if result is None:
             return None
-        share_origin(task.origin, original)
+        self._codec.share_origin(task.origin, original, draft.row.project)
         row = self._codec.succeeded(draft.row, task.origin, result)
         if done.state != task_pb2.TASK_STATE_SUCCEEDED:  # from now on, others share what is registered here
             row = row._replace(action_key=done.action_key, outcome=done.outcome)

@@ -15,7 +15,9 @@ from lathe.type.v1 import task_pb2
 
 from services.bus.connection import Bus
 from services.database.leases import KeyedLocks
-from services.platform.errors import LatheError, failed_precondition, invalid_argument
+from services.platform import access
+from services.platform.access import Role
+from services.platform.errors import LatheError, failed_precondition, invalid_argument, not_found
 from services.platform.identity import current_user
 from services.platform.messages import MAX_TASK_BYTES
 from services.platform.telemetry import current_traceparent, name_task
@@ -67,12 +69,13 @@ class Creator:
 
     async def check(self, wanted: TaskRequest) -> TaskRow:
         """Return the row that `create` would write now, and write nothing; raises as `create` does."""
-        draft = self._draft(wanted, await self._kind.prepare(wanted.spec), None)
+        prepared, _ = await self._prepare(wanted)
+        draft = self._draft(wanted, prepared, None)
         self._check_size(draft.row)
         return draft.row
 
     async def _make(self, wanted: TaskRequest, request_id: UUID | None) -> TaskRow:
-        prepared, result = (await self._kind.prepare(wanted.spec), None) if wanted.done is None else await wanted.done()
+        prepared, result = await self._prepare(wanted)
         draft = self._draft(wanted, prepared, request_id)
         self._check_size(draft.row)
         try:
@@ -91,6 +94,26 @@ class Creator:
             if request_id is None or (first := await self._first_soon(request_id, wanted)) is None:
                 raise
             return first
+
+    async def _prepare(self, wanted: TaskRequest) -> tuple[PreparedTask, Message | None]:
+        """Return the checked specification of a task that its creator may have in its project, and its result if known.
+
+        Raises:
+            LatheError: NOT_FOUND for a project without a role of the caller; PERMISSION_DENIED, reason ROLE_REQUIRED.
+        """
+        if wanted.project:  # before anybody is asked
+            access.require_project(wanted.project, Role.EDITOR)
+        if wanted.done is not None:
+            prepared, result = await wanted.done()
+        else:
+            prepared, result = await self._kind.prepare(wanted.spec, wanted.project), None
+        try:
+            access.require_role(prepared.project, Role.EDITOR)
+        except LatheError as error:
+            if error.reason == "ROLE_REQUIRED" and not wanted.project:
+                error.message += " Or name a project of yours in task.project."
+            raise
+        return prepared, result
 
     async def _record(self, draft: NewTask, result: Message) -> TaskRow:
         """Create the task as SUCCEEDED with a result that no worker of Lathe made."""
@@ -119,7 +142,8 @@ class Creator:
         except BaseException:
             await self._let_go(draft, spec)
             raise
-        row = draft.row._replace(leader=created.leader, leading=draft.shares and created.leader is None)
+        leading = draft.shares and created.leader is None
+        row = draft.row._replace(leader=created.leader, leader_project=created.leader_project, leading=leading)
         return self._counted(row, "queued" if created.leader is None else "shared")
 
     def _counted(self, row: TaskRow, how: str) -> TaskRow:
@@ -180,6 +204,7 @@ class Creator:
             body=task.SerializeToString(),
             live=self._codec.live(TaskSnapshot(status=pending()), origin, None),
             outcome=None,
+            project=prepared.project,
         )
         return NewTask(
             row=row,
@@ -240,6 +265,8 @@ class Creator:
                 f"{request_id} was already sent with a different request. Use a new UUID for a new request.",
                 reason="REQUEST_ID_REUSED",
             )
+        if row is not None and not access.is_visible([row.project]):
+            raise not_found("task", self._codec.name_of(row.uid))
         if row is None:
             raise failed_precondition(
                 "ALREADY_DELETED",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from typing import Any
 
 import grpc
@@ -16,6 +16,7 @@ from services.bus.listening import listening, wait_for_any
 from services.bus.topology import changed_subject
 from services.database.leases import Leases
 from services.database.pool import Database
+from services.platform import access
 from services.platform.errors import LatheError, aborted, from_rpc_error, invalid_argument, is_transient
 from services.platform.identity import current_user
 from services.platform.interceptors.validation import check
@@ -23,6 +24,7 @@ from services.resources.batches import in_batch
 from services.resources.idempotency import made_once
 from services.resources.kind import ResourceKind
 from services.resources.listing import ListQuery
+from services.resources.scope import Stated
 from services.resources.store import ResourceStore
 from services.tasks.api.handlers import TaskHandlers, check_priority
 from services.tasks.api.members import Members
@@ -59,6 +61,7 @@ class Groups:
                 table="task_groups",
                 collection=self._collection,
                 noun=f"group of {kind.name} tasks",
+                scope=Stated(),
             ),
         )
 
@@ -80,13 +83,15 @@ class Groups:
     async def _make(self, request: Any) -> Any:
         self._check_spec(request.group)
         check_priority(request.group.priority)
+        if request.group.project:
+            access.require_project(request.group.project)
         # Its name is never that of a deleted one, as one made from the display name could be. Of a request that is
         # repeated it is the same again, as its tasks carry it.
         token = uuid.UUID(request.request_id) if request.request_id else uuid.uuid4()
         name = str(uuid.uuid5(token, f"group of {current_user()}"))
         group = self._group_type()
         group.CopyFrom(request.group)
-        group.members.extend(await self._create_tasks(request, token, f"{self._collection}/{name}"))
+        await self._create_tasks(group, request.skip_cache, token, f"{self._collection}/{name}")
         return await self._store.create(group, resource_id=name, request_id=request.request_id, request=request)
 
     async def get(self, name: str) -> Any:
@@ -115,6 +120,7 @@ class Groups:
     async def cancel(self, name: str) -> Any:
         """Ask for the end of every task that has not ended; return the group. Raises LatheError NOT_FOUND."""
         group = await self.get(name)
+        access.require_change("group", name, group.project, [group.project])
         open_ = [each.task for each in group.members if each.task and each.state in OPEN]
         _, refused = await in_batch(open_, self._tasks.cancel, at_once=_AT_ONCE)
         # A task that has just ended, or was deleted, needs no end.
@@ -130,25 +136,35 @@ class Groups:
         await self._members.fill([group])
         return group
 
-    async def _create_tasks(self, request: Any, token: uuid.UUID, group: str) -> Sequence[TaskGroupMember]:
-        slots = asyncio.Semaphore(_AT_ONCE)
+    async def _create_tasks(self, group: Any, skip_cache: bool, token: uuid.UUID, name: str) -> None:
+        """Create the tasks, and fill in the members; and the project of the first if the group names none."""
+        slots, versions = asyncio.Semaphore(_AT_ONCE), range(len(group.model_versions))
 
         async def create(index: int) -> TaskGroupMember:
             async with slots:
-                return await self._create_task(request, index, str(uuid.uuid5(token, str(index))), group)
+                return await self._create_task(group, index, skip_cache, str(uuid.uuid5(token, str(index))), name)
 
-        return await asyncio.gather(*(create(index) for index in range(len(request.group.model_versions))))
+        while not group.project and len(group.members) < len(versions):
+            group.members.append(await create(len(group.members)))
+        group.members.extend(await asyncio.gather(*(create(index) for index in versions[len(group.members) :])))
+        if not group.project and not access.has_role(access.DEFAULT_PROJECT, access.Role.EDITOR):
+            told = "no task could be created, so that nothing says in which project the group is; name one"
+            raise invalid_argument("group.project", f"{told}. The first task: {group.members[0].error}")
 
-    async def _create_task(self, request: Any, index: int, request_id: str, name: str) -> TaskGroupMember:
-        group, version = request.group, request.group.model_versions[index]
-        wanted = self._create_type(request_id=request_id, skip_cache=request.skip_cache)
+    async def _create_task(
+        self, group: Any, index: int, skip_cache: bool, request_id: str, name: str
+    ) -> TaskGroupMember:
+        version = group.model_versions[index]
+        wanted = self._create_type(request_id=request_id, skip_cache=skip_cache)
+        wanted.task.project = group.project
         wanted.task.display_name = _task_name(group.display_name, version, index + 1)
         wanted.task.labels.update(group.labels)
         wanted.task.priority = group.priority
         wanted.task.spec.CopyFrom(_spec_for(group, version))
         member = TaskGroupMember(model_version=version)
         try:
-            member.task = (await self._tasks.create(wanted, name)).name
+            task = await self._tasks.create(wanted, name)
+            member.task, group.project = task.name, task.project
         except (LatheError, grpc.aio.AioRpcError) as error:
             told = from_rpc_error(error) if isinstance(error, grpc.aio.AioRpcError) else error
             if is_transient(told.code):  # it says nothing of the version: a repeat of the request goes on from here

@@ -62,6 +62,7 @@ class TaskHandlers:
             fingerprint=fingerprint_of(request),
             priority=task.priority,
             group=group,
+            project=task.project,
         )
         return await self._created(wanted, validate_only=request.validate_only)
 
@@ -71,7 +72,7 @@ class TaskHandlers:
 
     async def retry(self, request: Any) -> Any:
         """Create a task with the specification of a FAILED or CANCELLED one."""
-        row = await self.row(request.name)
+        row = await self._store.to_change(request.name)
         old = self._codec.message(row)
         if row.state not in _RETRYABLE:
             raise failed_precondition(
@@ -89,12 +90,13 @@ class TaskHandlers:
             retry_of=old.name,
             retried=row,
             priority=old.priority,
+            project=old.project,
         )
         return self.present(await self._creator.create(wanted))
 
     async def resubmit(self, request: Any) -> Any:
         """Create a task with an edited specification."""
-        old = self._codec.message(await self.row(request.name))
+        old = self._codec.message(await self._store.to_change(request.name))
         wanted = TaskRequest(
             spec=request.spec,
             display_name=request.display_name,
@@ -104,6 +106,7 @@ class TaskHandlers:
             fingerprint=fingerprint_of(request),
             resubmission_of=old.name,
             priority=old.priority,
+            project=old.project,
         )
         return await self._created(wanted, validate_only=request.validate_only)
 
@@ -121,12 +124,8 @@ class TaskHandlers:
 
     async def get_many(self, names: Sequence[str], *, full: bool) -> list[Any]:
         """Return tasks in the order of their names, with specifications and results if `full`; LatheError NOT_FOUND."""
-        uids = {name: self._codec.uid_of(name) for name in names}
-        rows = await self._store.load(uid for uid in uids.values() if uid is not None)
-        if missing := next((name for name, uid in uids.items() if uid not in rows), None):
-            raise not_found("task", missing)
         show = self.present if full else self._basic
-        return [show(rows[uid]) for name in names if (uid := uids[name]) is not None]
+        return [show(row) for row in await self._store.read_many(names)]
 
     async def list_page(self, request: Any) -> tuple[list[Any], str]:
         """Return a page of tasks and the token of the next."""
@@ -137,7 +136,7 @@ class TaskHandlers:
         """Change display name and labels."""
         name = request.task.name
         for _ in range(_OVERTAKEN_TRIES):
-            row = await self.row(name)
+            row = await self._store.to_change(name)
             task = self._codec.message(row)
             check_etag(request.task.etag, task.etag, name)
             body = self._kind.task_type.FromString(row.body)
@@ -160,7 +159,7 @@ class TaskHandlers:
 
     async def cancel(self, name: str) -> Any:
         """Ask for a task's end."""
-        row = await self.row(name)
+        row = await self._store.to_change(name)
         if row.state in TERMINAL and row.state != task_pb2.TASK_STATE_CANCELLED:
             raise failed_precondition(
                 "TASK_ENDED", f"'{name}' is {_state(row)} already; there is nothing to cancel.", name
@@ -172,7 +171,7 @@ class TaskHandlers:
 
     async def delete(self, name: str, etag: str = "") -> None:
         """Delete a terminal task."""
-        row = await self.row(name)
+        row = await self._store.to_change(name)
         check_etag(etag, self._codec.message(row).etag, name)
         if row.state not in TERMINAL:
             raise failed_precondition(
@@ -186,11 +185,7 @@ class TaskHandlers:
 
     async def row(self, name: str) -> TaskRow:
         """Return the row of a name. Raises LatheError NOT_FOUND."""
-        uid = self._codec.uid_of(name)
-        row = await self._store.get(uid) if uid is not None else None
-        if row is None:
-            raise not_found("task", name)
-        return row
+        return await self._store.read(name)
 
     def present(self, row: TaskRow) -> Any:
         """Return the task message as callers see it, with the reason why it waits if that is known."""

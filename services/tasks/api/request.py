@@ -15,6 +15,7 @@ from services.tasks.state.rows import TaskRow
 class TaskRequest:
     """A request to create a task: the specification and what surrounds it. `fingerprint` tells two requests apart.
 
+    `project` is empty for that of the model that the specification works on.
     `retried` is the row of the task that this one retries: its outcome can be used again, whichever workers live.
     `done`, for work that was done elsewhere, checks the request and returns the task's result: it needs no worker.
     """
@@ -30,4 +31,5 @@ class TaskRequest:
     resubmission_of: str = ""
     priority: int = 0
     group: str = ""
+    project: str = ""
     done: Callable[[], Awaitable[tuple[PreparedTask, Message]]] | None = None

@@ -129,14 +129,14 @@ class Settler:
         change = self._ledger.change(folded)
         try:
             await self._ledger.commit([replace(change, new=change.new._replace(leading=True))])
-            leader = first.uid
+            leader, project = first.uid, first.project
         except asyncpg.UniqueViolationError:
             # A task created meanwhile took the lead: all of them follow it.
             found = await self._ledger.store.leader_of(first.work_key)
             if found is None:
                 return
-            leader, rest = found, followers
-        moved = [Change(row, row._replace(leader=leader)) for row in rest]
+            (leader, project), rest = found, followers
+        moved = [Change(row, row._replace(leader=leader, leader_project=project)) for row in rest]
         await self._ledger.store.save(moved, datetime.now(UTC))
 
 

@@ -11,7 +11,7 @@ from lathe.watch.v1.change_pb2 import Change, ChangeType, TaskSummary
 from services.changes.outbox import payload_of
 from services.tasks.state.rows import TaskCodec, TaskRow, related, timestamp
 
-_SHARED = ("name", "uid", "display_name", "owner", "device", "priority")
+_SHARED = ("name", "uid", "display_name", "owner", "device", "priority", "project")
 
 
 def news_of(codec: TaskCodec, row: TaskRow, change: ChangeType.ValueType, revision: int, time: datetime) -> bytes:

@@ -21,11 +21,18 @@ from services.tasks.kind import TaskKind
 from services.tasks.state.machine import OPEN, TaskSnapshot
 from services.tasks.state.queue import Dispatch
 
-COLUMNS = (
-    "uid, revision, update_time, state, device, work_key, leads, leader, action_key, dispatches, held, assignment, "
-    "body, live, outcome"
-)
 MAX_ATTEMPTS_DEFAULT = 3
+ELSEWHERE = "-"
+"""Stands for the id of a task of another project, which is named to nobody."""
+
+
+def columns_of(table: str) -> str:
+    """Return what is selected of the task table, or of a query of its rows, to make rows of it."""
+    leader_project = f"(SELECT l.project FROM tasks l WHERE l.uid = {table}.leader)"  # noqa: S608 - our own words
+    return (
+        "uid, revision, update_time, state, device, work_key, leads, leader, action_key, dispatches, held, assignment, "
+        f"body, live, outcome, project, {leader_project}"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +64,13 @@ class TaskRow(NamedTuple):
     body: bytes
     live: bytes
     outcome: bytes | None
+    project: str
+    leader_project: str | None = None
 
     @classmethod
     def of(cls, record: Record) -> TaskRow:
-        """Return the row of a record with COLUMNS first."""
-        return cls._make(record[:15])
+        """Return the row of a record with `columns_of` its table first."""
+        return cls._make(record[:17])
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +112,7 @@ class Created:
 
     hit: UUID | None
     leader: UUID | None
+    leader_project: str | None
     queued: bool
 
 
@@ -133,8 +143,9 @@ class TaskCodec:
         task.update_time.FromDatetime(row.update_time)
         task.etag = etag_of(row.uid, row.revision)
         task.status.revision = row.revision
+        task.project = row.project
         if row.leader is not None and row.state == task_pb2.TASK_STATE_PENDING:
-            leader = self.name_of(row.leader)
+            leader = self.name_of(row.leader) if row.leader_project == row.project else "A task of another project"
             task.status.pending_reason = f"{leader} does the same work; this task will share its result."
         return task
 
@@ -174,16 +185,26 @@ class TaskCodec:
         """Return the row with a new machine state; `shared_from` is the task whose work it shares."""
         old: Any = self.kind.task_type.FromString(row.live)
         if shared_from is not None:
-            share_origin(old.origin, shared_from)
+            self.share_origin(old.origin, shared_from, row.project)
         state = snapshot.status.state
         return row._replace(
             state=state,
             live=self.live(snapshot, old.origin, result),
             leading=row.leading and state in OPEN,
             leader=row.leader if snapshot.follows else None,
+            leader_project=row.leader_project if snapshot.follows else None,
             action_key=action_key or row.action_key,
             outcome=row.outcome if outcome is None else outcome,
         )
+
+    def share_origin(self, origin: task_pb2.TaskOrigin, original: Any, project: str) -> None:
+        """Write into the origin of a task of a project whose work it shares, and the environment of that work."""
+        if original.project == project:
+            origin.cache_hit = original.origin.cache_hit or original.name
+        else:
+            origin.cache_hit = f"{self.kind.collection}/{ELSEWHERE}"
+        ran_with = [attempt.environment for attempt in original.attempts if attempt.environment]
+        origin.environment = original.origin.environment or (ran_with[-1] if ran_with else "")
 
     def redispatch(self, row: TaskRow, snapshot: TaskSnapshot) -> tuple[TaskRow, bytes]:
         """Return the row with one dispatch more, and the assignment to send: its attempts go on from the newest."""
@@ -198,13 +219,6 @@ class TaskCodec:
 def related(kind: TaskKind, spec: Message, group: str) -> list[str]:
     """Return the names by which lists find a task: what its specification uses, and the group that it belongs to."""
     return [*kind.uses(spec), *([group] if group else [])]
-
-
-def share_origin(origin: task_pb2.TaskOrigin, original: Any) -> None:
-    """Write into a task's origin whose work it shares, and the environment of that work."""
-    origin.cache_hit = original.origin.cache_hit or original.name
-    ran_with = [attempt.environment for attempt in original.attempts if attempt.environment]
-    origin.environment = original.origin.environment or (ran_with[-1] if ran_with else "")
 
 
 def timestamp(moment: datetime | None = None) -> Timestamp:

@@ -1,7 +1,7 @@
 """The tables of a task service. The migrations of a new service run these statements:
 
 def upgrade() -> None:
-    execute(*TASK_TABLES, *DELETED_REQUESTS, *TASK_USES, *TASK_FILTERS, *TASK_QUEUE, *TASK_GROUPS)
+    execute(*TASK_TABLES, *DELETED_REQUESTS, *TASK_USES, *TASK_FILTERS, *TASK_QUEUE, *TASK_GROUPS, *TASK_PROJECTS)
     execute(LEASES_TABLE, CHANGES_TABLE)
 """
 
@@ -119,6 +119,15 @@ TASK_QUEUE = (
 
 TASK_GROUPS = tuple(resource_table("task_groups"))
 """Statements for groups of tasks."""
+
+TASK_PROJECTS = (
+    # What was there before there were projects is in the default one. So is what an older release, which does not know
+    # the column, writes while a newer one runs beside it.
+    """ALTER TABLE tasks ADD COLUMN project text COLLATE "C" NOT NULL DEFAULT 'projects/default'""",
+    # In the default order of lists.
+    "CREATE INDEX tasks_project ON tasks (project, create_time, uid)",
+)
+"""Statements for the project of each task."""
 
 _BATCH = 1000
 

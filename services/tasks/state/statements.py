@@ -16,13 +16,13 @@ SELECT found.uid FROM unnest({keys}::bytea[]) AS wanted (key) CROSS JOIN LATERAL
 
 CREATE = f"""
 WITH hit AS ({HIT.format(keys="$14")}),
-lead AS (SELECT uid FROM tasks WHERE $15 AND leads AND work_key = $12),
+lead AS (SELECT uid, project FROM tasks WHERE $15 AND leads AND work_key = $12),
 made AS (
     INSERT INTO tasks (uid, name, display_name, owner, labels, create_time, update_time, revision, search_text, device,
         state, request_id, request_digest, work_key, leads, leader, dispatches, held, assignment, body, live,
-        uses, action_key, outcome, priority)
+        uses, action_key, outcome, priority, project)
     SELECT $1, $2, $3, $4, $5, $6, $6, 1, $7, $8, $9, $10, $11, $12, $15 AND NOT EXISTS (SELECT FROM lead),
-        (SELECT uid FROM lead), 1, $13, $16, $17, $18, $20, $21, $22, $23
+        (SELECT uid FROM lead), 1, $13, $16, $17, $18, $20, $21, $22, $23, $27
     WHERE NOT EXISTS (SELECT FROM hit)
     RETURNING uid, leader
 ),
@@ -38,7 +38,7 @@ raised AS (
     WHERE queue.task = made.leader AND queue.rank > {HIGHEST_PRIORITY} - $23
 ),
 told AS (INSERT INTO changes (subject, revision, payload) SELECT $25, 1, $26 FROM made)
-SELECT (SELECT uid FROM hit), (SELECT leader FROM made), EXISTS (SELECT FROM queued)
+SELECT (SELECT uid FROM hit), (SELECT leader FROM made), (SELECT project FROM lead), EXISTS (SELECT FROM queued)
 """  # noqa: S608 - our own words
 
 SAVE = f"""

@@ -15,17 +15,20 @@ from lathe.watch.v1.change_pb2 import CHANGE_TYPE_CREATED, CHANGE_TYPE_DELETED, 
 from services.bus.topology import change_subject
 from services.changes.publisher import Publisher
 from services.database.pool import Database
+from services.platform import access
+from services.platform.errors import not_found
 from services.resources.filters.fields import COMMON_FIELDS, NUMBER, TEXT, TEXTS, FilterField, Kind, word_field
 from services.resources.listing import Listing, ListQuery, list_page
 from services.tasks.kind import DETAILS
 from services.tasks.state.news import news_of
-from services.tasks.state.rows import COLUMNS, Change, Created, NewTask, TaskCodec, TaskRow
+from services.tasks.state.rows import Change, Created, NewTask, TaskCodec, TaskRow, columns_of
 from services.tasks.state.statements import CREATE, DELETE, HIT, RENAME, SAVE
 
 M = TypeVar("M", bound=Message)
+_COLUMNS = columns_of("tasks")
 LISTING = Listing(
     table="tasks",
-    columns=COLUMNS,
+    columns=columns_of("s"),
     stored=("assignment", "body", "live", "coalesce(outcome, '')"),
     details=DETAILS,
     fields={
@@ -35,7 +38,9 @@ LISTING = Listing(
         "priority": NUMBER,
         "uses": TEXTS,
         "group": FilterField(Kind.TEXTS, column="uses"),
+        "project": TEXT,
     },
+    visible="project = ANY ({})",
 )
 
 
@@ -88,6 +93,7 @@ class TaskStore:
                     sent,
                     self._subject(row),
                     news_of(self._codec, row, CHANGE_TYPE_CREATED, 1, task.create_time),
+                    row.project,
                 )
             except asyncpg.UniqueViolationError as error:
                 if error.constraint_name == "tasks_request":
@@ -95,7 +101,7 @@ class TaskStore:
                 continue  # another task took the lead in this very moment: the next try finds it
             assert record is not None
             self._publisher.wake()
-            return Created(record[0], record[1], record[2])
+            return Created(*record)
 
     async def save(self, changes: Sequence[Change], now: datetime) -> set[UUID]:
         """Write changes with their messages, in one statement; returns the uids of those that were written."""
@@ -119,17 +125,41 @@ class TaskStore:
         return {record[0] for record in records}
 
     async def load(self, uids: Iterable[UUID]) -> dict[UUID, TaskRow]:
-        """Return the rows that exist."""
-        records = await self._database.fetch(f"SELECT {COLUMNS} FROM tasks WHERE uid = ANY ($1)", list(uids))  # noqa: S608
+        """Return the rows that exist, for the engine itself: `read` is for callers."""
+        records = await self._database.fetch(f"SELECT {_COLUMNS} FROM tasks WHERE uid = ANY ($1)", list(uids))  # noqa: S608
         return {record[0]: TaskRow.of(record) for record in records}
 
     async def get(self, uid: UUID) -> TaskRow | None:
-        """Return a row."""
+        """Return a row, for the engine itself."""
         return (await self.load([uid])).get(uid)
+
+    async def read(self, name: str) -> TaskRow:
+        """Return the row of a task that the caller may see; LatheError NOT_FOUND if there is none."""
+        return (await self.read_many([name]))[0]
+
+    async def read_many(self, names: Sequence[str]) -> list[TaskRow]:
+        """Return the rows of tasks in the order of their names; LatheError NOT_FOUND for one the caller may not see."""
+        uids = [self._codec.uid_of(name) for name in names]
+        rows = await self.load(uid for uid in uids if uid is not None)
+        found = [None if uid is None else rows.get(uid) for uid in uids]
+        for name, row in zip(names, found, strict=True):
+            if row is None or not access.is_visible([row.project]):
+                raise not_found("task", name)
+        return [row for row in found if row is not None]
+
+    async def to_change(self, name: str) -> TaskRow:
+        """Return the row of a task that the caller may change.
+
+        Raises:
+            LatheError: NOT_FOUND if the caller may not even see it; PERMISSION_DENIED, reason ROLE_REQUIRED.
+        """
+        row = await self.read(name)
+        access.require_change("task", name, row.project, [row.project])
+        return row
 
     async def find_request(self, owner: str, request_id: UUID) -> tuple[TaskRow, bytes] | None:
         """Return what a caller created with a request_id, and the digest of that request."""
-        query = f"SELECT {COLUMNS}, request_digest FROM tasks WHERE owner = $1 AND request_id = $2"  # noqa: S608
+        query = f"SELECT {_COLUMNS}, request_digest FROM tasks WHERE owner = $1 AND request_id = $2"  # noqa: S608
         record = await self._database.fetchrow(query, owner, request_id)
         return None if record is None else (TaskRow.of(record), record["request_digest"])
 
@@ -145,19 +175,18 @@ class TaskStore:
 
     async def followers(self, leaders: Iterable[UUID]) -> Sequence[TaskRow]:
         """Return the tasks that await the result of one of these, oldest first."""
-        query = f"SELECT {COLUMNS} FROM tasks WHERE leader = ANY ($1) ORDER BY create_time, uid"  # noqa: S608
+        query = f"SELECT {_COLUMNS} FROM tasks WHERE leader = ANY ($1) ORDER BY create_time, uid"  # noqa: S608
         return [TaskRow.of(record) for record in await self._database.fetch(query, list(leaders))]
 
-    async def leader_of(self, work_key: bytes) -> UUID | None:
-        """Return the task in flight that others with this work follow."""
-        query = "SELECT uid FROM tasks WHERE leads AND work_key = $1"
-        uid: UUID | None = await self._database.fetchval(query, work_key)
-        return uid
+    async def leader_of(self, work_key: bytes) -> tuple[UUID, str] | None:
+        """Return the task in flight that others with this work follow, and its project."""
+        found = await self._database.fetchrow("SELECT uid, project FROM tasks WHERE leads AND work_key = $1", work_key)
+        return None if found is None else (found[0], found[1])
 
     async def unsettled(self, after: UUID, limit: int = 1000) -> Sequence[TaskRow]:
         """Return a page of the tasks that are not terminal, or terminal with something still held, ordered by uid."""
         query = (
-            f"SELECT {COLUMNS} FROM tasks WHERE (state IN (1, 2, 5) OR (held AND state IN (3, 4, 6))) "  # noqa: S608
+            f"SELECT {_COLUMNS} FROM tasks WHERE (state IN (1, 2, 5) OR (held AND state IN (3, 4, 6))) "  # noqa: S608
             "AND uid > $1 ORDER BY uid LIMIT $2"
         )
         return [TaskRow.of(record) for record in await self._database.fetch(query, after, limit)]
@@ -189,7 +218,7 @@ class TaskStore:
 
     async def find_result(self, action_keys: Sequence[bytes]) -> TaskRow | None:
         """Return the ended task whose outcome serves one of these actions, or None."""
-        query = f"SELECT {COLUMNS} FROM tasks WHERE uid = ({HIT.format(keys='$1')})"  # noqa: S608
+        query = f"SELECT {_COLUMNS} FROM tasks WHERE uid = ({HIT.format(keys='$1')})"  # noqa: S608
         record = await self._database.fetchrow(query, list(action_keys))
         return None if record is None else TaskRow.of(record)
 

@@ -40,6 +40,7 @@ from tests.in_process import InProcessRunner
 from tests.integration.tasks import migrations
 
 DEVICE = "cpu-x86-64"
+DEFAULT = "projects/default"
 KEEPER = "keeper"
 """The stand-in for a runtime that keeps timings."""
 TIMING = Timing(ack_wait=1.0, heartbeat=0.3, worker_ttl=1.0, max_deliver=3, retry_delay=0.05)
@@ -89,7 +90,7 @@ class EchoKind:
     def figures(self, result: Message) -> Mapping[str, float]:
         return {}
 
-    async def prepare(self, spec: Message) -> PreparedTask:
+    async def prepare(self, spec: Message, project: str) -> PreparedTask:
         assert isinstance(spec, pb.ConversionSpec)
         self.prepared += 1
         await asyncio.sleep(0)
@@ -106,11 +107,11 @@ class EchoKind:
         )
         device = spec.output_model.removeprefix("models/") or DEVICE
         if not self.hint:
-            return PreparedTask(work, device, "an echo", 30, 1 << 30, owned=self.owned)
+            return PreparedTask(work, device, project or DEFAULT, "an echo", 30, 1 << 30, owned=self.owned)
         hinted = ConversionWork()
         hinted.CopyFrom(work)
         hinted.source_digest = self.hint
-        return PreparedTask(hinted, device, "an echo", 30, 1 << 30, bare=work)
+        return PreparedTask(hinted, device, project or DEFAULT, "an echo", 30, 1 << 30, bare=work)
 
     async def hold(self, task_name: str, spec: Message) -> bool:
         assert isinstance(spec, pb.ConversionSpec)
@@ -327,6 +328,7 @@ class Site:
             display_name=fields.pop("display_name", ""),
             labels=fields.pop("labels", {}),
             priority=fields.pop("priority", 0),
+            project=fields.pop("project", ""),
         )
         created = await self.engine.handlers.create(pb.CreateConversionTaskRequest(task=task, **fields))
         assert isinstance(created, pb.ConversionTask)

@@ -550,6 +550,7 @@ class ImportEvaluationRequest(_message.Message):
     RESULT_FIELD_NUMBER: _builtins.int
     ORIGIN_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    PROJECT_FIELD_NUMBER: _builtins.int
     model_version: _builtins.str
     """The version that was evaluated: `models/{model}/versions/{number}`, or an alias."""
     dataset: _builtins.str
@@ -558,6 +559,8 @@ class ImportEvaluationRequest(_message.Message):
     """Name for people; the model's name with date and time if empty."""
     request_id: _builtins.str
     """Makes a repeat return the first result: a UUID."""
+    project: _builtins.str
+    """The project in which the evaluation is kept: `projects/{project}`. That of the model if empty."""
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Labels."""
@@ -582,10 +585,11 @@ class ImportEvaluationRequest(_message.Message):
         result: Global___EvaluationResult | None = ...,
         origin: Global___EvaluationImport | None = ...,
         request_id: _builtins.str = ...,
+        project: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["origin", b"origin", "result", b"result"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dataset", b"dataset", "display_name", b"display_name", "labels", b"labels", "model_version", b"model_version", "origin", b"origin", "request_id", b"request_id", "result", b"result"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dataset", b"dataset", "display_name", b"display_name", "labels", b"labels", "model_version", b"model_version", "origin", b"origin", "project", b"project", "request_id", b"request_id", "result", b"result"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -210,6 +210,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """Comparing took more memory or time than is allowed. Compare fewer evaluations, or on fewer samples."""
     ERROR_REASON_EVALUATION_IMPORTED: _ErrorReason.ValueType  # 167
     """The evaluation was imported and has no predictions to compare. Evaluate the version here."""
+    ERROR_REASON_PROJECTS_DIFFER: _ErrorReason.ValueType  # 168
+    """What a task makes stays in its project, and so does a comparison. Name a model or tasks of that project, or another project."""
     ERROR_REASON_CHANNEL_SERVES: _ErrorReason.ValueType  # 180
     """Of channels and releases.
 
@@ -424,6 +426,8 @@ ERROR_REASON_COMPARISON_TOO_LARGE: ErrorReason.ValueType  # 166
 """Comparing took more memory or time than is allowed. Compare fewer evaluations, or on fewer samples."""
 ERROR_REASON_EVALUATION_IMPORTED: ErrorReason.ValueType  # 167
 """The evaluation was imported and has no predictions to compare. Evaluate the version here."""
+ERROR_REASON_PROJECTS_DIFFER: ErrorReason.ValueType  # 168
+"""What a task makes stays in its project, and so does a comparison. Name a model or tasks of that project, or another project."""
 ERROR_REASON_CHANNEL_SERVES: ErrorReason.ValueType  # 180
 """Of channels and releases.
 

@@ -348,7 +348,9 @@ class TaskOrigin(_message.Message):
     resubmission_of: _builtins.str
     """The task of which this is an edited copy."""
     cache_hit: _builtins.str
-    """If no work was done for this task: the equal task whose result it shares."""
+    """If no work was done for this task: the equal task whose result it shares. Of one in another project, the id is `-`, as in
+    `conversionTasks/-`.
+    """
     work_key: _builtins.str
     """Sha256 over the input digests, the normalized specification, and the device: equal for equal work. The owner is part of
     it if the work may use a runtime that keeps timings, such as TensorRT: such work is shared with nobody else.

@@ -17,7 +17,7 @@ from lathe.registry.v1 import release_service_pb2 as lathe_dot_registry_dot_v1_d
 from lathe.type.v1 import task_pb2 as lathe_dot_type_dot_v1_dot_task__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1blathe/watch/v1/change.proto\x12\x0elathe.watch.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\'lathe/registry/v1/dataset_service.proto\x1a\'lathe/registry/v1/release_service.proto\x1a\x18lathe/type/v1/task.proto\"\x80\x03\n\x0bTaskSummary\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0b\n\x03uid\x18\x02 \x01(\t\x12\x0c\n\x04kind\x18\x03 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x04 \x01(\t\x12\x37\n\x06labels\x18\x05 \x03(\x0b\x32\'.lathe.watch.v1.TaskSummary.LabelsEntry\x12\r\n\x05owner\x18\x06 \x01(\t\x12/\n\x0b\x63reate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06\x64\x65vice\x18\t \x01(\t\x12)\n\x06status\x18\n \x01(\x0b\x32\x19.lathe.type.v1.TaskStatus\x12\x0c\n\x04uses\x18\x0b \x03(\t\x12\x10\n\x08priority\x18\x0c \x01(\x05\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xa0\x02\n\x06\x43hange\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0b\n\x03uid\x18\x02 \x01(\t\x12(\n\x04type\x18\x03 \x01(\x0e\x32\x1a.lathe.watch.v1.ChangeType\x12\x10\n\x08revision\x18\x04 \x01(\x03\x12(\n\x04time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x04task\x18\x06 \x01(\x0b\x32\x1b.lathe.watch.v1.TaskSummaryH\x00\x12-\n\x07\x64\x61taset\x18\x07 \x01(\x0b\x32\x1a.lathe.registry.v1.DatasetH\x00\x12-\n\x07release\x18\x08 \x01(\x0b\x32\x1a.lathe.registry.v1.ReleaseH\x00\x42\n\n\x08resource*\x8e\x01\n\nChangeType\x12\x1b\n\x17\x43HANGE_TYPE_UNSPECIFIED\x10\x00\x12\x17\n\x13\x43HANGE_TYPE_CREATED\x10\x01\x12\x17\n\x13\x43HANGE_TYPE_UPDATED\x10\x02\x12\x17\n\x13\x43HANGE_TYPE_DELETED\x10\x03\x12\x18\n\x14\x43HANGE_TYPE_EXISTING\x10\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1blathe/watch/v1/change.proto\x12\x0elathe.watch.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\'lathe/registry/v1/dataset_service.proto\x1a\'lathe/registry/v1/release_service.proto\x1a\x18lathe/type/v1/task.proto\"\x91\x03\n\x0bTaskSummary\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0b\n\x03uid\x18\x02 \x01(\t\x12\x0c\n\x04kind\x18\x03 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x04 \x01(\t\x12\x37\n\x06labels\x18\x05 \x03(\x0b\x32\'.lathe.watch.v1.TaskSummary.LabelsEntry\x12\r\n\x05owner\x18\x06 \x01(\t\x12/\n\x0b\x63reate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06\x64\x65vice\x18\t \x01(\t\x12)\n\x06status\x18\n \x01(\x0b\x32\x19.lathe.type.v1.TaskStatus\x12\x0c\n\x04uses\x18\x0b \x03(\t\x12\x10\n\x08priority\x18\x0c \x01(\x05\x12\x0f\n\x07project\x18\r \x01(\t\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xa0\x02\n\x06\x43hange\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0b\n\x03uid\x18\x02 \x01(\t\x12(\n\x04type\x18\x03 \x01(\x0e\x32\x1a.lathe.watch.v1.ChangeType\x12\x10\n\x08revision\x18\x04 \x01(\x03\x12(\n\x04time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x04task\x18\x06 \x01(\x0b\x32\x1b.lathe.watch.v1.TaskSummaryH\x00\x12-\n\x07\x64\x61taset\x18\x07 \x01(\x0b\x32\x1a.lathe.registry.v1.DatasetH\x00\x12-\n\x07release\x18\x08 \x01(\x0b\x32\x1a.lathe.registry.v1.ReleaseH\x00\x42\n\n\x08resource*\x8e\x01\n\nChangeType\x12\x1b\n\x17\x43HANGE_TYPE_UNSPECIFIED\x10\x00\x12\x17\n\x13\x43HANGE_TYPE_CREATED\x10\x01\x12\x17\n\x13\x43HANGE_TYPE_UPDATED\x10\x02\x12\x17\n\x13\x43HANGE_TYPE_DELETED\x10\x03\x12\x18\n\x14\x43HANGE_TYPE_EXISTING\x10\x04\x62\x06proto3')
 
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, globals())
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'lathe.watch.v1.change_pb2', globals())
@@ -26,12 +26,12 @@ if _descriptor._USE_C_DESCRIPTORS == False:
   DESCRIPTOR._options = None
   _TASKSUMMARY_LABELSENTRY._options = None
   _TASKSUMMARY_LABELSENTRY._serialized_options = b'8\001'
-  _CHANGETYPE._serialized_start=867
-  _CHANGETYPE._serialized_end=1009
+  _CHANGETYPE._serialized_start=884
+  _CHANGETYPE._serialized_end=1026
   _TASKSUMMARY._serialized_start=189
-  _TASKSUMMARY._serialized_end=573
-  _TASKSUMMARY_LABELSENTRY._serialized_start=528
-  _TASKSUMMARY_LABELSENTRY._serialized_end=573
-  _CHANGE._serialized_start=576
-  _CHANGE._serialized_end=864
+  _TASKSUMMARY._serialized_end=590
+  _TASKSUMMARY_LABELSENTRY._serialized_start=545
+  _TASKSUMMARY_LABELSENTRY._serialized_end=590
+  _CHANGE._serialized_start=593
+  _CHANGE._serialized_end=881
 # @@protoc_insertion_point(module_scope)

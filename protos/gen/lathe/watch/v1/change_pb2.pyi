@@ -93,6 +93,7 @@ class TaskSummary(_message.Message):
     STATUS_FIELD_NUMBER: _builtins.int
     USES_FIELD_NUMBER: _builtins.int
     PRIORITY_FIELD_NUMBER: _builtins.int
+    PROJECT_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name of the task: `conversionTasks/{task}`."""
     uid: _builtins.str
@@ -107,6 +108,8 @@ class TaskSummary(_message.Message):
     """Device of the catalog that it runs on."""
     priority: _builtins.int
     """How soon it is sent to a worker, as its task says."""
+    project: _builtins.str
+    """The project to which it belongs."""
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Labels."""
@@ -142,10 +145,11 @@ class TaskSummary(_message.Message):
         status: _task_pb2.TaskStatus | None = ...,
         uses: _abc.Iterable[_builtins.str] | None = ...,
         priority: _builtins.int = ...,
+        project: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "status", b"status", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "device", b"device", "display_name", b"display_name", "kind", b"kind", "labels", b"labels", "name", b"name", "owner", b"owner", "priority", b"priority", "status", b"status", "uid", b"uid", "update_time", b"update_time", "uses", b"uses"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "device", b"device", "display_name", b"display_name", "kind", b"kind", "labels", b"labels", "name", b"name", "owner", b"owner", "priority", b"priority", "project", b"project", "status", b"status", "uid", b"uid", "update_time", b"update_time", "uses", b"uses"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

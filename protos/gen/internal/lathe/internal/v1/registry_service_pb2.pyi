@@ -104,12 +104,15 @@ class ReadTaskSourceRequest(_message.Message):
     OUTPUT_MODEL_FIELD_NUMBER: _builtins.int
     DESCRIBED_FORMATS_FIELD_NUMBER: _builtins.int
     ARCHITECTURES_FIELD_NUMBER: _builtins.int
+    PROJECT_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The version that the task starts from: `models/{model}/versions/{number}`. An alias that the service
     did not find comes as it is: there is none.
     """
     output_model: _builtins.str
     """The model under which the task registers its result; the version's own if empty."""
+    project: _builtins.str
+    """The project of the task, which has to exist; empty for that of the model."""
     @_builtins.property
     def described_formats(self) -> _containers.RepeatedScalarFieldContainer[_model_service_pb2.ModelFormat.ValueType]:
         """Formats whose description the caller needs."""
@@ -125,10 +128,11 @@ class ReadTaskSourceRequest(_message.Message):
         output_model: _builtins.str = ...,
         described_formats: _abc.Iterable[_model_service_pb2.ModelFormat.ValueType] | None = ...,
         architectures: _abc.Iterable[_builtins.str] | None = ...,
+        project: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["architectures", b"architectures", "described_formats", b"described_formats", "name", b"name", "output_model", b"output_model"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["architectures", b"architectures", "described_formats", b"described_formats", "name", b"name", "output_model", b"output_model", "project", b"project"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,0 +1,13 @@
+"""The project of each task and group."""
+
+from services.database.migration import execute
+from services.resources.table import project_columns
+from services.tasks.state.schema import TASK_PROJECTS
+
+revision = "0006"
+down_revision = "0005"
+
+
+def upgrade() -> None:
+    """Add the columns and their indexes."""
+    execute(*TASK_PROJECTS, *project_columns("task_groups"))

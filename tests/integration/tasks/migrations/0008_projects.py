@@ -1,0 +1,13 @@
+"""The projects of tasks and groups."""
+
+from services.database.migration import execute
+from services.resources.table import project_columns
+from services.tasks.state.schema import TASK_PROJECTS
+
+revision = "0008"
+down_revision = "0007"
+
+
+def upgrade() -> None:
+    """Add the columns."""
+    execute(*TASK_PROJECTS, *project_columns("task_groups"))
