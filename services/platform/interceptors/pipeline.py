@@ -165,10 +165,12 @@ class _Call:
             error = errors.unavailable("lathe", "Another Lathe service went away during the call; try again shortly.")
         if error is None:
             self._end(self._context.code() or grpc.StatusCode.OK)
-        elif isinstance(error, asyncio.CancelledError):
+        elif (unsent := _is_unsent(error)) or isinstance(error, asyncio.CancelledError):
             # By the client, or by gRPC itself at the client's deadline. Nobody waits for an answer.
             late = self._context.time_remaining() == 0
             self._end(grpc.StatusCode.DEADLINE_EXCEEDED if late else grpc.StatusCode.CANCELLED)
+            if unsent:
+                await self._context.abort(grpc.StatusCode.CANCELLED, "The call had ended before all of it was sent.")
         elif isinstance(error, grpc.aio.AbortError):
             self._end(self._context.code())
         else:
@@ -197,6 +199,11 @@ def _going_away() -> errors.LatheError:
 def _being_cancelled() -> bool:
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
+
+
+def _is_unsent(error: BaseException) -> bool:
+    """Return whether gRPC could not send, because the call has ended and nobody has told its handler yet."""
+    return type(error).__name__ == "ExecuteBatchError"
 
 
 def _wrap(pipeline: Pipeline, name: str, handler: grpc.RpcMethodHandler[Any, Any]) -> grpc.RpcMethodHandler[Any, Any]:

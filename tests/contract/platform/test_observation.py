@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
 import grpc
+import pytest
 from lathe.converter.v1.conversion_service_pb2 import WatchConversionTaskRequest
 from lathe.registry.v1.architecture_service_pb2 import Architecture
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -52,6 +54,19 @@ async def test_a_stream_counts_what_it_sent(client: Client, log_lines: Lines) ->
         pass
     await client.get()
     assert [line["sent"] for line in log_lines() if "sent" in line] == [2]
+
+
+async def test_what_cannot_be_sent_because_the_client_is_gone_is_no_fault(client: Client, log_lines: Lines) -> None:
+    with pytest.raises(grpc.aio.AioRpcError):
+        async for _ in client.conversions.WatchConversionTask(
+            WatchConversionTaskRequest(name="conversionTasks/unsent")
+        ):
+            pass
+    async with asyncio.timeout(20):
+        while not (codes := [line["code"] for line in log_lines() if "sent" in line]):
+            await asyncio.sleep(0.01)
+    assert codes == ["CANCELLED"]
+    assert not [line for line in log_lines() if line["level"] == "error"]
 
 
 async def test_credentials_are_never_logged(client: Client, log_lines: Lines) -> None:

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
 
 import grpc
+from grpc._cython import cygrpc  # type: ignore[attr-defined]
 from lathe.converter.v1 import conversion_service_pb2 as conversion
 from lathe.converter.v1.conversion_service_pb2_grpc import (
     ConversionServiceServicer,
@@ -64,6 +65,9 @@ class Toy(_Architectures, _Conversions):  # type: ignore[misc]  # it answers onl
             self.watching.set()
             if request.name.endswith("/endless"):
                 await asyncio.Event().wait()
+            if request.name.endswith("/unsent"):
+                # What gRPC raises in place of a cancellation if the client went away while a message was on its way.
+                raise cygrpc.ExecuteBatchError("Failed")
             if request.name.endswith("/broken"):
                 raise KeyError("internal detail")
             yield conversion.ConversionTask(name="last", owner=current_user())
