@@ -33,6 +33,8 @@ class ExitCode(IntEnum):
     """The task succeeded, but its result is not faster than its source beyond noise, and --require-gain was given."""
     UNVERIFIED = 12
     """The task succeeded, but a form ran nowhere: its parity verdict is UNVERIFIED."""
+    UNSIGNED = 13
+    """`lathe verify`: the files are those that the provenance names, but no signature was checked."""
     INTERRUPTED = 130
     """Ctrl-C."""
 

@@ -42,6 +42,7 @@ from services.cli.tasks import tasks
 from services.cli.templates import templates
 from services.cli.tokens import tokens
 from services.cli.top import top
+from services.cli.verify import verify
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "up": up.up,
@@ -63,6 +64,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "rollback": rollback,
     "releases": releases,
     "check-compatibility": check_compatibility,
+    "verify": verify,
     "events": events,
     "top": top,
     "info": info,

@@ -8,9 +8,10 @@ from datetime import datetime
 from functools import partial
 
 import grpc
+from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.message import Message
 from lathe.converter.v1.conversion_service_pb2 import ConversionResult, ConversionSpec, ConversionTask
-from lathe.internal.v1.conversion_pb2 import ConversionOutcome
+from lathe.internal.v1.conversion_pb2 import ConversionOutcome, ConversionWork
 from lathe.internal.v1.registry_service_pb2 import TaskSource
 from lathe.internal.v1.resolution_service_pb2 import ResolveTaskTemplateRequest
 from lathe.internal.v1.resolution_service_pb2_grpc import ResolutionServiceStub
@@ -30,7 +31,7 @@ from services.siblings.packages import Packages, manifest_of, output_model, requ
 from services.siblings.resolution import complete as complete_template
 from services.siblings.sources import Sources, require_same_architectures
 from services.storage import ContentStore
-from services.tasks.kind import PreparedTask, check_memory
+from services.tasks.kind import PreparedTask, check_memory, unpack
 
 
 class ConversionKind:
@@ -114,7 +115,7 @@ class ConversionKind:
         assert isinstance(spec, ConversionSpec)
         await self._holds.release(task_name, [spec.model_version])
 
-    async def complete(self, task: Message, outcome: Message) -> Message:
+    async def complete(self, task: Message, outcome: Message, work: AnyMessage) -> Message:
         """Register the package as a version; a request id made from the task's uid makes a repeat harmless."""
         assert isinstance(task, ConversionTask)
         assert isinstance(outcome, ConversionOutcome)
@@ -142,8 +143,10 @@ class ConversionKind:
         )
         for component in outcome.components:
             version.parity[component.component].CopyFrom(component.parity)
+        asked = ConversionWork()
+        unpack(work, asked)
         return ConversionResult(
-            model_version=await self._packages.register(task, version, description_of(outcome)),
+            model_version=await self._packages.register(task, asked, version, description_of(outcome)),
             manifest=manifest_of(outcome.files),
             components=outcome.components,
             software=outcome.software,
@@ -156,10 +159,11 @@ class ConversionKind:
         return any(not component.parity.device for component in outcome.components)
 
     async def share(
-        self, task: Message, original: Message, outcome: Message, standing: Collection[str]
+        self, task: Message, original: Message, outcome: Message, work: AnyMessage, standing: Collection[str]
     ) -> Message | None:
         """Return the original's version, or register the outcome under another model; None if its bytes are gone."""
-        return await self._packages.share(task, original, outcome, self.complete, standing)
+        complete = partial(self.complete, work=work)
+        return await self._packages.share(task, original, outcome, complete, standing)
 
     async def _start(self, spec: ConversionSpec, project: str) -> tuple[TaskSource, ResolvedTemplate]:
         """Return what the conversion starts from, and its template: the one that is named, or the package's own.

@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 
 import grpc
+from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.message import Message
 from lathe.evaluator.v1.evaluation_service_pb2 import EvaluationResult, EvaluationSpec, EvaluationTask
 from lathe.internal.v1.evaluation_pb2 import EvaluationOutcome, EvaluationWork
@@ -88,7 +89,7 @@ class EvaluationKind:
         """End the holds."""
         await self._holds.release(task_name, self.uses(spec))
 
-    async def complete(self, task: Message, outcome: Message) -> EvaluationResult:
+    async def complete(self, task: Message, outcome: Message, work: AnyMessage) -> EvaluationResult:
         """Return the result with the digests of the stored reports."""
         assert isinstance(outcome, EvaluationOutcome)
         return with_reports(outcome.result, outcome.files, REPORTS)
@@ -98,10 +99,10 @@ class EvaluationKind:
         return False
 
     async def share(
-        self, task: Message, original: Message, outcome: Message, standing: Collection[str]
+        self, task: Message, original: Message, outcome: Message, work: AnyMessage, standing: Collection[str]
     ) -> Message | None:
         """Return the result of the same outcome; None if its reports are gone."""
-        result = await self.complete(task, outcome)
+        result = await self.complete(task, outcome, work)
         # The reports were stored together: one stands for all.
         return result if await self._cas.exists(result.json_report) else None
 

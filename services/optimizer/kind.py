@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 
 import grpc
+from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.message import Message
 from lathe.internal.v1.optimization_pb2 import OptimizationOutcome, OptimizationWork
 from lathe.optimizer.v1.optimization_service_pb2 import OptimizationResult, OptimizationSpec, OptimizationTask
@@ -146,7 +147,7 @@ class OptimizationKind:
         await self._places.release(task_name)
         await self._holds.release(task_name, _read(spec))
 
-    async def complete(self, task: Message, outcome: Message) -> Message:
+    async def complete(self, task: Message, outcome: Message, work: AnyMessage) -> Message:
         """Remember the record of the search, and return what it found."""
         assert isinstance(task, OptimizationTask)
         assert isinstance(outcome, OptimizationOutcome)
@@ -163,7 +164,7 @@ class OptimizationKind:
         return False
 
     async def share(
-        self, task: Message, original: Message, outcome: Message, standing: Collection[str]
+        self, task: Message, original: Message, outcome: Message, work: AnyMessage, standing: Collection[str]
     ) -> Message | None:
         """Return the result of the original, not saved yet; None if its files are gone."""
         assert isinstance(task, OptimizationTask)
@@ -175,7 +176,7 @@ class OptimizationKind:
         if original.result.files and original.project == task.project:
             return unsaved(original.result)
         # Of another project, it may name tasks whose records it used.
-        return await self.complete(task, outcome)
+        return await self.complete(task, outcome, work)
 
     async def _choose(self, work: OptimizationWork, asked: OptimizationSpec) -> None:
         """Have the items of the dataset chosen, and check that the arrays that the specification names are stored."""

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from lathe.type.v1.digest_pb2 import File
 
+from engines.package.provenance import FILE_NAME
 from services.siblings.packages import MANIFEST
 
 MODEL_FOLDER = "model"
@@ -27,3 +28,8 @@ def laid_out(source: Sequence[File], package: Sequence[File]) -> list[File]:
     files = [File(path=f"{before}{file.path}", digest=file.digest) for file in source]
     ordered = sorted(package, key=lambda file: (file.path == MANIFEST, file.path))
     return files + [File(path=f"{MODEL_FOLDER}/{file.path}", digest=file.digest) for file in ordered]
+
+
+def provenance_of(package: Sequence[File]) -> list[File]:
+    """Return the provenance of a version by its path below the place of the saved model, if it has one."""
+    return [File(path=f"{MODEL_FOLDER}/{file.path}", digest=file.digest) for file in package if file.path == FILE_NAME]

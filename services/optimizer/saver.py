@@ -26,7 +26,7 @@ from services.database.leases import Leases
 from services.operations.backlog import Backlog
 from services.operations.operations import Operations
 from services.operations.runner import LostError, Standing
-from services.optimizer.layout import laid_out
+from services.optimizer.layout import laid_out, provenance_of
 from services.optimizer.places import Places
 from services.optimizer.rules import place_of, require_model, require_succeeded
 from services.platform.errors import LatheError, failed_precondition, from_rpc_error, is_transient
@@ -126,6 +126,7 @@ class Saver:
                 if (await self.operations.get(operation.name)).state != OPERATION_STATE_RUNNING:
                     raise LostError
                 task.result.model_version = await self._register(task, row, source)
+            await self._add_provenance(place, task.result.model_version)
             task.result.saved_location = place
         await self._write(row, task.result)
         return ModelSave(model_version=task.result.model_version, saved_location=task.result.saved_location)
@@ -168,6 +169,7 @@ class Saver:
         version = await self._packages.made_by(task) if place else ""
         if version:
             await self._places.registered(task.name, version)
+            await self._add_provenance(place, version)
             task.result.model_version, task.result.saved_location = version, place
         return bool(version)
 
@@ -214,12 +216,20 @@ class Saver:
 
     async def _register(self, task: OptimizationTask, row: TaskRow, source: ModelVersion) -> str:
         manifest = await self._cas.read(task.result.manifest)
-        version = package_version(task, task.result.files, _architectures(row), source, manifest)
+        work = OptimizationWork()
+        unpack(TaskAssignment.FromString(row.assignment).work, work)
+        architectures = {each.name: each.digest for each in work.conversion.architectures.values()}
+        version = package_version(task, task.result.files, architectures, source, manifest)
         # A task that shares another's outcome has none of its own.
         outcome = OptimizationOutcome.FromString(row.outcome or b"")
-        name = await self._packages.register(task, version, description_of(outcome))
+        name = await self._packages.register(task, work, version, description_of(outcome))
         await self._places.registered(task.name, name)
         return name
+
+    async def _add_provenance(self, place: str, version: str) -> None:
+        """Copy the provenance beside the package: it is there only since the version is registered."""
+        found = await self._models.GetModelVersion(GetModelVersionRequest(name=version))
+        await self._folders.copy(place, provenance_of(found.files), missing_only=True)
 
     async def _write(self, row: TaskRow, result: Message) -> None:
         """Store the result with what saving adds to it, despite concurrent changes of the task."""
@@ -234,10 +244,3 @@ class Saver:
 
 def _task_of(save: str) -> str:
     return save.partition("/saves/")[0]
-
-
-def _architectures(row: TaskRow) -> dict[str, str]:
-    """Return the digests of the architectures that build the source's network, by name."""
-    work = OptimizationWork()
-    unpack(TaskAssignment.FromString(row.assignment).work, work)
-    return {each.name: each.digest for each in work.conversion.architectures.values()}

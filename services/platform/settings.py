@@ -70,6 +70,9 @@ class Settings(BaseSettings):
     # With this token a service speaks for its callers when it calls another service.
     service_token: SecretStr = SecretStr("")
 
+    # Private key, in PEM, with which the registry signs the provenance of packages; unsigned without one.
+    signing_key_file: Path | None = None
+
     # Users who may also do what is reserved for administrators, separated by commas.
     admins: str = ""
     # Shares of workers, such as "ada=3,nightly=0.5"; everybody else's is 1.

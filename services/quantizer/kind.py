@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 
 import grpc
+from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.message import Message
 from lathe.internal.v1.quantization_pb2 import QuantizationOutcome, QuantizationWork
 from lathe.quantizer.v1.quantization_service_pb2 import QuantizationResult, QuantizationSpec, QuantizationTask
@@ -25,7 +27,7 @@ from services.siblings.packages import Packages, manifest_of, package_version, r
 from services.siblings.recipes import RecipeRequest, Recipes
 from services.siblings.sources import Sources, require_same_architectures
 from services.storage import ContentStore
-from services.tasks.kind import PreparedTask
+from services.tasks.kind import PreparedTask, unpack
 
 # Fields that name a resource, or do not change the work: equal work is equal bytes.
 _NAMES = ("model_version", "template", "output_model", "timeout", "memory_limit_bytes", "tensor_information")
@@ -119,7 +121,7 @@ class QuantizationKind:
         assert isinstance(spec, QuantizationSpec)
         await self._holds.release(task_name, _read(spec))
 
-    async def complete(self, task: Message, outcome: Message) -> Message:
+    async def complete(self, task: Message, outcome: Message, work: AnyMessage) -> Message:
         """Register the package as a version; a request id made from the task's uid makes a repeat harmless."""
         assert isinstance(task, QuantizationTask)
         assert isinstance(outcome, QuantizationOutcome)
@@ -127,8 +129,10 @@ class QuantizationKind:
             self._models.GetModelVersion(GetModelVersionRequest(name=task.spec.model_version)),
             self._cas.read(manifest_of(outcome.files)),
         )
+        asked = QuantizationWork()
+        unpack(work, asked)
         made = package_version(task, outcome.files, outcome.architecture_digests, quantized, manifest)
-        name = await self._packages.register(task, made, description_of(outcome))
+        name = await self._packages.register(task, asked, made, description_of(outcome))
         return result_of(outcome, name)
 
     def unverified(self, outcome: Message) -> bool:
@@ -137,10 +141,11 @@ class QuantizationKind:
         return not outcome.result.parity.device
 
     async def share(
-        self, task: Message, original: Message, outcome: Message, standing: Collection[str]
+        self, task: Message, original: Message, outcome: Message, work: AnyMessage, standing: Collection[str]
     ) -> Message | None:
         """Return the original's version, or register the outcome under another model; None if its bytes are gone."""
-        return await self._packages.share(task, original, outcome, self.complete, standing)
+        complete = partial(self.complete, work=work)
+        return await self._packages.share(task, original, outcome, complete, standing)
 
     async def _choose(self, work: QuantizationWork, asked: QuantizationSpec, template: Template) -> None:
         """Have the items of the datasets chosen that the specification names."""

@@ -20,6 +20,7 @@ from services.database.pool import Connection, Database
 from services.platform.errors import failed_precondition, invalid_argument, invalid_fields, not_found
 from services.registry import lineage, naming
 from services.registry.architectures import Architectures
+from services.registry.attestation import Attestation
 from services.registry.blobs import Blobs
 from services.registry.descriptions import Describer, require_described
 from services.registry.files import check_paths
@@ -45,12 +46,14 @@ class Creation:
         content: ContentStore,
         blobs: Blobs,
         architectures: Architectures,
+        attestation: Attestation,
     ) -> None:
         self._database = database
         self._content = content
         self._blobs = blobs
         self._describer = Describer(content)
         self._architectures = architectures
+        self._attestation = attestation
         self._leases = Leases(database)
         self._models: ResourceStore[Model] = ResourceStore(database, MODELS)
         self._store: ResourceStore[ModelVersion] = ResourceStore(database, VERSIONS)
@@ -64,12 +67,17 @@ class Creation:
                 FAILED_PRECONDITION for files that are not stored (BLOB_NOT_FOUND).
         """
         if isinstance(request, CreateModelVersionRequest) and request.validate_only:
-            return await self._make(request, told)
+            return await self._make(request, "", told)
+        provenance = ""
+        if isinstance(request, RegisterModelVersionRequest):
+            # Another attempt at the same work may tell another time: it is the same request all the same.
+            provenance = request.provenance_json
+            request.ClearField("provenance_json")
         return await made_once(
             self._leases,
             request,
             find=lambda: self._store.first_made(request),
-            make=lambda: self._make(request, told),
+            make=lambda: self._make(request, provenance, told),
         )
 
     async def check(self, request: Request, inside: str = "model_version") -> tuple[Model, ModelVersion]:
@@ -88,8 +96,11 @@ class Creation:
         await self._blobs.require(version.files)
         return model, version
 
-    async def _make(self, request: Request, told: Callable[[float], None]) -> ModelVersion:
+    async def _make(self, request: Request, provenance: str, told: Callable[[float], None]) -> ModelVersion:
         model, version = await self.check(request)
+        if provenance:
+            await self._attestation.add(version, provenance)
+            version.size_bytes = _size(version)
         description = await self._description(request, version, told)
         if version.format == MODEL_FORMAT_PACKAGE:
             manifest = next(file for file in version.files if file.path == MANIFEST)
@@ -180,5 +191,9 @@ def _composed(asked: ModelVersion, inside: str) -> ModelVersion:
             f"{inside}.architecture", "Only a version of format PTH has an architecture; leave it empty."
         )
     complete_package(version)
-    version.size_bytes = sum(file.digest.size_bytes for file in version.files)
+    version.size_bytes = _size(version)
     return version
+
+
+def _size(version: ModelVersion) -> int:
+    return sum(file.digest.size_bytes for file in version.files)

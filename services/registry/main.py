@@ -29,6 +29,7 @@ from services.registry.architecture_servicer import ArchitectureServicer
 from services.registry.architectures import Architectures
 from services.registry.artifact_servicer import ArtifactServicer
 from services.registry.artifacts import Artifacts
+from services.registry.attestation import Attestation
 from services.registry.blobs import Blobs
 from services.registry.creation import Creation
 from services.registry.datasets import assembly as datasets_assembly
@@ -83,7 +84,8 @@ async def build(platform: Platform) -> ServiceParts:
     datasets = datasets_assembly.assemble(platform, blobs)
     releases = releases_assembly.assemble(platform)
     aliases = Aliases(database)
-    creation = Creation(database, content, blobs, architectures)
+    attestation = Attestation(content, blobs, platform.settings)
+    creation = Creation(database, content, blobs, architectures, attestation)
     imports = VersionImports(platform, creation)
 
     def register(server: grpc.aio.Server) -> None:

@@ -28,6 +28,7 @@ from engines.failures import first_objection
 from engines.package.manifest import Manifest
 from services.platform.errors import failed_precondition
 from services.platform.words import from_values
+from services.siblings.provenance import predicate_json
 from services.storage import ContentStore
 
 MANIFEST = "manifest.json"
@@ -42,13 +43,16 @@ class Packages:
         self._registry = RegistryServiceStub(registry)
         self._cas = cas
 
-    async def register(self, task: Any, version: ModelVersion, description: ModelDescription | None = None) -> str:
+    async def register(
+        self, task: Any, work: Message, version: ModelVersion, description: ModelDescription | None = None
+    ) -> str:
         """Register what a task made and return the version's name; a repeat for the same task returns the first.
 
         If the task's result names a version already, that version is gone, and gets a successor.
 
         Args:
             task: The task.
+            work: What its service asked of the worker, which the package's provenance tells.
             version: The version to create.
             description: What the worker found in the files; the registry reads them itself if there is none.
         """
@@ -57,6 +61,7 @@ class Packages:
                 parent=output_model(task.spec),
                 model_version=version,
                 description=description,
+                provenance_json=predicate_json(task, work, version),
                 request_id=str(uuid.uuid5(uuid.NAMESPACE_URL, task.uid + task.result.model_version)),
             )
         )

@@ -147,18 +147,19 @@ class TaskKind(Protocol):
     async def release(self, task_name: str, spec: Message) -> None:
         """Release what `hold` pinned: the task is terminal, or was never created. Idempotent; may come late."""
 
-    async def complete(self, task: Message, outcome: Message) -> Message:
+    async def complete(self, task: Message, outcome: Message, work: AnyMessage) -> Message:
         """Do what success means outside the task, such as registering a version, and return the task's `result`.
 
         Called at least once before SUCCEEDED becomes visible, so it is idempotent: use a request_id derived from
         the task's uid. Raises LatheError UNAVAILABLE to be called again later; any other error fails the task.
+        `work` is what the service asked of the worker.
         """
 
     def unverified(self, outcome: Message) -> bool:
         """Whether a worker on the device has to go on from an outcome, because what made it was not the device."""
 
     async def share(
-        self, task: Message, original: Message, outcome: Message, standing: Collection[str]
+        self, task: Message, original: Message, outcome: Message, work: AnyMessage, standing: Collection[str]
     ) -> Message | None:
         """Return the `result` of a task that needs no work because `original` did the same with this `outcome`.
 

@@ -21,6 +21,7 @@ from tests.e2e.beasts import Beasts
 from tests.e2e.desk import Desk
 from tests.e2e.spans import Receiver, receiving
 from tests.e2e.tiny import network_source, save_weights, template_text
+from tests.unit.package.test_provenance import pair
 
 STOP_SECONDS = 90
 
@@ -112,7 +113,10 @@ def received() -> Iterator[Receiver]:
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory, received: Receiver) -> Iterator[Suite]:
     """A whole suite, shared by the session's tests: leave it as healthy as you found it."""
-    suite = start_suite(tmp_path_factory.mktemp("suite"), environment={"LATHE_OTLP_ENDPOINT": received.url})
+    data_dir = tmp_path_factory.mktemp("suite")
+    key, _ = pair(data_dir)
+    environment = {"LATHE_OTLP_ENDPOINT": received.url, "LATHE_SIGNING_KEY_FILE": str(key)}
+    suite = start_suite(data_dir, environment=environment)
     yield suite
     assert suite.stop() == []
     assert suite.process.returncode == 0

@@ -139,6 +139,12 @@ def test_describe_shows_graphs_and_diff_shows_what_differs(desk: Desk, converted
 
 def test_the_downloaded_package_runs_alone(desk: Desk, one: Converted, tmp_path: Path) -> None:
     desk.suite.lathe("models", "download", one.version, "-d", str(tmp_path / "package"))
+    verify = ("verify", str(tmp_path / "package"), "--key", str(desk.suite.data_dir / "signing.pub"))
+    verified = desk.suite.json(*verify)
+    definition = verified["statement"]["predicate"]["buildDefinition"]
+    assert (verified["signature"], verified["findings"]) == ("GOOD", [])
+    assert definition["externalParameters"]["spec"]["model_version"] == one.task["spec"]["model_version"]
+    assert {each["name"].partition("/")[0] for each in definition["resolvedDependencies"]} == {"source", "architecture"}
     images = np.random.default_rng(0).uniform(0, 255, (3, 3, 8, 8)).astype(np.float32)
     np.save(tmp_path / "images.npy", images)
     command = [sys.executable, "-I", "package/infer.py", "--input", "images.npy", "--output", "answers.npz"]
@@ -148,6 +154,7 @@ def test_the_downloaded_package_runs_alone(desk: Desk, one: Converted, tmp_path:
     assert "torch" not in (tmp_path / "package" / "infer.py").read_text().partition('"""')[2].partition('"""')[2]
     with np.load(tmp_path / "answers.npz") as answers:
         logits = answers["logits"]
+    assert desk.suite.lathe(*verify, check=False).returncode == 1  # Python has left compiled modules in it
     keyed = one.task["spec"]["model_version"] == desk.keyed
     np.testing.assert_allclose(logits, reference(desk.weights[0 if keyed else 1], images), rtol=1e-3, atol=1e-4)
     manifest = json.loads((tmp_path / "package" / "manifest.json").read_text())

@@ -73,7 +73,7 @@ def container_of(workload: dict[str, Any]) -> dict[str, Any]:
 
 
 def environment_of(workload: dict[str, Any]) -> dict[str, str]:
-    return {each["name"]: each["value"] for each in container_of(workload).get("env", [])}
+    return {each["name"]: each["value"] for each in container_of(workload).get("env", []) if "value" in each}
 
 
 def shared_settings() -> dict[str, str]:

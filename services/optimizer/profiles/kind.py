@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 
 import grpc
+from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.message import Message
 from lathe.internal.v1.profile_pb2 import ProfileOutcome, ProfileWork
 from lathe.internal.v1.registry_service_pb2 import TaskSource
@@ -101,7 +102,7 @@ class ProfileKind:
         assert isinstance(spec, ProfileSpec)
         await self._holds.release(task_name, [spec.model_version])
 
-    async def complete(self, task: Message, outcome: Message) -> ProfileResult:
+    async def complete(self, task: Message, outcome: Message, work: AnyMessage) -> ProfileResult:
         """Return the result with the digests of the stored reports."""
         assert isinstance(outcome, ProfileOutcome)
         return with_reports(outcome.result, outcome.files, REPORTS)
@@ -111,10 +112,10 @@ class ProfileKind:
         return False
 
     async def share(
-        self, task: Message, original: Message, outcome: Message, standing: Collection[str]
+        self, task: Message, original: Message, outcome: Message, work: AnyMessage, standing: Collection[str]
     ) -> Message | None:
         """Return the result of the same outcome; None if its reports are gone."""
-        result = await self.complete(task, outcome)
+        result = await self.complete(task, outcome, work)
         # The reports were stored together: one stands for all.
         return result if await self._cas.exists(result.json_report) else None
 

@@ -86,7 +86,6 @@ class ActionCache:
             raise failed_precondition("RESULT_NOT_RECORDED", told, original.name if here else "") from error
         if result is None:
             return None
-        self._codec.share_origin(task.origin, original, draft.row.project)
         row = self._codec.succeeded(draft.row, task.origin, result)
         if done.state != task_pb2.TASK_STATE_SUCCEEDED:  # from now on, others share what is registered here
             row = row._replace(action_key=done.action_key, outcome=done.outcome)

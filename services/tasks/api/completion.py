@@ -52,15 +52,17 @@ class Later:
 Completion = Done | Refused | Later
 
 
-async def complete(kind: TaskKind, task: Any, event: event_pb2.TaskEvent, delivery: int) -> Completion:
+async def complete(
+    kind: TaskKind, task: Any, event: event_pb2.TaskEvent, assignment: bytes, delivery: int
+) -> Completion:
     """Call `kind.complete` in the name of the task's owner; `delivery` counts the tries, from 1."""
-    outcome = kind.outcome_type()
+    outcome, work = kind.outcome_type(), event_pb2.TaskAssignment.FromString(assignment).work
     with bind_task(event.task_id), acting_as(task.owner), continue_trace(f"{kind.name}.complete", event.traceparent):
         try:
             if not unpack(event.succeeded.outcome, outcome):
                 raise TypeError(f"The outcome is a {event.succeeded.outcome.type_url}.")
             async with asyncio.timeout(TIMEOUT_SECONDS):
-                return Done(await kind.complete(task, outcome))
+                return Done(await kind.complete(task, outcome, work))
         except (LatheError, grpc.aio.AioRpcError) as error:
             failure = refusal(error)
             if failure is not None:

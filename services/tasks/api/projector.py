@@ -167,7 +167,7 @@ class Projector:
                 row = self._ledger.codec.advanced(fold.row, fold.snapshot)
                 task = self._ledger.codec.message(row)
                 delivery = success.message.metadata.num_delivered
-                started[uid] = asyncio.create_task(complete(self._kind, task, success.event, delivery))
+                started[uid] = asyncio.create_task(complete(self._kind, task, success.event, row.assignment, delivery))
         return {uid: started[uid] for uid in wanted}
 
     def _change(self, fold: Folded, success: Received | None, ended: Completion | None) -> Change | None:
@@ -235,7 +235,7 @@ class Projector:
         event.succeeded.outcome.Pack(self._kind.outcome_type.FromString(outcome))
         try:
             # A fault of the kind had its tries while the event was there.
-            ended = await complete(self._kind, codec.message(row), event, MAX_FAULTS)
+            ended = await complete(self._kind, codec.message(row), event, row.assignment, MAX_FAULTS)
             await self._record(row.uid, event.attempt, ended)
         except Exception:
             # The next sweep tries again.

@@ -15,6 +15,7 @@ from uuid import UUID
 import asyncpg
 import grpc
 import structlog
+from lathe.internal.v1.event_pb2 import TaskAssignment
 from lathe.type.v1 import failure_pb2, task_pb2
 
 from services.platform.errors import LatheError
@@ -115,10 +116,15 @@ class Settler:
         return True
 
     async def shared_result(self, leader: TaskRow, original: Any, task: Any, standing: Collection[str] = ()) -> Any:
-        """Return the result of `task` from what `leader` did; None if that is gone. See `TaskKind.share`."""
+        """Return the result of `task` from what `leader` did, its `origin` filled in; None if that is gone.
+
+        See `TaskKind.share`.
+        """
         outcome = self._kind.outcome_type.FromString(leader.outcome or b"")
+        work = TaskAssignment.FromString(leader.assignment).work
+        self._ledger.codec.share_origin(task.origin, original, task.project)
         with acting_as(task.owner):
-            return await self._kind.share(task, original, outcome, standing)
+            return await self._kind.share(task, original, outcome, work, standing)
 
     async def _promote(self, followers: list[TaskRow]) -> None:
         """Let the oldest follower do the work, and the others follow it."""

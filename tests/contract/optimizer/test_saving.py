@@ -25,6 +25,7 @@ from lathe.type.v1.operation_pb2 import (
     OPERATION_STATE_SUCCEEDED,
 )
 
+from engines.package.provenance import FILE_NAME
 from services.database.pool import Database
 from services.operations import runner
 from services.optimizer.places import Places
@@ -92,7 +93,9 @@ async def test_a_saved_model_is_a_version_and_lies_beside_its_source(workplace: 
     assert (version.lineage.task, version.parity["main"].verdict) == (task.name, VERDICT_PASS)
     optimized = {file.path for file in task.result.files}
     assert {"infer.py", "main/model.onnx", "manifest.json"} <= optimized
-    assert set(await shelf.paths(folder)) == {"model.onnx", *(f"model/{path}" for path in optimized)}
+    made = {file.path for file in version.files}
+    assert made == {*optimized, FILE_NAME}
+    assert set(await shelf.paths(folder)) == {"model.onnx", *(f"model/{path}" for path in made)}
     assert await shelf.read(f"{folder}/model.onnx") == graph("Identity")
     assert (await save(workplace, task)).result == first.result
     kept = await workplace.optimizations.GetOptimizationTask(pb.GetOptimizationTaskRequest(name=task.name))
@@ -121,7 +124,7 @@ async def test_no_connection_is_held_while_files_are_copied(
         await asyncio.gather(*(save(workplace, task) for _ in range(CALLS)))
     finally:
         await database.close()
-    assert held == [0]  # one copies, and those that wait hold nothing either
+    assert held == [0, 0]  # one copies, the files and then the provenance; those that wait hold nothing either
 
 
 @pytest.mark.usefixtures("_worker")

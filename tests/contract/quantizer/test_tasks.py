@@ -18,12 +18,14 @@ from lathe.type.v1.measurement_pb2 import VERDICT_PASS
 from lathe.type.v1.precision_pb2 import PRECISION_INT8
 from lathe.type.v1.task_pb2 import ATTEMPT_OUTCOME_HANDED_ON, ATTEMPT_OUTCOME_SUCCEEDED, TASK_STATE_SUCCEEDED
 
+from engines.package.provenance import FILE_NAME, Content, Signed, read
 from engines.quantization.request import QuantizationRequest
 from engines.sandbox import Progress
 from services.platform.errors import LatheError
 from services.platform.words import from_values
 from services.quantizer.work import QuantizationWorkKind
 from services.siblings.holds import Holds
+from services.storage import S3ContentStore
 from services.tasks.worker.runner import Slot
 from tests.contract.registry.conftest import new_architecture
 from tests.contract.workplace import DEVICE, Workplace, graph, package_manifest, package_template
@@ -116,6 +118,20 @@ async def test_a_package_is_read_from_its_source_and_becomes_a_version(
     stored = {file.path: file.digest for file in version.files}
     assert (task.result.manifest, task.result.html_report) == (stored["manifest.json"], stored["quantization.html"])
     assert list(task.result.warnings) == ["a clipped set"]
+
+    stated = read(await S3ContentStore(workplace.settings).read(stored.pop(FILE_NAME)))
+    assert stated.files == {path: Content(each.sha256, each.size_bytes) for path, each in stored.items()}
+    definition = stated.predicate["buildDefinition"]
+    assert definition["buildType"] == "lathe:lathe.quantizer.v1.QuantizationTask"
+    assert definition["externalParameters"]["spec"]["calibration_data"]["dataset"] == digits.name
+    inputs = {each["name"]: each["digest"]["sha256"] for each in definition["resolvedDependencies"]}
+    assert inputs["source/model.onnx"] == source.files[0].digest.sha256
+    assert {"calibration.index", "calibration.files", "evaluation.index", "evaluation.files"} <= inputs.keys()
+    assert definition["internalParameters"]["work"]["conversion"]["template"]["runtime"] == "openvino"
+    assert definition["internalParameters"]["environment"]
+    assert stated.predicate["runDetails"]["metadata"]["invocationId"] == task.name
+    assert stated.predicate["lathe_verification"]["main"]["verdict"] == "VERDICT_PASS"
+    assert stated.signed([]) is Signed.UNSIGNED
     assert (again.origin.cache_hit, again.result) == (task.name, task.result)
     found = await workplace.quantizations.ListQuantizationTasks(
         pb.ListQuantizationTasksRequest(filter=f"uses:{digits.name}")

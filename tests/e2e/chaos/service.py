@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 
 import grpc
+from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.message import Message
 from lathe.converter.v1 import conversion_service_pb2 as pb
 from lathe.registry.v1.model_service_pb2 import CreateModelRequest, Model
@@ -26,7 +27,7 @@ class RegisteringKind(EchoKind):
         super().__init__()
         self._models = ModelServiceStub(registry)
 
-    async def complete(self, task: Message, outcome: Message) -> Message:
+    async def complete(self, task: Message, outcome: Message, work: AnyMessage) -> Message:
         assert isinstance(task, pb.ConversionTask)
         model = Model(display_name=f"Made by {task.uid}", labels={"task": task.uid})
         request_id = str(uuid.uuid5(uuid.NAMESPACE_URL, task.uid))

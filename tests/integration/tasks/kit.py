@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.message import Message
 from lathe.converter.v1 import conversion_service_pb2 as pb
 from lathe.internal.v1.conversion_pb2 import ConversionOutcome, ConversionWork
@@ -123,7 +124,7 @@ class EchoKind:
     async def release(self, task_name: str, spec: Message) -> None:
         self.holding.discard(task_name)
 
-    async def complete(self, task: Message, outcome: Message) -> Message:
+    async def complete(self, task: Message, outcome: Message, work: AnyMessage) -> Message:
         assert isinstance(task, pb.ConversionTask)
         assert isinstance(outcome, ConversionOutcome)
         if self.answers:
@@ -140,11 +141,11 @@ class EchoKind:
         return outcome.hardware == "elsewhere"
 
     async def share(
-        self, task: Message, original: Message, outcome: Message, standing: Collection[str]
+        self, task: Message, original: Message, outcome: Message, work: AnyMessage, standing: Collection[str]
     ) -> Message | None:
         assert isinstance(original, pb.ConversionTask)
         if not original.result.model_version:
-            return await self.complete(task, outcome)
+            return await self.complete(task, outcome, work)
         return None if original.result.model_version in self.gone else original.result
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.message import Message
 from lathe.converter.v1 import conversion_service_pb2 as pb
 from lathe.type.v1 import failure_pb2, task_pb2
@@ -39,7 +40,7 @@ async def test_a_sibling_that_hangs_holds_up_its_own_tasks_alone(site: Site, mon
     task = await unrecorded(site)
     asked, answers = asyncio.Event(), asyncio.Event()
 
-    async def hang(_task: Message, _outcome: Message) -> Message:
+    async def hang(_task: Message, _outcome: Message, _work: AnyMessage) -> Message:
         asked.set()
         await answers.wait()
         return pb.ConversionResult(hardware="at last")
@@ -82,7 +83,7 @@ async def test_a_sibling_that_is_away_keeps_no_lost_task_from_being_found(
 async def test_a_fault_that_stays_ends_a_task_whose_event_is_lost(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     task = await unrecorded(site)
 
-    async def fault(_task: Message, _outcome: Message) -> Message:
+    async def fault(_task: Message, _outcome: Message, _work: AnyMessage) -> Message:
         raise KeyError
 
     monkeypatch.setattr(site.kind, "complete", fault)

@@ -12,6 +12,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.message import Message
 from lathe.converter.v1 import conversion_service_pb2 as pb
 from lathe.internal.v1 import event_pb2
@@ -276,9 +277,9 @@ async def test_a_completion_that_ends_while_its_row_is_written_counts(
     ledger, kind, gate = site.engine.ledger, site.kind, asyncio.Event()
     commit, complete = ledger.commit, kind.complete
 
-    async def late(task: Message, outcome: Message) -> Message:
+    async def late(task: Message, outcome: Message, work: AnyMessage) -> Message:
         await gate.wait()
-        return await complete(task, outcome)
+        return await complete(task, outcome, work)
 
     async def slow(changes: Sequence[Change]) -> set[UUID]:
         gate.set()

@@ -206,10 +206,15 @@ class RegisterModelVersionRequest(_message.Message):
     MODEL_VERSION_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     DESCRIPTION_FIELD_NUMBER: _builtins.int
+    PROVENANCE_JSON_FIELD_NUMBER: _builtins.int
     parent: _builtins.str
     """`models/{model}`."""
     request_id: _builtins.str
     """Makes a repeat return the first result: a UUID."""
+    provenance_json: _builtins.str
+    """How the task made it: the predicate of a SLSA provenance v1, as JSON. The registry completes it and adds it to the files,
+    signed. It is no part of what makes two requests equal. None is added if empty.
+    """
     @_builtins.property
     def model_version(self) -> _model_service_pb2.ModelVersion:
         """What to create; `lineage.task` is the task that made it."""
@@ -225,10 +230,11 @@ class RegisterModelVersionRequest(_message.Message):
         model_version: _model_service_pb2.ModelVersion | None = ...,
         request_id: _builtins.str = ...,
         description: _model_service_pb2.ModelDescription | None = ...,
+        provenance_json: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "model_version", b"model_version"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "model_version", b"model_version", "parent", b"parent", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "model_version", b"model_version", "parent", b"parent", "provenance_json", b"provenance_json", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
