@@ -18,6 +18,7 @@ from services.cli import logs, status, up
 from services.cli.aliases import aliases
 from services.cli.approvals import approvals, approve
 from services.cli.architectures import architectures
+from services.cli.audit import audit
 from services.cli.backup import backup, restore
 from services.cli.channels import channels
 from services.cli.convert import convert
@@ -67,6 +68,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "verify": verify,
     "events": events,
     "top": top,
+    "audit": audit,
     "info": info,
     "whoami": whoami,
     "demo": demo,

@@ -33,6 +33,7 @@ __all__ = [
     "enter",
     "has_role",
     "is_visible",
+    "projects_with",
     "readable",
     "require_change",
     "require_project",
@@ -117,6 +118,12 @@ def is_visible(readers: Collection[str]) -> bool:
     """Return whether the caller may see what has these readers."""
     access = _access()
     return access.everything or EVERYBODY in readers or any(each in access.roles for each in readers)
+
+
+def projects_with(role: Role) -> list[str] | None:
+    """Return the projects in which the caller has a role, or a higher one; None if that is everything."""
+    access = _access()
+    return None if access.everything else sorted(name for name, has in access.roles.items() if has >= role)
 
 
 def has_role(project: str, role: Role) -> bool:

@@ -19,6 +19,7 @@ DEFAULT_PORTS = {
     "evaluator": 50056,
 }
 
+_LEAST_AUDIT_DAYS = 30
 _LEAST_WEIGHT, _MOST_WEIGHT = 0.01, 100.0
 _PASSWORD_IN_URL = re.compile(r"(?<=://)([^/@\s:]*):([^/@\s]+)@")
 
@@ -114,6 +115,9 @@ class Settings(BaseSettings):
     # How long calls in flight may go on after that.
     drain_seconds: float = Field(default=10, ge=0)
 
+    # Days for which entries of the audit log are kept, at least 30; 0 is for ever.
+    audit_retention_days: int = Field(default=365, ge=0)
+
     data_dir: Path = Path(".lathe")
     # Device of the catalog that a worker serves.
     device: str = "cpu-x86-64"
@@ -150,6 +154,13 @@ class Settings(BaseSettings):
     def _number_of_text(cls, value: object) -> object:
         # The environment has texts only, and a Literal takes none for a number.
         return int(value) if isinstance(value, str) and value.isdecimal() else value
+
+    @field_validator("audit_retention_days")
+    @classmethod
+    def _kept_long_enough(cls, value: int) -> int:
+        if 0 < value < _LEAST_AUDIT_DAYS:
+            raise ValueError(f"entries are kept for {_LEAST_AUDIT_DAYS} days at least; 0 keeps them for ever")
+        return value
 
     @field_validator("owner_weights")
     @classmethod

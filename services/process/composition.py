@@ -68,6 +68,11 @@ class Platform:
         return self._database
 
     @property
+    def databases(self) -> list[Database]:
+        """The pools of the service and its parts; none without Need.DATABASE."""
+        return [] if self._database is None else [self._database, *self._parts]
+
+    @property
     def bus(self) -> Bus:
         """The connection to NATS."""
         assert self._bus is not None, "this process was started without Need.BUS"

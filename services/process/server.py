@@ -20,7 +20,9 @@ from typing import Any
 
 import grpc
 import structlog
+from lathe.internal.v1.audit_service_pb2_grpc import add_AuditLogServiceServicer_to_server
 
+from services.audit.recorder import Recorder
 from services.platform import telemetry
 from services.platform.authentication import authenticator_for
 from services.platform.background import Background
@@ -32,6 +34,7 @@ from services.platform.interceptors.pipeline import Pipeline
 from services.platform.settings import ConfigurationError, Settings, load_settings
 from services.platform.tls import Certificates
 from services.process.aliases import RegistryAliases
+from services.process.audit_servicer import AuditLogServicer
 from services.process.composition import EVERYTHING, Need, Platform, open_platform
 from services.process.grants import RegistryGrants
 from services.process.reflection import add_reflection
@@ -168,11 +171,14 @@ async def serving(
         deadlines = Deadlines(settings.default_deadline_seconds, settings.max_deadline_seconds)
         look_up = parts.look_up or RegistryAliases(platform.channel("registry")).look_up
         grants = CachedGrants(parts.roles or RegistryGrants(platform.channel("registry")).fetch)
-        pipeline = Pipeline(authenticator, grants, deadlines, look_up, settings.max_calls)
+        recorder = Recorder(platform.database, settings.audit_retention_days) if platform.databases else None
+        pipeline = Pipeline(authenticator, grants, deadlines, look_up, settings.max_calls, auditor=recorder)
         age = ("grpc.max_connection_age_ms", int(settings.connection_age_seconds * 1000))
         server = grpc.aio.server(interceptors=[pipeline], options=[*_OPTIONS, age])
         certificates = Certificates.of(settings)
         parts.register(server)
+        if recorder is not None:
+            add_AuditLogServiceServicer_to_server(AuditLogServicer(platform.databases), server)
         health = Health(parts.service_names, platform.probes())
         await health.register(server)
         add_reflection(server, [*parts.service_names, "grpc.health.v1.Health"])
@@ -188,7 +194,8 @@ async def serving(
         await health.check()
         await server.start()
         await probed.start()
-        async with Background([health.watch, *parts.background]):
+        keeping = [] if recorder is None else [recorder.run]
+        async with Background([health.watch, *keeping, *parts.background]):
             try:
                 yield address
             finally:

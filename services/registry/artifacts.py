@@ -21,8 +21,9 @@ from lathe.registry.v1.artifact_service_pb2 import (
 from lathe.type.v1.digest_pb2 import Digest
 from uuid_utils.compat import uuid7
 
+from services.audit.entries import note
 from services.database.leases import Lease, Leases
-from services.database.pool import Database, Record
+from services.database.pool import Connection, Database, Record
 from services.operations.runner import Runner
 from services.operations.watching import changes
 from services.platform.errors import failed_precondition
@@ -85,6 +86,7 @@ class Artifacts:
                     now + UPLOAD_LIFETIME,
                 )
                 row = await connection.fetchrow(_INSERT, uid, *values, request.sha256)
+                await note(connection, None, message_of(row, []), "")
         if earlier is not None:
             return await self.get(f"uploads/{earlier}")
         return await self._shown(row, await self._uploads.open(str(uid), request.size_bytes))
@@ -145,6 +147,7 @@ class Artifacts:
             else:
                 await self._blobs.record([digest], connection)
                 await connection.execute(FINALIZE, row["uid"], UPLOAD_STATE_FINALIZED, digest.sha256)
+            await self._note_change(connection, row)
         if later:
             self._verifications.wake()
 
@@ -205,8 +208,13 @@ class Artifacts:
             await lease.confirm(connection)
             await connection.execute("UPDATE uploads SET state = $2 WHERE uid = $1", row["uid"], UPLOAD_STATE_ABORTED)
             await self._verifications.backlog.drop(connection, row["uid"])
+            await self._note_change(connection, row)
         self._verifications.stop(row["uid"])
         await self._uploads.abort(str(row["uid"]))
+
+    async def _note_change(self, connection: Connection, before: Record) -> None:
+        after = await find_upload(connection, f"uploads/{before['uid']}")
+        await note(connection, message_of(before, []), message_of(after, []), "")
 
     async def _shown(self, row: Record, parts: list[StagedPart]) -> Upload:
         """Return an upload as a message, with a request that sends the file at once if there can be one."""

@@ -9,6 +9,7 @@ from lathe.internal.v1.registry_service_pb2_grpc import add_RegistryServiceServi
 from lathe.registry.v1.alias_service_pb2_grpc import add_AliasServiceServicer_to_server
 from lathe.registry.v1.architecture_service_pb2_grpc import add_ArchitectureServiceServicer_to_server
 from lathe.registry.v1.artifact_service_pb2_grpc import add_ArtifactServiceServicer_to_server
+from lathe.registry.v1.audit_service_pb2_grpc import add_AuditServiceServicer_to_server
 from lathe.registry.v1.dataset_service_pb2_grpc import add_DatasetServiceServicer_to_server
 from lathe.registry.v1.device_service_pb2_grpc import add_DeviceServiceServicer_to_server
 from lathe.registry.v1.info_service_pb2_grpc import add_InfoServiceServicer_to_server
@@ -30,6 +31,7 @@ from services.registry.architectures import Architectures
 from services.registry.artifact_servicer import ArtifactServicer
 from services.registry.artifacts import Artifacts
 from services.registry.attestation import Attestation
+from services.registry.audit_servicer import AuditServicer
 from services.registry.blobs import Blobs
 from services.registry.creation import Creation
 from services.registry.datasets import assembly as datasets_assembly
@@ -58,6 +60,7 @@ SERVICES = [
     "AliasService",
     "ArchitectureService",
     "ArtifactService",
+    "AuditService",
     "DatasetService",
     "DeviceService",
     "InfoService",
@@ -96,6 +99,7 @@ async def build(platform: Platform) -> ServiceParts:
         add_ModelServiceServicer_to_server(ModelServicer(Models(database), versions, creation, imports), server)
         add_InfoServiceServicer_to_server(InfoServicer(Info(platform)), server)
         add_DeviceServiceServicer_to_server(DeviceServicer(Devices(platform.bus)), server)
+        add_AuditServiceServicer_to_server(AuditServicer(platform), server)
         add_AliasServiceServicer_to_server(AliasServicer(aliases), server)
         add_ReleaseServiceServicer_to_server(releases.servicer, server)
         add_WatchServiceServicer_to_server(WatchServicer(TaskWatch(platform)), server)

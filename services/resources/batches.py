@@ -10,6 +10,7 @@ from google.protobuf.empty_pb2 import Empty
 from lathe.type.v1.batch_pb2 import BatchError
 from lathe.type.v1.error_reason_pb2 import ErrorReason
 
+from services.audit.entries import current_call
 from services.platform.errors import LatheError, from_rpc_error
 from services.platform.words import number, words
 
@@ -41,7 +42,10 @@ async def in_batch(
             try:
                 await deleted(act(name), allow_missing=allow_missing)
             except (LatheError, grpc.aio.AioRpcError) as error:
-                return _told(name, error if isinstance(error, LatheError) else from_rpc_error(error))
+                told = error if isinstance(error, LatheError) else from_rpc_error(error)
+                if (call := current_call()) is not None:
+                    call.refusals.append((name, told))
+                return _told(name, told)
         return None
 
     distinct = list(dict.fromkeys(names))

@@ -16,6 +16,7 @@ from lathe.watch.v1.change_pb2 import (
     ChangeType,
 )
 
+from services.audit.entries import current_call
 from services.changes.outbox import add_change
 from services.database.pool import Connection
 from services.platform import errors
@@ -85,8 +86,8 @@ class ResourceRows(Generic[M]):
             return False
         return await connection.fetchval("SELECT 1 FROM retired_names WHERE name = $1", name) is not None
 
-    async def lock(self, connection: Connection, name: str) -> tuple[M, int]:
-        """Return a resource and its revision, and keep others from changing it until the transaction ends.
+    async def lock(self, connection: Connection, name: str) -> tuple[M, int, str]:
+        """Return a resource, its revision and its project, and keep others from changing it until the transaction ends.
 
         Raises:
             LatheError: NOT_FOUND; PERMISSION_DENIED, reason ROLE_REQUIRED, for who may see but not change it.
@@ -100,7 +101,10 @@ class ResourceRows(Generic[M]):
             raise errors.not_found(self._kind.noun, name)
         if self._kind.scope is not None:
             require_change(self._kind.noun, name, row["project"], row["readers"])
-        return self._kind.parse(row["body"]), row["revision"]
+        project = "" if self._kind.scope is None else row["project"]
+        if (call := current_call()) is not None:
+            call.project = project
+        return self._kind.parse(row["body"]), row["revision"], project
 
     async def replace(self, connection: Connection, message: M, revision: int, extra: Mapping[str, object]) -> None:
         """Store a changed resource as a new revision. Sets its etag."""

@@ -19,6 +19,7 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.message import Message
 from uuid_utils.compat import uuid7
 
+from services.audit.entries import note
 from services.database.gathering import GatheredRows
 from services.database.pool import Connection, Database, Record
 from services.platform import errors
@@ -110,6 +111,7 @@ class ResourceStore(Generic[M]):
             belongs = await self._belonging(transaction, created, parent)
             more = {**belongs, **(extra or {})}
             await self._rows.insert(transaction, created, resource_id=resource_id, parent=parent, extra=more)
+            await note(transaction, None, created, str(more.get("project", "")) or self._stated(created))
             if on_create is not None:
                 await on_create(transaction, created)
         for field in ("uid", "create_time", "update_time", "etag") if validate_only else ():
@@ -157,6 +159,10 @@ class ResourceStore(Generic[M]):
             if stated.readers != [stated.project]:
                 require_role(stated.project, Role.ADMIN)
         return {}
+
+    def _stated(self, message: M) -> str:
+        scope = self._kind.scope
+        return scope.belonging(message).project if isinstance(scope, Stated) else ""
 
     async def _by_name(self, names: Collection[str]) -> Mapping[str, Record]:
         query = f"SELECT name, {self._checked} FROM {self._kind.table} s WHERE name = ANY ($1)"  # noqa: S608
@@ -236,7 +242,7 @@ class ResourceStore(Generic[M]):
             LatheError: NOT_FOUND; ABORTED for a stale etag; ALREADY_EXISTS for a taken unique field.
         """
         async with self._database.transaction(connection) as transaction:
-            found, revision = await self._rows.lock(transaction, name)
+            found, revision, project = await self._rows.lock(transaction, name)
             before: Any = found
             check_etag(etag, before.etag, name)
             after: Any = self._kind.message_type()
@@ -251,6 +257,7 @@ class ResourceStore(Generic[M]):
             after.update_time.FromDatetime(max(datetime.now(UTC), earliest))
             await self._rows.replace(transaction, after, revision + 1, extra or {})
             await self._share(transaction, before, after)
+            await note(transaction, before, after, project)
             if on_change is not None:
                 await on_change(transaction, before, after)
         return after  # type: ignore[no-any-return]
@@ -286,11 +293,12 @@ class ResourceStore(Generic[M]):
             LatheError: NOT_FOUND; ABORTED for an etag, if one is given, that is not the current one.
         """
         async with self._database.transaction(connection) as transaction:
-            found, revision = await self._rows.lock(transaction, name)
+            found, revision, project = await self._rows.lock(transaction, name)
             check_etag(etag, getattr(found, "etag"), name)  # noqa: B009 - not in Message
             if on_delete is not None:
                 await on_delete(transaction, found)
             await self._rows.remove(transaction, found, revision)
+            await note(transaction, found, None, project)
         return found
 
     async def first_made(self, request: Any) -> M | None:

@@ -10,6 +10,7 @@ from google.protobuf.message import Message
 from lathe.converter.v1 import conversion_service_pb2
 from lathe.evaluator.v1 import evaluation_service_pb2
 from lathe.internal.keda import externalscaler_pb2
+from lathe.internal.v1 import audit_service_pb2 as internal_audit_service_pb2
 from lathe.internal.v1 import registry_service_pb2, resolution_service_pb2
 from lathe.optimizer.v1 import optimization_service_pb2, profile_service_pb2
 from lathe.quantizer.v1 import quantization_service_pb2
@@ -17,6 +18,7 @@ from lathe.registry.v1 import (
     alias_service_pb2,
     architecture_service_pb2,
     artifact_service_pb2,
+    audit_service_pb2,
     dataset_service_pb2,
     device_service_pb2,
     info_service_pb2,
@@ -35,6 +37,8 @@ FILES = (
     ("registry", alias_service_pb2),
     ("registry", architecture_service_pb2),
     ("registry", artifact_service_pb2),
+    ("registry", audit_service_pb2),
+    ("registry", internal_audit_service_pb2),
     ("registry", dataset_service_pb2),
     ("registry", device_service_pb2),
     ("registry", info_service_pb2),
@@ -189,6 +193,8 @@ def right(method: str, made: Mapping[str, Any]) -> dict[str, Any]:
         "WhoAmI": {},
         "GetDevice": {"name": "devices/cpu-x86-64"},
         "ListDevices": {"page_size": 2, "filter": "vendor = generic"},
+        "ListAuditEntries": {"page_size": 2, "filter": "user = ann"},
+        "ReadAuditLog": {"limit": 2},
         "GetAlias": {"name": ALIAS},
         "ListAliases": {"parent": MODEL, **LIST},
         "UpdateAlias": {"alias": {"name": ALIAS, "model_version": PACKAGE}, "update_mask": "modelVersion"},

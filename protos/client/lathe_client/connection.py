@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from lathe.registry.v1.alias_service_pb2_grpc import AliasServiceStub
     from lathe.registry.v1.architecture_service_pb2_grpc import ArchitectureServiceStub
     from lathe.registry.v1.artifact_service_pb2_grpc import ArtifactServiceStub
+    from lathe.registry.v1.audit_service_pb2_grpc import AuditServiceStub
     from lathe.registry.v1.dataset_service_pb2_grpc import DatasetServiceStub
     from lathe.registry.v1.device_service_pb2_grpc import DeviceServiceStub
     from lathe.registry.v1.info_service_pb2_grpc import InfoServiceStub
@@ -113,6 +114,13 @@ class Connection:
         from lathe.registry.v1.project_service_pb2_grpc import ProjectServiceStub
 
         return ProjectServiceStub(self.channel("registry"))
+
+    @cached_property
+    def audit(self) -> AuditServiceStub:
+        """The audit log."""
+        from lathe.registry.v1.audit_service_pb2_grpc import AuditServiceStub
+
+        return AuditServiceStub(self.channel("registry"))
 
     @cached_property
     def aliases(self) -> AliasServiceStub:

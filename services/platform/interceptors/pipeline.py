@@ -1,7 +1,7 @@
 """The one interceptor of a server: every step of a call in order, in one wrapper that is built once per method.
 
     observe → deadline → map errors → admit → authenticate → find the caller's roles → decode → clear output-only
-    → validate → resolve aliases → handler → pack
+    → validate → resolve aliases → audit → handler → pack
 
 Five nested interceptors would cost five coroutines and five generators per call; this is one of each at most.
 """
@@ -12,7 +12,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing, suppress
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
 import grpc
 
@@ -36,6 +36,22 @@ _INTERNAL = "/lathe.internal."
 _SCALER = "/externalscaler."
 
 
+Behavior = Callable[[Any, Any], Awaitable[Any]]
+"""A unary handler: of a request and its context."""
+
+
+class Auditor(Protocol):
+    """Keeps the audit log."""
+
+    def around(self, method: str, behavior: Behavior) -> Behavior:
+        """Return the handler of a method, so wrapped that what it changes, or is refused, is noted."""
+        ...
+
+    async def turned_away(self, method: str, request: Any, peer: str, error: errors.LatheError) -> None:
+        """Note that a caller may not call a method at all."""
+        ...
+
+
 class Pipeline(grpc.aio.ServerInterceptor):
     """Takes every call of a server through the steps."""
 
@@ -46,11 +62,14 @@ class Pipeline(grpc.aio.ServerInterceptor):
         deadlines: Deadlines,
         look_up: aliases.LookUp,
         max_calls: int,
+        *,
+        auditor: Auditor | None = None,
     ) -> None:
         self.authenticator = authenticator
         self.grants = grants
         self.deadlines = deadlines
         self.look_up = look_up
+        self.auditor = auditor
         self.draining = False
         self._streams: set[asyncio.Timeout] = set()
         self._calls = 0
@@ -213,7 +232,8 @@ def _wrap(pipeline: Pipeline, name: str, handler: grpc.RpcMethodHandler[Any, Any
     admit = _admission(pipeline, name, handler)
     if handler.response_streaming:
         return _wrap_stream(pipeline, method, handler, admit)
-    behavior: Any = handler.unary_unary or handler.stream_unary
+    unary: Any = handler.unary_unary or handler.stream_unary
+    behavior = unary if pipeline.auditor is None else pipeline.auditor.around(name, unary)
     pack = answering.packer(handler.response_serializer)
 
     async def call(raw: Any, context: Any) -> Any:
@@ -278,7 +298,12 @@ def _admission(
             if internal:
                 identity.require_service()
             if needed:
-                await access.permit(needed, pipeline.grants)
+                try:
+                    await access.permit(needed, pipeline.grants)
+                except errors.LatheError as error:
+                    if pipeline.auditor is not None and not streams:
+                        await pipeline.auditor.turned_away(name, validation.decode(parse, raw), context.peer(), error)
+                    raise
         if streams:
             return raw  # an iterator of requests that gRPC has parsed
         request = validation.decode(parse, raw)

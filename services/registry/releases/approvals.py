@@ -14,6 +14,7 @@ from lathe.registry.v1.release_service_pb2 import (
 )
 from uuid_utils.compat import uuid7
 
+from services.audit.entries import note
 from services.database.pool import Connection, Database
 from services.platform.errors import failed_precondition, not_found, permission_denied
 from services.platform.identity import current_user
@@ -77,6 +78,8 @@ class Approvals:
             if await connection.fetchval(_INSERT, *values) is None:
                 body = await connection.fetchval(_OF_USER, request.name, request.model_version, made.owner)
                 made = Approval.FromString(body)
+            else:
+                await note(connection, None, made, "")
             first = await claim_first(connection, request, UUID(made.uid))
             return made if first is None else await self._made(connection, first)
 
@@ -113,6 +116,7 @@ class Approvals:
             if found.owner != current_user():
                 raise permission_denied(f"'{name}' was given by {found.owner}, who alone can take it back.")
             await connection.execute("DELETE FROM approvals WHERE name = $1", name)
+            await note(connection, found, None, "")
 
     async def _made(self, reader: Connection | Database, uid: UUID) -> Approval:
         body = await reader.fetchval("SELECT body FROM approvals WHERE uid = $1", uid)

@@ -7,6 +7,7 @@ from uuid import UUID
 
 from lathe.registry.v1.release_service_pb2 import Release, ReleaseKind
 
+from services.audit.entries import note
 from services.database.pool import Connection, Database
 from services.platform.errors import failed_precondition, not_found
 from services.registry import naming
@@ -42,6 +43,7 @@ async def insert_release(connection: Connection, release: Release) -> None:
         release.create_time.ToDatetime(tzinfo=UTC),
         release.SerializeToString(),
     )
+    await note(connection, None, release, "")
 
 
 async def find_release(connection: Connection | Database, name: str) -> Release:

@@ -164,7 +164,7 @@ class TaskHandlers:
             raise failed_precondition(
                 "TASK_ENDED", f"'{name}' is {_state(row)} already; there is nothing to cancel.", name
             )
-        after = await self._ledger.command(row.uid, Cancel(timestamp()))
+        after = await self._ledger.command(row.uid, Cancel(timestamp()), noted=True)
         if after is None:
             raise not_found("task", name)
         return self.present(after)

@@ -103,9 +103,12 @@ class Ledger:
         item = OutboxItem(row.uid, subject, msg_id, payload)
         return Change(row, again, [item], Dispatch(row.uid, row.device, msg_id, handed_on=True))
 
-    async def commit(self, changes: Sequence[Change]) -> set[UUID]:
-        """Write changes, publish their messages and notify watchers; returns the uids that were written."""
-        saved = await self.store.save(changes, datetime.now(UTC))
+    async def commit(self, changes: Sequence[Change], *, noted: bool = False) -> set[UUID]:
+        """Write changes, publish their messages and notify watchers; returns the uids that were written.
+
+        With `noted`, they are in the audit log as changes of the current call.
+        """
+        saved = await self.store.save(changes, datetime.now(UTC), noted=noted)
         ended: list[TaskRow] = []
         for change in changes:
             if change.new.uid not in saved:
@@ -134,8 +137,12 @@ class Ledger:
         shared_from: Message | None = None,
         action_key: bytes | None = None,
         outcome: bytes | None = None,
+        noted: bool = False,
     ) -> TaskRow | None:
-        """Apply a command to a task despite concurrent changes; returns the new row, None if the task is gone."""
+        """Apply a command to a task despite concurrent changes; returns the new row, None if the task is gone.
+
+        With `noted`, the change is in the audit log.
+        """
         while True:
             row = await self.store.get(uid)
             if row is None:
@@ -144,7 +151,7 @@ class Ledger:
             if not folded.changed:
                 return row
             change = self.change(folded, result=result, shared_from=shared_from, action_key=action_key, outcome=outcome)
-            if await self.commit([change]):
+            if await self.commit([change], noted=noted):
                 return await self.store.get(uid)
 
     def _cancel_signal(self, row: TaskRow) -> OutboxItem:

@@ -2,7 +2,7 @@
 
 def upgrade() -> None:
     execute(*TASK_TABLES, *DELETED_REQUESTS, *TASK_USES, *TASK_FILTERS, *TASK_QUEUE, *TASK_GROUPS, *TASK_PROJECTS)
-    execute(LEASES_TABLE, CHANGES_TABLE)
+    execute(LEASES_TABLE, CHANGES_TABLE, *AUDIT_TABLE)
 """
 
 from __future__ import annotations

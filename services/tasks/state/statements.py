@@ -37,7 +37,11 @@ raised AS (
     UPDATE queue SET rank = {HIGHEST_PRIORITY} - $23 FROM made
     WHERE queue.task = made.leader AND queue.rank > {HIGHEST_PRIORITY} - $23
 ),
-told AS (INSERT INTO changes (subject, revision, payload) SELECT $25, 1, $26 FROM made)
+told AS (INSERT INTO changes (subject, revision, payload) SELECT $25, 1, $26 FROM made),
+noted AS (
+    INSERT INTO audit (uid, create_time, project, caller, method, resource, code, payload)
+    SELECT $28, $29, $30, $31, $32, $33, $34, $35 FROM made WHERE $28::uuid IS NOT NULL
+)
 SELECT (SELECT uid FROM hit), (SELECT leader FROM made), (SELECT project FROM lead), EXISTS (SELECT FROM queued)
 """  # noqa: S608 - our own words
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 from uuid import UUID
@@ -12,9 +13,10 @@ from google.protobuf.message import Message
 from lathe.type.v1.task_pb2 import TaskState
 from lathe.watch.v1.change_pb2 import CHANGE_TYPE_CREATED, CHANGE_TYPE_DELETED, CHANGE_TYPE_UPDATED
 
+from services.audit.entries import created_row, note
 from services.bus.topology import change_subject
 from services.changes.publisher import Publisher
-from services.database.pool import Database
+from services.database.pool import Connection, Database
 from services.platform import access
 from services.platform.errors import not_found
 from services.resources.filters.fields import COMMON_FIELDS, NUMBER, TEXT, TEXTS, FilterField, Kind, word_field
@@ -94,6 +96,7 @@ class TaskStore:
                     self._subject(row),
                     news_of(self._codec, row, CHANGE_TYPE_CREATED, 1, task.create_time),
                     row.project,
+                    *created_row(task.name, self._codec.kind.task_type, row.body, row.project),
                 )
             except asyncpg.UniqueViolationError as error:
                 if error.constraint_name == "tasks_request":
@@ -103,8 +106,11 @@ class TaskStore:
             self._publisher.wake()
             return Created(*record)
 
-    async def save(self, changes: Sequence[Change], now: datetime) -> set[UUID]:
-        """Write changes with their messages, in one statement; returns the uids of those that were written."""
+    async def save(self, changes: Sequence[Change], now: datetime, *, noted: bool = False) -> set[UUID]:
+        """Write changes with their messages, in one statement; returns the uids of those that were written.
+
+        With `noted`, they are in the audit log as changes of the current call.
+        """
         if not changes:
             return set()
         rows = sorted(changes, key=lambda change: change.old.uid)
@@ -116,13 +122,19 @@ class TaskStore:
         sent_again = _columns([(each.task, each.msg_id, each.payload, each.handed_on) for each in again], 4)
         for attempt in range(3):
             try:
-                records = await self._database.fetch(SAVE, *columns, now, *messages, *news, *sent_again)
+                async with self._writing(noted) as writer:
+                    records = await writer.fetch(SAVE, *columns, now, *messages, *news, *sent_again)
+                    written = {record[0] for record in records}
+                    for change in rows if noted else ():
+                        if change.old.uid in written:
+                            before, after = self._codec.message(change.old), self._codec.message(change.new)
+                            await note(writer, before, after, change.old.project)
                 break
             except asyncpg.DeadlockDetectedError:
                 if attempt == 2:
                     raise
         self._publisher.wake()
-        return {record[0] for record in records}
+        return written
 
     async def load(self, uids: Iterable[UUID]) -> dict[UUID, TaskRow]:
         """Return the rows that exist, for the engine itself: `read` is for callers."""
@@ -195,24 +207,31 @@ class TaskStore:
         self, row: TaskRow, body: bytes, *, display_name: str, labels: Mapping[str, str], search: str, now: datetime
     ) -> bool:
         """Write what users may edit; False if somebody else was faster."""
-        renamed = await self._database.fetchval(
-            RENAME,
-            row.uid,
-            row.revision,
-            body,
-            display_name,
-            dict(labels),
-            search,
-            now,
-            *self._news(row._replace(body=body), row.revision + 1, now),
-        )
+        edited = row._replace(body=body)
+        async with self._database.transaction() as connection:
+            renamed = await connection.fetchval(
+                RENAME,
+                row.uid,
+                row.revision,
+                body,
+                display_name,
+                dict(labels),
+                search,
+                now,
+                *self._news(edited, row.revision + 1, now),
+            )
+            if renamed:
+                await note(connection, self._codec.message(row), self._codec.message(edited), row.project)
         self._publisher.wake()
         return bool(renamed)
 
     async def delete(self, row: TaskRow) -> bool:
         """Delete a row, but remember its request; False if somebody else was faster."""
         news = news_of(self._codec, row, CHANGE_TYPE_DELETED, row.revision + 1, datetime.now(UTC))
-        gone = await self._database.fetchval(DELETE, row.uid, row.revision, self._subject(row), news)
+        async with self._database.transaction() as connection:
+            gone = await connection.fetchval(DELETE, row.uid, row.revision, self._subject(row), news)
+            if gone:
+                await note(connection, self._codec.message(row), None, row.project)
         self._publisher.wake()
         return bool(gone)
 
@@ -229,6 +248,12 @@ class TaskStore:
     async def released(self, uids: Sequence[UUID]) -> None:
         """Note that terminal tasks no longer hold anything."""
         await self._database.execute("UPDATE tasks SET held = FALSE WHERE uid = ANY ($1)", list(uids))
+
+    @asynccontextmanager
+    async def _writing(self, noted: bool) -> AsyncIterator[Connection]:
+        """Borrow a connection: in a transaction if more than one statement will be written."""
+        async with self._database.transaction() if noted else self._database.connection() as connection:
+            yield connection
 
     def _subject(self, row: TaskRow) -> str:
         return change_subject(self._codec.kind.name, str(row.uid))
