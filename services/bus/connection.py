@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import nats
 import nats.errors
@@ -34,6 +36,9 @@ DISCONNECTS = Counter("lathe_bus_disconnects", "Times that this process lost its
 PUBLISH_TIMEOUT_SECONDS = 5.0
 RECONNECT_WAIT_SECONDS = 0.2
 _STORE_REFUSED = 10077
+_REFUSED = re.compile(
+    r'permissions violation for (?P<what>publish|subscription) to "(?P<subject>[^"]*)"', re.IGNORECASE
+)
 # The server counts headers too.
 _HEADER_BYTES = 1024
 
@@ -76,6 +81,7 @@ class Bus:
         await bus.nc.connect(
             url.split(","),
             name=name,
+            inbox_prefix=inbox_of(urlsplit(url.split(",", maxsplit=1)[0]).username or ""),
             max_reconnect_attempts=-1,
             reconnect_time_wait=RECONNECT_WAIT_SECONDS,  # type: ignore[arg-type] # it sleeps for any number
             connect_timeout=2,
@@ -176,5 +182,20 @@ def timed(operation: str) -> Iterator[None]:
         SECONDS.labels(operation, outcome).observe(time.perf_counter() - started)
 
 
+def inbox_of(user: str) -> str:
+    """Return the prefix of the subjects on which a user is answered: nobody else may hear them (`rights.py`)."""
+    return "_INBOX." + re.sub(r"[^A-Za-z0-9_-]", "-", user) if user else "_INBOX"
+
+
 async def _log_error(error: Exception) -> None:
-    log.debug("bus.error", error=str(error) or type(error).__name__)
+    text = str(error) or type(error).__name__
+    if found := _REFUSED.search(text):
+        what, subject = found["what"].lower(), found["subject"]
+        verb = "publish to" if what == "publish" else "listen to"
+        log.error(
+            "bus.refused",
+            told=f"NATS does not let this process {verb} '{subject}': its user lacks the right. "
+            "LATHE_NATS_URL names the user of another role, or the server's list of rights is that of another release.",
+        )
+        return
+    log.debug("bus.error", error=text)

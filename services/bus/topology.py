@@ -63,6 +63,11 @@ class Timing:
     max_deliver: int = 3
     retry_delay: float = 2.0
 
+    @property
+    def announced(self) -> float:
+        """How often a worker says that it lives."""
+        return self.worker_ttl / 3
+
 
 def task_subject(kind: str, device: str, task_id: str) -> str:
     """Return the subject of a task's message."""
@@ -131,7 +136,7 @@ def work_consumer(kind: str, device: str) -> str:
 async def ensure_topology(
     bus: Bus, kinds: Iterable[str], devices: Iterable[str], timing: Timing | None = None, *, copies: int = 1
 ) -> None:
-    """Create what is missing and bring the rest up to date; safe to run at every start, by every process.
+    """Create what is missing and bring the rest up to date; safe to run at every start of every service.
 
     Args:
         bus: The connection.
@@ -151,6 +156,19 @@ async def ensure_topology(
     consumers += [(EVENTS, _projector(kind, timing)) for kind in kinds]
     consumers += [(ADVISORIES, _dead_letters(kind)) for kind in kinds]
     await asyncio.gather(*(_ensure_consumer(bus, stream, config) for stream, config in consumers))
+
+
+async def find_queues(bus: Bus, queues: Iterable[tuple[str, str]]) -> None:
+    """Look whether the consumers of pools of workers, of a kind and a device each, are there: services make them.
+
+    Raises:
+        LookupError: One is not.
+    """
+    for kind, device in queues:
+        try:
+            await bus.js.consumer_info(TASKS, work_consumer(kind, device))
+        except nats.js.errors.NotFoundError:
+            raise LookupError(f"no service has made the queue {work_consumer(kind, device)} yet") from None
 
 
 def _streams() -> list[StreamConfig]:

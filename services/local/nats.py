@@ -1,31 +1,44 @@
-"""An embedded NATS server with JetStream, on 127.0.0.1, that has every acknowledged message on disk."""
+"""An embedded NATS server with JetStream, on 127.0.0.1, that has every acknowledged message on disk.
+
+Each process of the suite is a user of its own, with the rights of its role; their owner may do everything.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 import socket
+from collections.abc import Mapping
 
+from services.bus.rights import Rights, authorization
 from services.local.process import ChildProcess
 from services.local.secret import stored_secret, write_private
 from services.local.server import LocalServer, installed_binary
 
-_USER = "lathe"
+OWNER = "lathe"
 
 
 class NatsServer(LocalServer):
-    """One NATS server over one data directory; every acknowledged message is on disk unless `durable` is False."""
+    """One NATS server over one data directory; every acknowledged message is on disk unless `durable` is False.
+
+    Attributes:
+        users: What each user but the owner may do, by name; set before the start.
+    """
 
     name = "nats"
-
-    @property
-    def _password(self) -> str:
-        return stored_secret(self.data_dir / "password")
+    users: Mapping[str, Rights] = {}
 
     @property
     def url(self) -> str:
-        """URL for clients, including the password."""
-        return f"nats://{_USER}:{self._password}@127.0.0.1:{self.port}"
+        """URL for the owner, including the password."""
+        return self.url_of(OWNER)
+
+    def url_of(self, user: str) -> str:
+        """Return the URL for a user, including the password."""
+        return f"nats://{user}:{self._password_of(user)}@127.0.0.1:{self.port}"
+
+    def _password_of(self, user: str) -> str:
+        return stored_secret(self.data_dir / ("password" if user == OWNER else f"password-{user}"))
 
     def make_process(self) -> ChildProcess:
         """Return the server's process."""
@@ -41,10 +54,11 @@ class NatsServer(LocalServer):
 
     def _configuration(self) -> str:
         sync = "always" if self.durable else "2m"
+        passwords = {user: json.dumps(self._password_of(user)) for user in (OWNER, *self.users)}
         return "\n".join([
             "server_name: lathe",
             f'listen: "127.0.0.1:{self.port}"',
-            f'authorization {{ user: {json.dumps(_USER)}, password: "{self._password}" }}',
+            authorization(OWNER, self.users, passwords),
             f"jetstream {{ store_dir: {json.dumps(str(self.data_dir))}, sync_interval: {sync} }}",
             "max_payload: 4MB",
             "",
@@ -52,7 +66,7 @@ class NatsServer(LocalServer):
 
     def answers(self) -> bool:
         """Exchange the protocol's first lines: INFO, CONNECT, PING, PONG."""
-        options = json.dumps({"user": _USER, "pass": self._password, "verbose": False, "pedantic": False})
+        options = json.dumps({"user": OWNER, "pass": self._password_of(OWNER), "verbose": False, "pedantic": False})
         try:
             with socket.create_connection(("127.0.0.1", self.port), timeout=1) as connection:
                 greeting = connection.recv(65536)

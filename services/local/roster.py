@@ -13,11 +13,17 @@ class ServiceEntry:
         name: Its name; LATHE_<NAME>_ADDRESS tells the others its address.
         module: Module that `python -m` runs.
         port: Preferred port.
+        kinds: Kinds of task that it serves.
+        changes: Kinds of resources, tasks apart, whose changes it publishes.
+        storage: What it may do in the object store: "owner", a role of `services.storage.rights`, or nothing if empty.
     """
 
     name: str
     module: str
     port: int
+    kinds: tuple[str, ...] = ()
+    changes: tuple[str, ...] = ()
+    storage: str = "tasks"
 
     @property
     def address_variable(self) -> str:
@@ -45,12 +51,12 @@ class WorkerEntry:
 
 
 SERVICES = (
-    ServiceEntry("registry", "services.registry.main", 50051),
-    ServiceEntry("template", "services.template.main", 50052),
-    ServiceEntry("converter", "services.converter.main", 50053),
-    ServiceEntry("quantizer", "services.quantizer.main", 50054),
-    ServiceEntry("optimizer", "services.optimizer.main", 50055),
-    ServiceEntry("evaluator", "services.evaluator.main", 50056),
+    ServiceEntry("registry", "services.registry.main", 50051, changes=("dataset", "release"), storage="owner"),
+    ServiceEntry("template", "services.template.main", 50052, storage=""),
+    ServiceEntry("converter", "services.converter.main", 50053, kinds=("conversion",)),
+    ServiceEntry("quantizer", "services.quantizer.main", 50054, kinds=("quantization",)),
+    ServiceEntry("optimizer", "services.optimizer.main", 50055, kinds=("optimization", "profile")),
+    ServiceEntry("evaluator", "services.evaluator.main", 50056, kinds=("evaluation",)),
 )
 WORKERS = (
     WorkerEntry("worker-conversion", "services.worker", "conversion", runs_forms=False),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -18,6 +19,18 @@ from services.local.s3 import S3Server
 from services.local.server import LocalServer
 
 _DEFAULT_PORTS = {"postgresql": 5432, "postgres": 5432, "nats": 4222, "tls": 4222, "http": 80, "https": 443}
+
+
+OWNER = "owner"
+
+
+@dataclass(frozen=True)
+class Role:
+    """Who a process is to the servers of a stack: everything of an OWNER, a role there, or nobody if empty."""
+
+    database: str = OWNER
+    bus: str = OWNER
+    storage: str = OWNER
 
 
 class Servers:
@@ -63,21 +76,17 @@ class Servers:
             for run in [pool.submit(server.stop, hurry) for server in self.own.values()]:
                 run.result()
 
-    def settings(self, part: str = "") -> dict[str, str]:
-        """Return the environment variables for the embedded servers, with the secrets of one part of the suite.
-
-        Args:
-            part: A service, or "worker"; without it, the secrets are those of the servers' owner.
-        """
+    def settings(self, role: Role | None = None) -> dict[str, str]:
+        """Return the environment variables for the embedded servers, with the secrets of a role, or the owner's."""
+        role = role or Role()
         values: dict[str, str] = {}
-        if "postgres" in self.own:
+        if "postgres" in self.own and role.database:
             values["LATHE_DATABASE_URL"] = self.postgres.url
-        if "nats" in self.own:
-            values["LATHE_NATS_URL"] = self.nats.url
-        if "s3" in self.own:
+        if "nats" in self.own and role.bus:
+            values["LATHE_NATS_URL"] = self.nats.url if role.bus == OWNER else self.nats.url_of(role.bus)
+        if "s3" in self.own and role.storage:
             owner = self.s3.access_key, self.s3.secret_key
-            role = "worker" if part == "worker" else "tasks"
-            access_key, secret_key = owner if part in ("", "registry") else self.s3.keys(role)
+            access_key, secret_key = owner if role.storage == OWNER else self.s3.keys(role.storage)
             values |= {
                 "LATHE_S3_ENDPOINT": self.s3.endpoint,
                 "LATHE_S3_ACCESS_KEY": access_key,

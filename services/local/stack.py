@@ -20,7 +20,9 @@ from services.local.process import ChildProcess
 from services.local.readiness import await_ready, newest_announcement
 from services.local.restart import Backoff
 from services.local.roster import SERVICES, WORKERS, ServiceEntry, WorkerEntry
-from services.local.servers import Servers
+from services.local.servers import Role, Servers
+from services.local.users import bus_users
+from services.platform.settings import Settings
 
 # Settings of a single process: if inherited, all would use the same port. Each gets ports of its own.
 _NOT_INHERITED = (
@@ -71,6 +73,8 @@ class Stack:
         self._say = say
         self._lock = DataDirLock(self.data_dir)
         self.servers = Servers(self.data_dir, self._inherited, durable=durable)
+        device = self._inherited.get("LATHE_DEVICE") or Settings.model_fields["device"].default
+        self.servers.nats.users = bus_users(services, self._workers.values(), device)
         self._ports: dict[str, int] = {}
         self.processes: dict[str, ChildProcess] = {}
         self._backoff: dict[str, Backoff] = {}
@@ -139,7 +143,7 @@ class Stack:
     def environment(self, name: str = "") -> dict[str, str]:
         """Return the environment variables of a process; without a name, those for clients of this stack."""
         values = {key: value for key, value in self._inherited.items() if key not in _NOT_INHERITED}
-        values |= self.servers.settings("worker" if name in self._workers else name)
+        values |= self.servers.settings(self._role_of(name))
         values |= {self._services[service].address_variable: self.address(service) for service in self._services}
         values |= {"LATHE_DATA_DIR": str(self.data_dir)}
         if name in self._workers:
@@ -153,6 +157,12 @@ class Stack:
         if name and (port := self._metrics_ports().get(name)):
             values["LATHE_METRICS_PORT"] = str(port)
         return values
+
+    def _role_of(self, name: str) -> Role:
+        if name in self._workers:
+            return Role(database="", bus=name, storage="worker")
+        service = self._services.get(name)
+        return Role(bus=name if name in self.servers.nats.users else "", storage=service.storage) if service else Role()
 
     def _metrics_ports(self) -> dict[str, int]:
         """Return where each process tells its metrics: consecutive ports from LATHE_METRICS_PORT on, if that is set."""

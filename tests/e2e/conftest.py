@@ -120,6 +120,10 @@ def stack(tmp_path_factory: pytest.TempPathFactory, received: Receiver) -> Itera
     yield suite
     assert suite.stop() == []
     assert suite.process.returncode == 0
+    # Every role has the rights in the stores that its work needs.
+    logs = {path.name: path.read_text(errors="replace") for path in (suite.data_dir / "logs").glob("*.log")}
+    refusals = ("bus.refused", "AccessDenied", "InsufficientPrivilege", "permission denied for")
+    assert not [(name, each) for name, text in logs.items() for each in refusals if each in text]
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 from services.bus.connection import Bus
-from services.bus.topology import ensure_topology
+from services.bus.topology import ensure_topology, on_device
 from services.changes.publisher import Publisher
 from services.database.pool import Database
 from services.process.composition import Platform
@@ -145,10 +145,11 @@ async def task_service(
         options: Clocks and limits; those of the settings if absent.
     """
     options = options or TaskOptions.of(platform.settings)
+    queues = list(scaler.devices)
+    if type(kind).unverified is not TaskKind.unverified:
+        queues += map(on_device, scaler.devices)
     async with asyncio.timeout(platform.settings.startup_wait_seconds or None):
-        await ensure_topology(
-            platform.bus, [kind.name], scaler.devices, options.timing, copies=platform.settings.nats_replicas
-        )
+        await ensure_topology(platform.bus, [kind.name], queues, options.timing, copies=platform.settings.nats_replicas)
     engine = build_engine(kind, platform.database, platform.bus, platform.cas, options)
     scaler.join(engine.demand)
     own = more(engine) if more is not None else None

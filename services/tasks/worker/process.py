@@ -17,7 +17,7 @@ from engines.runtimes import installed, measurable, runtimes
 from engines.runtimes.accelerators import accelerator
 from engines.spec.devices import Device, load_catalog
 from services.bus.connection import Bus
-from services.bus.topology import Timing, ensure_topology, on_device
+from services.bus.topology import Timing, find_queues, on_device
 from services.platform import telemetry
 from services.platform.settings import ConfigurationError, Settings, load_settings
 from services.platform.work_folders import work_folder
@@ -134,9 +134,15 @@ async def _serve(name: str, kinds: Sequence[EngineWork], device: Device, setting
         store = await opened_store(settings)
         timings = {room.name: room.version() for room in installed(device) if room.keeps_timings}
         pool = Pool(kinds, device.id, on_device=not why_not_run(device), timings=timings)
-        copies = settings.nats_replicas
-        await ensure_topology(bus, [kind.name for kind in kinds], [device.id], timing, copies=copies)
-        await ensure_topology(bus, pool.handed_on, [on_device(device.id)], timing, copies=copies)
+        queues = [(kind.name, device.id) for kind in kinds]
+        queues += [(kind, on_device(device.id)) for kind in pool.handed_on]
+        await wait_for(
+            "the queues of the task services",
+            "LATHE_NATS_URL",
+            settings.nats_url,
+            settings.startup_wait_seconds,
+            lambda: find_queues(bus, queues),
+        )
         folder = work_folder(settings.data_dir / "work")
         blobs = CachingStore(store, settings.data_dir / "cache", settings.cache_bytes)
         preload = dict.fromkeys(module for kind in kinds for module in kind.preload)

@@ -1,18 +1,22 @@
-"""Which live workers read a format of sources, asked by a worker that does not."""
+"""Which live workers read a format of sources, asked by a worker that does not.
+
+It listens until they announce themselves again. It must not read the bucket: what a worker itself wrote there, the
+server would send on to whatever subject the worker names as the place of the answer.
+"""
 
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 
 from google.protobuf.message import DecodeError
 from lathe.internal.v1.event_pb2 import TaskAssignment, WorkerAnnouncement
+from nats.aio.msg import Msg
 
 from services.bus.connection import Bus
-from services.bus.mirror import Mirror
 from services.bus.topology import WORKERS, Timing
-from services.platform.background import end
 
-_PATIENCE_SECONDS = 2.0
+_MORE_SECONDS = 0.2
 _MOST_NAMED = 5
 
 
@@ -25,20 +29,24 @@ async def readers(bus: Bus, timing: Timing, assignment: TaskAssignment, source_f
         assignment: The task.
         source_format: Its name in lathe.registry.v1.ModelFormat.
     """
-    mirror = Mirror(bus, WORKERS, f"{assignment.kind}.{assignment.device}.>", timing.worker_ttl)
-    reading = asyncio.create_task(mirror.run())
+    able: set[str] = set()
+    found = asyncio.Event()
+
+    async def hear(message: Msg) -> None:
+        with suppress(DecodeError):
+            told = WorkerAnnouncement.FromString(message.data)
+            if source_format in told.formats:
+                able.add(told.worker)
+                found.set()
+
+    heard = await bus.subscribe(f"$KV.{WORKERS}.{assignment.kind}.{assignment.device}.>", hear)
     try:
-        await asyncio.wait_for(mirror.wait(), _PATIENCE_SECONDS)
+        async with asyncio.timeout(timing.announced + _MORE_SECONDS):
+            await found.wait()
+            await asyncio.sleep(_MORE_SECONDS)
     except TimeoutError:
-        return []
+        pass
     finally:
-        await end([reading])
-    found = (_announced(value) for value in mirror.entries().values())
-    return sorted(each.worker for each in found if each is not None and source_format in each.formats)[:_MOST_NAMED]
-
-
-def _announced(value: bytes) -> WorkerAnnouncement | None:
-    try:
-        return WorkerAnnouncement.FromString(value)
-    except DecodeError:
-        return None
+        if not bus.nc.is_closed:
+            await heard.unsubscribe()
+    return sorted(able)[:_MOST_NAMED]

@@ -243,9 +243,9 @@ class Worker:
         while True:
             try:
                 await asyncio.gather(*(self._bus.publish(*each) for each in announcements.items()))
-                await asyncio.sleep(self._timing.worker_ttl / 3)
+                await asyncio.sleep(self._timing.announced)
             except BusUnavailableError:
-                await asyncio.sleep(min(0.5, self._timing.worker_ttl / 3))
+                await asyncio.sleep(min(0.5, self._timing.announced))
 
     async def _heartbeat(self) -> None:
         while True:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 
-import nats
-from nats.js.api import KeyValueConfig
+from services.bus.connection import Bus
+from services.bus.topology import WORKERS, worker_key
 
 
 async def main() -> None:
-    connection = await nats.connect(os.environ["LATHE_NATS_URL"])
-    bucket = await connection.jetstream().create_key_value(KeyValueConfig(bucket="WORKERS", ttl=15, direct=True))
-    await bucket.put(f"fake.cpu-x86-64.worker-{os.getpid()}", b"alive")
+    bus = await Bus.connect(os.environ["LATHE_NATS_URL"])
+    await bus.publish(f"$KV.{WORKERS}." + worker_key("fake", "cpu-x86-64", f"worker-{os.getpid()}"), b"alive")
     await asyncio.sleep(600)
 
 
