@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo test check format gen baseline pools up dashboards bench lock clean setup
+.PHONY: demo test check format gen baseline pools up dashboards sbom bench lock clean setup
 
 setup: $(VENV)/.installed
 
@@ -52,6 +52,9 @@ up: setup  ## the whole suite on this machine, until Ctrl-C
 
 dashboards: setup  ## what Grafana shows, from deploy/grafana/dashboards.py
 	$(BIN)/python deploy/grafana/dashboards.py
+
+sbom: setup  ## the bill of materials of each image (CycloneDX), in build/sbom
+	$(BIN)/python deploy/docker/sbom.py build/sbom
 
 bench: setup  ## the tables of the README, measured here
 	$(BIN)/python -m tests.bench

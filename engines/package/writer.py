@@ -1,4 +1,4 @@
-"""Writes a package: model files, manifest, report, a stand-alone `infer.py` and a README.
+"""Writes a package: model files, manifest, report, a stand-alone `infer.py`, a README and a bill of materials.
 
 The same inputs give the same bytes in every file except the reports, which hold measured times.
 """
@@ -23,6 +23,8 @@ from engines.package.manifest import (
     Tensor,
     read_manifest,
 )
+from engines.package.sbom import FILE_NAME as SBOM_NAME
+from engines.package.sbom import bill
 from engines.parity.report import Verdict, tolerance_of
 from engines.runtimes.serving import serving
 from engines.sandbox import Reporter
@@ -92,6 +94,8 @@ def write_package(directory: Path, content: PackageContent) -> list[str]:
     _write(directory / TEMPLATE_NAME, json.dumps(content.template, indent=2, ensure_ascii=False, sort_keys=True) + "\n")
     write_scripts(directory, (entry.form.runtime for entry in content.components))
     _write(directory / "README.md", readme(manifest))
+    needs = manifest.requirements.packages
+    _write(directory / SBOM_NAME, bill(manifest.repo or PACKAGE_DIR, manifest.version, needs))
     read_manifest(directory)
     return sorted(path.relative_to(directory).as_posix() for path in directory.rglob("*") if path.is_file())
 
@@ -154,7 +158,11 @@ def readme(manifest: Manifest) -> str:
             )
             lines += [line for name, steps in component.preprocessing.items() for line in _nv12_words(name, steps)]
         lines.append("")
-    lines += [f"`{FILE_NAME}` has all other details, `{manifest.report}` the measurements.", ""]
+    lines += [
+        f"`{FILE_NAME}` has all other details, `{manifest.report}` the measurements, "
+        f"`{SBOM_NAME}` the software that it needs (CycloneDX).",
+        "",
+    ]
     return "\n".join(lines)
 
 

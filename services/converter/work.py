@@ -16,7 +16,7 @@ class ConversionWorkKind(EngineWork):
 
     name = "conversion"
     entry = "engines.api.conversion:run"
-    modules = ("torch.onnx", "torch.export", "onnxscript", "engines.api.conversion")
+    modules = ("torch.onnx", "torch.export", "onnxscript", "cyclonedx.output.json", "engines.api.conversion")
     work_type = ConversionWork
     outcome_type = ConversionOutcome
     outputs_dir = "package"

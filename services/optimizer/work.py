@@ -21,7 +21,7 @@ class OptimizationWorkKind(EngineWork):
 
     name = "optimization"
     entry = "engines.api.optimization:run"
-    modules = ("torch.onnx", "onnxruntime.quantization", "nncf", "engines.api.optimization")
+    modules = ("torch.onnx", "onnxruntime.quantization", "nncf", "cyclonedx.output.json", "engines.api.optimization")
     work_type = OptimizationWork
     outcome_type = OptimizationOutcome
     outputs_dir = "package"

@@ -19,7 +19,7 @@ class QuantizationWorkKind(EngineWork):
 
     name = "quantization"
     entry = "engines.api.quantization:run"
-    modules = ("torch.onnx", "onnxruntime.quantization", "nncf", "engines.api.quantization")
+    modules = ("torch.onnx", "onnxruntime.quantization", "nncf", "cyclonedx.output.json", "engines.api.quantization")
     work_type = QuantizationWork
     outcome_type = QuantizationOutcome
     outputs_dir = "package"

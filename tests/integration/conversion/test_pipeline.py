@@ -44,7 +44,13 @@ def test_a_network_becomes_a_verified_package(runtime: str, bench: Bench, capsys
     assert list(component.parity.sample_values) == ["noise", "images"]
     assert [form.form for form in component.profile.forms] == ["torchscript", runtime]
     assert message.architecture_digests == {"architectures/net": "ab" * 32}
-    assert {file.path for file in message.files} >= {"manifest.json", "report.json", "infer.py", "README.md"}
+    assert {file.path for file in message.files} >= {
+        "manifest.json",
+        "report.json",
+        "infer.py",
+        "README.md",
+        "sbom.cdx.json",
+    }
     assert json.loads((bench.package / "template.json").read_text()) == request["template"]
     assert all((bench.package / file.path).is_file() for file in message.files)
     assert not (bench.workdir / "scratch").exists()
