@@ -12,6 +12,9 @@ from engines.failures import EngineFailure, FailureReason
 from engines.formats.detectors.uploads import LARGEST_CONFIG, base_inside, read_config, the_checkpoint, the_config
 
 _BASE = "_BASE_"
+_NO_DATA = "could not determine a constructor for "
+_MOST_ENTRIES = 100_000
+"""Of all mappings together. The whole configuration of Detectron2 has some hundred."""
 ADVICE = (
     "Upload the whole configuration as one file: the config.yaml that training writes into OUTPUT_DIR, or what "
     "cfg.dump() returns."
@@ -37,9 +40,9 @@ def is_config(path: Path) -> bool:
         return False
     if not isinstance(nodes, yaml.MappingNode):
         return False
-    found = {key.value: value for key, value in nodes.value}
+    found = _keys(nodes)
     model = found.get("MODEL")
-    inner = {key.value for key, _ in model.value} if isinstance(model, yaml.MappingNode) else set()
+    inner = _keys(model) if isinstance(model, yaml.MappingNode) else {}
     return _BASE in found or "META_ARCHITECTURE" in inner
 
 
@@ -71,26 +74,43 @@ def find(root: Path, named: str = "") -> DetectorFiles:
     return DetectorFiles(config, checkpoint)
 
 
+class _Loader(yaml.SafeLoader):
+    """Reads data within bounds: mappings that merge others, which merge others, grow without any limit else."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self._merged = 0
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        """Put what a mapping merges into it."""
+        super().flatten_mapping(node)
+        self._merged += len(node.value)
+        if self._merged > _MOST_ENTRIES:
+            raise yaml.YAMLError(f"its mappings merge others to more than {_MOST_ENTRIES:,} entries")
+
+
+def _keys(node: yaml.MappingNode) -> dict[str, yaml.Node]:
+    return {key.value: value for key, value in node.value if isinstance(key, yaml.ScalarNode)}
+
+
 def _base(path: Path, root: Path) -> Path | None:
     """Return the file that a configuration builds on, if it does; refuse what is no data."""
     shown, text = path.relative_to(root).as_posix(), read_config(path, root)
     try:
-        values: Any = yaml.safe_load(text)
+        values: Any = yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
     except yaml.constructor.ConstructorError as error:
+        if not str(error.problem).startswith(_NO_DATA):
+            raise _invalid(shown, error) from error
         where = f"{shown}:{error.problem_mark.line + 1}" if error.problem_mark else shown
         raise EngineFailure(
             FailureReason.UNSAFE_MODEL,
             f"The configuration holds something other than data, which reading would run ({where}): "
-            f"{str(error.problem).removeprefix('could not determine a constructor for ')}.",
+            f"{str(error.problem).removeprefix(_NO_DATA)}.",
             node=where,
             suggested_fix=ADVICE,
         ) from error
     except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise EngineFailure(
-            FailureReason.INVALID_MODEL,
-            f"'{shown}' is not valid YAML: {' '.join(str(error).split())[:300]}.",
-            suggested_fix=ADVICE,
-        ) from error
+        raise _invalid(shown, error) from error
     base = values.get(_BASE) if isinstance(values, dict) else None
     if base is None:
         return None
@@ -100,3 +120,8 @@ def _base(path: Path, root: Path) -> Path | None:
         )
     line = next((number for number, row in enumerate(text.splitlines(), 1) if row.lstrip().startswith(_BASE)), 0)
     return base_inside(base, path, root, line, ADVICE)
+
+
+def _invalid(shown: str, error: Exception) -> EngineFailure:
+    told = " ".join(str(error).split())[:300]
+    return EngineFailure(FailureReason.INVALID_MODEL, f"'{shown}' is not valid YAML: {told}.", suggested_fix=ADVICE)
