@@ -22,10 +22,14 @@ MAX_BYTES = 4 * 2**20
 """Longest text. ResNet-152's has 100 KB."""
 MAX_LAYERS = 20_000
 """Most layers of a net. ResNet-152 has 700."""
+MAX_VALUES = 200_000
+"""Most values of a net: protobuf takes some 50 microseconds for each."""
 _MAX_DEPTH = 20
 _TOKEN = re.compile(r"""#[^\n]*|"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*'|[{}<>]|\blayers?\b""")
 _POSITION = re.compile(r"^(\d+):\d+ : ")
-_TOO_LARGE = "Lathe reads nets of up to 20,000 layers and 4 MiB of text. Weights belong in the .caffemodel."
+_TOO_LARGE = (
+    "Lathe reads nets of up to 20,000 layers, 200,000 values and 4 MiB of text. Weights belong in the .caffemodel."
+)
 
 _Written = TypeVar("_Written", bound=Message)
 
@@ -69,7 +73,7 @@ def read_prototxt(path: Path) -> Prototxt:
     """Return the net of a prototxt, its layers upgraded from the forms of Caffe's first years.
 
     Raises:
-        EngineFailure: INVALID_MODEL, with the line, for what is no text of a net; beyond `MAX_BYTES` and `MAX_LAYERS`.
+        EngineFailure: INVALID_MODEL, with the line, for what is no text of a net, or more than any net.
     """
     text = _text(path)
     outside, blocks = _split(text, path.name)
@@ -85,9 +89,12 @@ def _text(path: Path) -> str:
     if size > MAX_BYTES:
         raise refused(f"'{path.name}' has {size:,} bytes of text, more than any net.", _TOO_LARGE)
     try:
-        return path.read_text(encoding="utf-8-sig")
+        text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise refused(f"'{path.name}' is no text; it looks like {sniff(path)}.") from error
+    if (values := text.count(":") + text.count(",")) > MAX_VALUES:
+        raise refused(f"'{path.name}' has {values:,} values, more than any net.", _TOO_LARGE)
+    return text
 
 
 def _split(text: str, name: str) -> tuple[str, list[_Block]]:
