@@ -33,6 +33,13 @@ def _roles(identity: Any) -> str:
     return ", ".join(Role.Name(value).removeprefix("ROLE_").lower() for value in identity.roles)
 
 
+def _projects(identity: Any) -> str:
+    from lathe.type.v1.access_pb2 import Role as ProjectRole
+
+    roles = ((each.project, ProjectRole.Name(each.role).removeprefix("ROLE_").lower()) for each in identity.projects)
+    return plain(", ".join(f"{project.removeprefix('projects/')} ({role})" for project, role in roles) or "–")
+
+
 INFO: list[Column[Any]] = [
     Column("version", lambda info: plain(f"{info.version} {info.build}".strip()), whole=True),
     Column("authentication", _authentication),
@@ -45,6 +52,7 @@ IDENTITY: list[Column[Any]] = [
     Column("user", lambda identity: plain(identity.user), whole=True),
     Column("authentication", _authentication),
     Column("roles", _roles),
+    Column("projects", _projects),
     Column("groups", lambda identity: plain(", ".join(identity.groups))),
     Column("expires", lambda identity: when(identity.expire_time) if identity.HasField("expire_time") else "never"),
 ]

@@ -33,6 +33,7 @@ __all__ = [
     "enter",
     "has_role",
     "is_visible",
+    "own_roles",
     "projects_with",
     "readable",
     "require_change",
@@ -112,6 +113,12 @@ def readable() -> list[str] | None:
     """
     access = _access()
     return None if access.everything else access.readable
+
+
+def own_roles() -> Mapping[str, Role] | None:
+    """Return the caller's role by project; None if the caller may do everything."""
+    access = _access()
+    return None if access.everything else access.roles
 
 
 def is_visible(readers: Collection[str]) -> bool:

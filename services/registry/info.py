@@ -11,11 +11,13 @@ from google.protobuf.duration_pb2 import Duration
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from lathe.registry.v1 import info_service_pb2 as pb
 from lathe.registry.v1.model_service_pb2 import ModelFormat
+from lathe.type.v1.access_pb2 import Role as ProjectRole
 
 from engines.formats import CONVERTIBLE
 from engines.spec.devices import load_catalog
 from services.bus.connection import BusUnavailableError
 from services.bus.streams import projected_kinds
+from services.platform.access import own_roles
 from services.platform.identity import MOST_PRIORITY_OF_USERS, Credential, Proof, current_caller, may_administer
 from services.platform.messages import MAX_MESSAGE_BYTES
 from services.platform.settings import DEFAULT_PORTS
@@ -24,6 +26,7 @@ from services.process.composition import Platform
 from services.resources.paging import MAX_PAGE_SIZE
 
 PATIENCE_SECONDS = 1.0
+_MOST_PROJECTS = 1000
 _CREDENTIALS = {
     Credential.NOTHING: pb.AUTHENTICATION_OPEN,
     Credential.TOKEN: pb.AUTHENTICATION_TOKEN,
@@ -84,6 +87,8 @@ class Info:
         identity = pb.Identity(
             user=caller.user, authentication=_CREDENTIALS[caller.credential], roles=roles, groups=sorted(caller.groups)
         )
+        for project, role in sorted((own_roles() or {}).items())[:_MOST_PROJECTS]:
+            identity.projects.add(project=project, role=number(ProjectRole, role.name))
         if caller.expires is not None:
             identity.expire_time.FromDatetime(caller.expires)
         return identity

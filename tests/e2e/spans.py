@@ -40,6 +40,9 @@ class Receiver:
 
     url: str = ""
     spans: list[Span] = field(default_factory=list)
+    keep: bool = False
+    kept: bytearray = field(default_factory=bytearray)
+    """All bytes that came, if it keeps them."""
 
     def of_task(self, uid: str) -> dict[str, Span]:
         """Return the spans of the traces in which a task is named, by their names."""
@@ -55,6 +58,8 @@ class _Servicer(_Service):  # type: ignore[misc]  # the stubs of OTLP have no ty
         self._receiver = receiver
 
     def Export(self, request: Any, _context: Any) -> Any:  # noqa: N802
+        if self._receiver.keep:
+            self._receiver.kept += request.SerializeToString()
         for resource in request.resource_spans:
             service = {each.key: each.value.string_value for each in resource.resource.attributes}["service.name"]
             for span in (span for scope in resource.scope_spans for span in scope.spans):
@@ -65,9 +70,9 @@ class _Servicer(_Service):  # type: ignore[misc]  # the stubs of OTLP have no ty
 
 
 @contextmanager
-def receiving() -> Iterator[Receiver]:
+def receiving(*, keep: bool = False) -> Iterator[Receiver]:
     """Receive on a free port."""
-    receiver, server = Receiver(), grpc.server(ThreadPoolExecutor(2))
+    receiver, server = Receiver(keep=keep), grpc.server(ThreadPoolExecutor(2))
     add_to_server: Any = stubs.add_TraceServiceServicer_to_server
     add_to_server(_Servicer(receiver), server)
     receiver.url = f"http://127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import yaml
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 
 from services.local.roster import SERVICES
+from tests.certificates import Authority
 from tests.manifests.deployed import DESCRIPTORS, ENVOY, compose, envoy_program
 
 
@@ -49,6 +51,23 @@ def test_the_proxy_takes_its_configuration(tmp_path: Path) -> None:
     command = [envoy_program(), "--mode", "validate", "-c", str(file)]
     told = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert told.returncode == 0, told.stderr[-2000:]
+
+
+def test_the_proxy_takes_what_is_said_of_tls(tmp_path: Path) -> None:
+    text = ENVOY.read_text(encoding="utf-8")
+    (comment,) = re.findall(r"    #   transport_socket:\n(?:    #     .*\n)+", text)
+    ca = Authority(tmp_path).ca
+    told = yaml.safe_load(
+        re.sub(r"^    #   ", "", comment, flags=re.MULTILINE).replace("/etc/lathe/tls/ca.crt", str(ca))
+    )
+    whole = yaml.safe_load(text.replace("/etc/lathe", str(DESCRIPTORS.parent)))
+    for cluster in whole["static_resources"]["clusters"]:
+        cluster.update(told)
+    file = tmp_path / "envoy.yaml"
+    file.write_text(yaml.dump(whole))
+    command = [envoy_program(), "--mode", "validate", "-c", str(file)]
+    answer = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert answer.returncode == 0, answer.stderr[-2000:]
 
 
 def test_the_compose_file_runs_the_version_that_is_tested() -> None:

@@ -58,7 +58,12 @@ def test_a_manifest_is_what_kubernetes_takes(path: Path, version: str) -> None:
 
 def test_every_file_of_resources_belongs_to_a_tree() -> None:
     named = set[Path]()
-    for tree in [KUBERNETES / "base", *(KUBERNETES / each for each in OVERLAYS), *KUBERNETES.glob("pools/*/")]:
+    for tree in [
+        KUBERNETES / "base",
+        KUBERNETES / "tls",
+        *(KUBERNETES / each for each in OVERLAYS),
+        *KUBERNETES.glob("pools/*/"),
+    ]:
         (kustomization,) = documents(tree / "kustomization.yaml")
         named |= {(tree / each).resolve() for each in kustomization["resources"]}
     assert set(manifest_files()) <= named

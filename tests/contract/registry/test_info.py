@@ -6,7 +6,9 @@ from datetime import UTC, datetime
 
 from lathe.registry.v1 import info_service_pb2 as pb
 from lathe.registry.v1.model_service_pb2 import MODEL_FORMAT_ONNX
+from lathe.type.v1.access_pb2 import ROLE_RELEASER, ROLE_VIEWER
 
+from services.platform.access import Access, Permit, Role, enter
 from services.platform.identity import Caller, Credential, Proof, become
 from services.platform.settings import Settings
 from services.process.composition import Platform
@@ -45,7 +47,10 @@ async def test_roles_are_those_of_the_caller() -> None:
         (Caller("ann", Proof.SERVICE, credential=Credential.JWT), [pb.ROLE_USER, pb.ROLE_ADMIN, pb.ROLE_SERVICE]),
     ):
         become(caller)
+        enter(Permit(Access({"projects/b": Role.VIEWER, "projects/a": Role.RELEASER}), Role.VIEWER))
         me = info.who()
+        projects = [(each.project, each.role) for each in me.projects]
+        assert projects == ([("projects/a", ROLE_RELEASER), ("projects/b", ROLE_VIEWER)] if caller is ann else [])
         assert (me.user, me.authentication, list(me.roles)) == (caller.user, pb.AUTHENTICATION_JWT, roles)
         assert list(me.groups) == sorted(caller.groups)
         assert me.HasField("expire_time") is (caller is ann)

@@ -17,8 +17,9 @@ echo "LATHE_NATS_URL=nats://lathe:$bus@nats:4222" > secrets.new/bus.env
 echo "NATS_PASSWORD=$bus" > secrets.new/nats.env
 printf 'LATHE_S3_ACCESS_KEY=lathe\nLATHE_S3_SECRET_KEY=%s\n' "$(password)" > secrets.new/store.env
 echo "LATHE_SERVICE_TOKEN=$(password)" > secrets.new/service.env
-echo "{\"$admin\": \"admin\"}" > secrets.new/tokens.json
+hash=$(printf %s "$admin" | sha256sum | cut -d ' ' -f 1)
+printf '{"tokens": [{"id": "first", "sha256": "%s", "user": "admin"}]}\n' "$hash" > secrets.new/tokens.json
 openssl genpkey -algorithm ed25519 -out secrets.new/signing.pem
 openssl pkey -in secrets.new/signing.pem -pubout -out secrets.new/signing.pub  # for those who verify packages
 mv secrets.new secrets
-echo "The first user is 'admin', with LATHE_TOKEN=$admin. secrets/tokens.json names more: token and user." >&2
+echo "The first user is 'admin', with LATHE_TOKEN=$admin. 'lathe tokens add --file secrets/tokens.json' makes more." >&2

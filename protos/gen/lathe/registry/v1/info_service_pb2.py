@@ -12,13 +12,14 @@ _sym_db = _symbol_database.Default()
 
 
 from lathe._options import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
+from lathe._options import resource_pb2 as google_dot_api_dot_resource__pb2
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from lathe.registry.v1 import model_service_pb2 as lathe_dot_registry_dot_v1_dot_model__service__pb2
 from lathe.type.v1 import access_pb2 as lathe_dot_type_dot_v1_dot_access__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$lathe/registry/v1/info_service.proto\x12\x11lathe.registry.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a%lathe/registry/v1/model_service.proto\x1a\x1alathe/type/v1/access.proto\"\xf6\x02\n\x04Info\x12\x14\n\x07version\x18\x01 \x01(\tB\x03\xe0\x41\x03\x12\x12\n\x05\x62uild\x18\x02 \x01(\tB\x03\xe0\x41\x03\x12\x35\n\x08services\x18\x03 \x03(\x0b\x32\x1e.lathe.registry.v1.ServiceInfoB\x03\xe0\x41\x03\x12\x31\n\x06stores\x18\x04 \x03(\x0b\x32\x1c.lathe.registry.v1.StoreInfoB\x03\xe0\x41\x03\x12>\n\x0e\x61uthentication\x18\x05 \x01(\x0e\x32!.lathe.registry.v1.AuthenticationB\x03\xe0\x41\x03\x12\x17\n\ntask_kinds\x18\x06 \x03(\tB\x03\xe0\x41\x03\x12\x15\n\x08runtimes\x18\x07 \x03(\tB\x03\xe0\x41\x03\x12:\n\rmodel_formats\x18\x08 \x03(\x0e\x32\x1e.lathe.registry.v1.ModelFormatB\x03\xe0\x41\x03\x12.\n\x06limits\x18\t \x01(\x0b\x32\x19.lathe.registry.v1.LimitsB\x03\xe0\x41\x03\"O\n\x0bServiceInfo\x12\x14\n\x07service\x18\x01 \x01(\tB\x03\xe0\x41\x03\x12\x14\n\x07\x61\x64\x64ress\x18\x02 \x01(\tB\x03\xe0\x41\x03\x12\x14\n\x07serving\x18\x03 \x01(\x08\x42\x03\xe0\x41\x03\"2\n\tStoreInfo\x12\x12\n\x05store\x18\x01 \x01(\tB\x03\xe0\x41\x03\x12\x11\n\x04kind\x18\x02 \x01(\tB\x03\xe0\x41\x03\"\xef\x01\n\x06Limits\x12\x1e\n\x11max_message_bytes\x18\x01 \x01(\x03\x42\x03\xe0\x41\x03\x12\x1a\n\rmax_page_size\x18\x02 \x01(\x05\x42\x03\xe0\x41\x03\x12\x38\n\x10\x64\x65\x66\x61ult_deadline\x18\x03 \x01(\x0b\x32\x19.google.protobuf.DurationB\x03\xe0\x41\x03\x12\x34\n\x0cmax_deadline\x18\x04 \x01(\x0b\x32\x19.google.protobuf.DurationB\x03\xe0\x41\x03\x12\x1e\n\x11max_user_priority\x18\x05 \x01(\x05\x42\x03\xe0\x41\x03\x12\x19\n\x0cmax_attempts\x18\x06 \x01(\x05\x42\x03\xe0\x41\x03\"\xd5\x01\n\x08Identity\x12\x11\n\x04user\x18\x01 \x01(\tB\x03\xe0\x41\x03\x12>\n\x0e\x61uthentication\x18\x02 \x01(\x0e\x32!.lathe.registry.v1.AuthenticationB\x03\xe0\x41\x03\x12+\n\x05roles\x18\x03 \x03(\x0e\x32\x17.lathe.registry.v1.RoleB\x03\xe0\x41\x03\x12\x13\n\x06groups\x18\x04 \x03(\tB\x03\xe0\x41\x03\x12\x34\n\x0b\x65xpire_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x03\xe0\x41\x03\"\x10\n\x0eGetInfoRequest\"\x0f\n\rWhoAmIRequest*\x9b\x01\n\x0e\x41uthentication\x12\x1e\n\x1a\x41UTHENTICATION_UNSPECIFIED\x10\x00\x12\x17\n\x13\x41UTHENTICATION_OPEN\x10\x01\x12\x18\n\x14\x41UTHENTICATION_TOKEN\x10\x02\x12\x16\n\x12\x41UTHENTICATION_JWT\x10\x03\x12\x1e\n\x1a\x41UTHENTICATION_CERTIFICATE\x10\x04*M\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\r\n\tROLE_USER\x10\x01\x12\x0e\n\nROLE_ADMIN\x10\x02\x12\x10\n\x0cROLE_SERVICE\x10\x03\x32\xa9\x01\n\x0bInfoService\x12K\n\x07GetInfo\x12!.lathe.registry.v1.GetInfoRequest\x1a\x17.lathe.registry.v1.Info\"\x04\xa0\x86\x19\x01\x12M\n\x06WhoAmI\x12 .lathe.registry.v1.WhoAmIRequest\x1a\x1b.lathe.registry.v1.Identity\"\x04\xa0\x86\x19\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$lathe/registry/v1/info_service.proto\x12\x11lathe.registry.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a%lathe/registry/v1/model_service.proto\x1a\x1alathe/type/v1/access.proto\"\xf6\x02\n\x04Info\x12\x14\n\x07version\x18\x01 \x01(\tB\x03\xe0\x41\x03\x12\x12\n\x05\x62uild\x18\x02 \x01(\tB\x03\xe0\x41\x03\x12\x35\n\x08services\x18\x03 \x03(\x0b\x32\x1e.lathe.registry.v1.ServiceInfoB\x03\xe0\x41\x03\x12\x31\n\x06stores\x18\x04 \x03(\x0b\x32\x1c.lathe.registry.v1.StoreInfoB\x03\xe0\x41\x03\x12>\n\x0e\x61uthentication\x18\x05 \x01(\x0e\x32!.lathe.registry.v1.AuthenticationB\x03\xe0\x41\x03\x12\x17\n\ntask_kinds\x18\x06 \x03(\tB\x03\xe0\x41\x03\x12\x15\n\x08runtimes\x18\x07 \x03(\tB\x03\xe0\x41\x03\x12:\n\rmodel_formats\x18\x08 \x03(\x0e\x32\x1e.lathe.registry.v1.ModelFormatB\x03\xe0\x41\x03\x12.\n\x06limits\x18\t \x01(\x0b\x32\x19.lathe.registry.v1.LimitsB\x03\xe0\x41\x03\"O\n\x0bServiceInfo\x12\x14\n\x07service\x18\x01 \x01(\tB\x03\xe0\x41\x03\x12\x14\n\x07\x61\x64\x64ress\x18\x02 \x01(\tB\x03\xe0\x41\x03\x12\x14\n\x07serving\x18\x03 \x01(\x08\x42\x03\xe0\x41\x03\"2\n\tStoreInfo\x12\x12\n\x05store\x18\x01 \x01(\tB\x03\xe0\x41\x03\x12\x11\n\x04kind\x18\x02 \x01(\tB\x03\xe0\x41\x03\"\xef\x01\n\x06Limits\x12\x1e\n\x11max_message_bytes\x18\x01 \x01(\x03\x42\x03\xe0\x41\x03\x12\x1a\n\rmax_page_size\x18\x02 \x01(\x05\x42\x03\xe0\x41\x03\x12\x38\n\x10\x64\x65\x66\x61ult_deadline\x18\x03 \x01(\x0b\x32\x19.google.protobuf.DurationB\x03\xe0\x41\x03\x12\x34\n\x0cmax_deadline\x18\x04 \x01(\x0b\x32\x19.google.protobuf.DurationB\x03\xe0\x41\x03\x12\x1e\n\x11max_user_priority\x18\x05 \x01(\x05\x42\x03\xe0\x41\x03\x12\x19\n\x0cmax_attempts\x18\x06 \x01(\x05\x42\x03\xe0\x41\x03\"\x8c\x02\n\x08Identity\x12\x11\n\x04user\x18\x01 \x01(\tB\x03\xe0\x41\x03\x12>\n\x0e\x61uthentication\x18\x02 \x01(\x0e\x32!.lathe.registry.v1.AuthenticationB\x03\xe0\x41\x03\x12+\n\x05roles\x18\x03 \x03(\x0e\x32\x17.lathe.registry.v1.RoleB\x03\xe0\x41\x03\x12\x13\n\x06groups\x18\x04 \x03(\tB\x03\xe0\x41\x03\x12\x34\n\x0b\x65xpire_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x03\xe0\x41\x03\x12\x35\n\x08projects\x18\x06 \x03(\x0b\x32\x1e.lathe.registry.v1.ProjectRoleB\x03\xe0\x41\x03\"]\n\x0bProjectRole\x12&\n\x07project\x18\x01 \x01(\tB\x15\xe0\x41\x03\xfa\x41\x0f\n\rlathe/Project\x12&\n\x04role\x18\x02 \x01(\x0e\x32\x13.lathe.type.v1.RoleB\x03\xe0\x41\x03\"\x10\n\x0eGetInfoRequest\"\x0f\n\rWhoAmIRequest*\x9b\x01\n\x0e\x41uthentication\x12\x1e\n\x1a\x41UTHENTICATION_UNSPECIFIED\x10\x00\x12\x17\n\x13\x41UTHENTICATION_OPEN\x10\x01\x12\x18\n\x14\x41UTHENTICATION_TOKEN\x10\x02\x12\x16\n\x12\x41UTHENTICATION_JWT\x10\x03\x12\x1e\n\x1a\x41UTHENTICATION_CERTIFICATE\x10\x04*M\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\r\n\tROLE_USER\x10\x01\x12\x0e\n\nROLE_ADMIN\x10\x02\x12\x10\n\x0cROLE_SERVICE\x10\x03\x32\xa9\x01\n\x0bInfoService\x12K\n\x07GetInfo\x12!.lathe.registry.v1.GetInfoRequest\x1a\x17.lathe.registry.v1.Info\"\x04\xa0\x86\x19\x01\x12M\n\x06WhoAmI\x12 .lathe.registry.v1.WhoAmIRequest\x1a\x1b.lathe.registry.v1.Identity\"\x04\xa0\x86\x19\x01\x62\x06proto3')
 
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, globals())
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'lathe.registry.v1.info_service_pb2', globals())
@@ -75,28 +76,36 @@ if _descriptor._USE_C_DESCRIPTORS == False:
   _IDENTITY.fields_by_name['groups']._serialized_options = b'\340A\003'
   _IDENTITY.fields_by_name['expire_time']._options = None
   _IDENTITY.fields_by_name['expire_time']._serialized_options = b'\340A\003'
+  _IDENTITY.fields_by_name['projects']._options = None
+  _IDENTITY.fields_by_name['projects']._serialized_options = b'\340A\003'
+  _PROJECTROLE.fields_by_name['project']._options = None
+  _PROJECTROLE.fields_by_name['project']._serialized_options = b'\340A\003\372A\017\n\rlathe/Project'
+  _PROJECTROLE.fields_by_name['role']._options = None
+  _PROJECTROLE.fields_by_name['role']._serialized_options = b'\340A\003'
   _INFOSERVICE.methods_by_name['GetInfo']._options = None
   _INFOSERVICE.methods_by_name['GetInfo']._serialized_options = b'\240\206\031\001'
   _INFOSERVICE.methods_by_name['WhoAmI']._options = None
   _INFOSERVICE.methods_by_name['WhoAmI']._serialized_options = b'\240\206\031\001'
-  _AUTHENTICATION._serialized_start=1228
-  _AUTHENTICATION._serialized_end=1383
-  _ROLE._serialized_start=1385
-  _ROLE._serialized_end=1462
-  _INFO._serialized_start=225
-  _INFO._serialized_end=599
-  _SERVICEINFO._serialized_start=601
-  _SERVICEINFO._serialized_end=680
-  _STOREINFO._serialized_start=682
-  _STOREINFO._serialized_end=732
-  _LIMITS._serialized_start=735
-  _LIMITS._serialized_end=974
-  _IDENTITY._serialized_start=977
-  _IDENTITY._serialized_end=1190
-  _GETINFOREQUEST._serialized_start=1192
-  _GETINFOREQUEST._serialized_end=1208
-  _WHOAMIREQUEST._serialized_start=1210
-  _WHOAMIREQUEST._serialized_end=1225
-  _INFOSERVICE._serialized_start=1465
-  _INFOSERVICE._serialized_end=1634
+  _AUTHENTICATION._serialized_start=1405
+  _AUTHENTICATION._serialized_end=1560
+  _ROLE._serialized_start=1562
+  _ROLE._serialized_end=1639
+  _INFO._serialized_start=252
+  _INFO._serialized_end=626
+  _SERVICEINFO._serialized_start=628
+  _SERVICEINFO._serialized_end=707
+  _STOREINFO._serialized_start=709
+  _STOREINFO._serialized_end=759
+  _LIMITS._serialized_start=762
+  _LIMITS._serialized_end=1001
+  _IDENTITY._serialized_start=1004
+  _IDENTITY._serialized_end=1272
+  _PROJECTROLE._serialized_start=1274
+  _PROJECTROLE._serialized_end=1367
+  _GETINFOREQUEST._serialized_start=1369
+  _GETINFOREQUEST._serialized_end=1385
+  _WHOAMIREQUEST._serialized_start=1387
+  _WHOAMIREQUEST._serialized_end=1402
+  _INFOSERVICE._serialized_start=1642
+  _INFOSERVICE._serialized_end=1811
 # @@protoc_insertion_point(module_scope)

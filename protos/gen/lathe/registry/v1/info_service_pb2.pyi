@@ -11,6 +11,7 @@ from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from lathe.registry.v1 import model_service_pb2 as _model_service_pb2
+from lathe.type.v1 import access_pb2 as _access_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -261,6 +262,7 @@ class Identity(_message.Message):
     ROLES_FIELD_NUMBER: _builtins.int
     GROUPS_FIELD_NUMBER: _builtins.int
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    PROJECTS_FIELD_NUMBER: _builtins.int
     user: _builtins.str
     """The user, as resources name their owner; `anonymous` if nobody is named."""
     authentication: Global___Authentication.ValueType
@@ -277,6 +279,12 @@ class Identity(_message.Message):
     def expire_time(self) -> _timestamp_pb2.Timestamp:
         """When the token ends that this call was made with; not set if it does not."""
 
+    @_builtins.property
+    def projects(self) -> _containers.RepeatedCompositeFieldContainer[Global___ProjectRole]:
+        """The caller's role in each project where there is one, by name of the project, 1000 at most. Empty for callers who may
+        do everything.
+        """
+
     def __init__(
         self,
         *,
@@ -285,14 +293,41 @@ class Identity(_message.Message):
         roles: _abc.Iterable[Global___Role.ValueType] | None = ...,
         groups: _abc.Iterable[_builtins.str] | None = ...,
         expire_time: _timestamp_pb2.Timestamp | None = ...,
+        projects: _abc.Iterable[Global___ProjectRole] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["authentication", b"authentication", "expire_time", b"expire_time", "groups", b"groups", "roles", b"roles", "user", b"user"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["authentication", b"authentication", "expire_time", b"expire_time", "groups", b"groups", "projects", b"projects", "roles", b"roles", "user", b"user"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Identity: _TypeAlias = Identity  # noqa: Y015
+
+@_typing.final
+class ProjectRole(_message.Message):
+    """What a caller may do in a project."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROJECT_FIELD_NUMBER: _builtins.int
+    ROLE_FIELD_NUMBER: _builtins.int
+    project: _builtins.str
+    """`projects/{project}`."""
+    role: _access_pb2.Role.ValueType
+    """The highest of the caller's roles there."""
+    def __init__(
+        self,
+        *,
+        project: _builtins.str = ...,
+        role: _access_pb2.Role.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["project", b"project", "role", b"role"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ProjectRole: _TypeAlias = ProjectRole  # noqa: Y015
 
 @_typing.final
 class GetInfoRequest(_message.Message):

@@ -1,0 +1,158 @@
+"""A suite with TLS, tokens and an identity provider: it works, and none of its secrets is where it does not belong."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import psutil
+import pytest
+
+from tests.certificates import Authority
+from tests.e2e.conftest import COMMAND, Suite, start_suite
+from tests.e2e.spans import receiving
+from tests.e2e.tiny import network_source, save_weights, template_text
+from tests.unit.platform.provider import AUDIENCE, ISSUER, Provider, provider
+
+SERVICE_TOKEN = "planted-token-of-the-services"
+PLAIN_TOKEN = "planted-token-of-old"
+WRONG_TOKEN = "planted-token-of-nobody"
+# What makes a URL of the store good for whoever reads it.
+SIGNATURE = rb"X-Amz-Signature=[0-9a-f]{16}"
+# Where the embedded servers' secrets are kept, for their owner alone: beside their data.
+KEPT = re.compile(r"^(nats|postgres|s3)/[^/]+$")
+
+
+class Desk:
+    """A user's desk: `lathe` with TLS and a token."""
+
+    def __init__(self, suite: Suite, ca: Path) -> None:
+        self.suite, self.ca = suite, ca
+        self.said = ""
+
+    def lathe(self, *words: str, token: str, code: int = 0) -> str:
+        """Run a command; what it says is kept."""
+        environment = self.suite.environment() | {"LATHE_TLS_CA_FILE": str(self.ca), "LATHE_TOKEN": token}
+        done = subprocess.run(
+            [*COMMAND, *words], capture_output=True, text=True, env=environment, timeout=300, check=False
+        )
+        self.said += done.stdout + done.stderr
+        assert done.returncode == code or (code and done.returncode), f"{words}: {done.stdout}{done.stderr}"
+        return done.stdout
+
+
+@pytest.fixture
+def login() -> Iterator[Provider]:
+    with provider() as found:
+        yield found
+
+
+def family_of_engines(suite: Suite) -> list[psutil.Process]:
+    """Return the children of workers and services: what reads strangers' files."""
+    own = {part["pid"] for name, part in suite.parts.items() if name not in {"postgres", "nats", "s3"}}
+    return [child for pid in own for child in psutil.Process(pid).children(recursive=True)]
+
+
+def work(desk: Desk, folder: Path, ada: str, eve: str) -> str:
+    """Do some work as ada, and let others fail; return what ada's folder of results is."""
+    source, template = folder / "tiny_net.py", folder / "template.yaml"
+    source.write_text(network_source("TinyNet"))
+    template.write_text(template_text("Tiny"))
+    weights = save_weights(folder)[0]
+    desk.lathe("architectures", "create", str(source), token=ada)
+    desk.lathe("templates", "create", str(template), "--id", "tiny", token=ada)
+    desk.lathe("models", "push", "tiny", str(weights), "--create", "--architecture", "tinynet", token=ada)
+    desk.lathe("convert", "tiny/1", "-t", "tiny", token=ada)
+    desk.lathe("models", "download", "tiny/2", "-d", str(folder / "package"), token=ada)
+    desk.lathe("tasks", "list", "-o", "json", token=ada)
+    desk.lathe("models", "push", "broken", str(source), "--create", token=ada, code=1)
+    desk.lathe("convert", "tiny/1", "-t", "tiny", "--set", "runtime=nothing", token=ada, code=1)
+    for token in (eve, WRONG_TOKEN, f"{ada}x"):
+        desk.lathe("models", "list", token=token, code=1)
+    return desk.lathe("whoami", "-o", "json", token=ada)
+
+
+@pytest.mark.timeout(600)
+def test_secrets_stay_where_they_belong(tmp_path: Path, login: Provider) -> None:
+    files = Authority(tmp_path).issue("127.0.0.1")
+    tokens, state = tmp_path / "tokens.json", tmp_path / "state"
+    tokens.write_text(json.dumps({PLAIN_TOKEN: "ann"}))
+    ada, eve = login.token(), login.token(aud="elsewhere", sub="eve")
+    with receiving(keep=True) as receiver:
+        environment = {
+            "LATHE_OTLP_ENDPOINT": receiver.url,
+            "LATHE_LOG_LEVEL": "debug",
+            "LATHE_AUTH_TOKENS_FILE": str(tokens),
+            "LATHE_SERVICE_TOKEN": SERVICE_TOKEN,
+            "LATHE_AUTH_ISSUER": ISSUER,
+            "LATHE_AUTH_AUDIENCE": AUDIENCE,
+            "LATHE_AUTH_JWKS": login.url,
+            **{f"LATHE_{name.upper()}": str(value) for name, value in files.settings().items()},
+        }
+        suite = start_suite(state, environment=environment)
+        try:
+            embedded_ones = embedded(suite)
+            secrets = {
+                "the services' token": SERVICE_TOKEN,
+                "a user's token": PLAIN_TOKEN,
+                "a token that nobody knows": WRONG_TOKEN,
+                "a JWT": ada.rpartition(".")[2],
+                "a refused JWT": eve.rpartition(".")[2],
+                "the server's key": files.key.read_text().splitlines()[1],
+                **embedded_ones,
+            }
+            desk = Desk(suite, files.ca)
+            me = json.loads(work(desk, tmp_path, ada, eve))
+            assert (me["user"], me["authentication"], me["groups"]) == ("ada", "AUTHENTICATION_JWT", ["ops", "vision"])
+            desk.lathe("whoami", token=PLAIN_TOKEN)
+            engines = family_of_engines(suite)
+            assert engines, "each worker keeps a child ready"
+            texts = {f"environment of process {each.pid}": repr(each.environ()).encode() for each in engines}
+            texts |= {f"command of {each.name()}": repr(each.cmdline()).encode() for each in suite.family()}
+        finally:
+            left = suite.stop()
+        assert left == []
+    texts |= {"what commands said": desk.said.encode(), "traces": bytes(receiver.kept)}
+    assert receiver.kept, "no span has come"
+    for folder in (state, tmp_path / "package"):
+        texts |= dict(contents(folder))
+    assert found(texts, secrets) == []
+    # The search does find them where they are kept.
+    kept = {
+        path.name: path.read_bytes()
+        for path in state.rglob("*")
+        if path.is_file() and KEPT.match(path.relative_to(state).as_posix())
+    }
+    assert {name for name, _ in found(kept, embedded_ones)} == set(embedded_ones)
+
+
+def embedded(suite: Suite) -> dict[str, str]:
+    """Return the secrets that the suite made for its servers."""
+    secrets: dict[str, str] = {}
+    for name in ("registry", "converter", "worker-conversion"):
+        told = psutil.Process(suite.parts[name]["pid"]).environ()
+        secrets[f"the store's key of {name}"] = told["LATHE_S3_SECRET_KEY"]
+        secrets[f"the password for NATS of {name}"] = urlsplit(told["LATHE_NATS_URL"]).password or ""
+        secrets[f"the password for PostgreSQL of {name}"] = urlsplit(told.get("LATHE_DATABASE_URL", "")).password or ""
+    return {name: secret for name, secret in secrets.items() if len(secret) >= 8}
+
+
+def contents(folder: Path) -> Iterator[tuple[str, bytes]]:
+    """Yield all files but those that keep secrets and that nobody else can read."""
+    for path in folder.rglob("*"):
+        name = path.relative_to(folder).as_posix()
+        private = path.stat(follow_symlinks=False).st_mode & 0o077 == 0
+        if path.is_file() and not (private and KEPT.match(name)):
+            yield name, path.read_bytes()
+
+
+def found(texts: dict[str, bytes], secrets: dict[str, str]) -> list[tuple[str, str]]:
+    """Return what was found: (secret, place)."""
+    wanted: dict[str, Any] = {name: re.compile(re.escape(secret.encode())) for name, secret in secrets.items()}
+    wanted["a signed URL"] = re.compile(SIGNATURE)
+    return [(name, place) for place, text in texts.items() for name, pattern in wanted.items() if pattern.search(text)]
