@@ -113,7 +113,7 @@ class Following:
             case "ready" if not self.ready.done():
                 sandbox = Sandbox.from_message(message["layers"])
                 self.ready.set_result(sandbox)
-                _announce(sandbox.sentence(), sandbox.network_absent and sandbox.writes_confined)
+                _announce(sandbox.sentence(), sandbox.confined)
             case "progress":
                 fraction = float(message["fraction"])
                 self.progress = Progress(fraction if 0 <= fraction <= 1 else 0.0, str(message["message"])[:_MAX_TEXT])

@@ -111,6 +111,11 @@ class Sandbox:
         """Whether the kernel refuses every write outside the work directory."""
         return self._any("landlock", "mount_namespace")
 
+    @property
+    def confined(self) -> bool:
+        """Whether the kernel gives both guarantees, without which only Python itself hinders a stranger's code."""
+        return self.network_absent and self.writes_confined
+
     def describe(self) -> dict[str, Any]:
         """Return the layers as JSON-ready values, with the two guarantees that they give."""
         return {

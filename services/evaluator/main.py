@@ -11,6 +11,7 @@ from services.evaluator.comparisons import Comparisons
 from services.evaluator.importing import Imports
 from services.evaluator.kind import EvaluationKind
 from services.process.composition import Platform
+from services.process.confinement import require_confinement
 from services.process.server import ServiceParts, run
 from services.tasks.api.scaler import Scaler
 from services.tasks.api.service import TaskEngine, task_service
@@ -19,6 +20,7 @@ from services.tasks.api.servicer import Method
 
 async def build(platform: Platform) -> ServiceParts:
     """Return the parts of the service: the task engine with evaluations, comparisons of them, and imports."""
+    await require_confinement(platform.settings)
     made: list[Comparisons] = []
 
     def comparisons(engine: TaskEngine) -> Mapping[str, Method]:

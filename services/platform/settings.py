@@ -130,6 +130,8 @@ class Settings(BaseSettings):
     max_attempts: int = Field(default=3, ge=1)
     ack_wait_seconds: float = Field(default=60, gt=0)
     heartbeat_seconds: float = Field(default=20, gt=0)
+    # "required": processes that read strangers' files do not start where the kernel cannot confine them.
+    sandbox: Literal["", "required"] = ""
     # How long what was made on another machine than the device waits for a worker on the device to verify it, if none
     # lives when it is made, as in a pool that is scaled from zero.
     verification_wait_seconds: float = Field(default=0, ge=0)

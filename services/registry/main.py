@@ -23,6 +23,7 @@ from services.changes.publisher import Publisher
 from services.database.leases import Leases
 from services.platform.background import Work
 from services.process.composition import Need, Platform
+from services.process.confinement import require_confinement
 from services.process.server import ServiceParts, run
 from services.registry.alias_servicer import AliasServicer
 from services.registry.aliases import Aliases
@@ -74,6 +75,7 @@ PUBLISH_POLL_SECONDS = 0.25
 
 async def build(platform: Platform) -> ServiceParts:
     """Return the parts of the registry."""
+    await require_confinement(platform.settings)
     database, content = platform.database, platform.cas
     await ensure_topology(platform.bus, kinds=[], devices=[], copies=platform.settings.nats_replicas)
     publisher = Publisher(database, platform.bus, PUBLISH_POLL_SECONDS)

@@ -21,6 +21,7 @@ from services.bus.topology import Timing, find_queues, on_device
 from services.platform import telemetry
 from services.platform.settings import ConfigurationError, Settings, load_settings
 from services.platform.work_folders import work_folder
+from services.process.confinement import require_confinement
 from services.process.startup import StartupError, refuse, tune_collector, wait_for
 from services.storage import CachingStore, ContentStore, MeteredStore, S3ContentStore, hash_bytes
 from services.tasks.worker.engine_work import EngineWork
@@ -122,6 +123,7 @@ async def opened_store(settings: Settings) -> ContentStore:
 
 
 async def _serve(name: str, kinds: Sequence[EngineWork], device: Device, settings: Settings) -> None:
+    await require_confinement(settings)
     timing = Timing(settings.ack_wait_seconds, settings.heartbeat_seconds, max_deliver=settings.max_attempts)
     bus = await wait_for(
         "NATS",
