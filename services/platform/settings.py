@@ -115,6 +115,10 @@ class Settings(BaseSettings):
     # How long calls in flight may go on after that.
     drain_seconds: float = Field(default=10, ge=0)
 
+    # What a project may use if it sets no quota of its own; 0 is no limit.
+    quota_waiting_tasks: int = Field(default=0, ge=0)
+    quota_running_tasks: int = Field(default=0, ge=0)
+
     # Days for which entries of the audit log are kept, at least 30; 0 is for ever.
     audit_retention_days: int = Field(default=365, ge=0)
 

@@ -43,6 +43,9 @@ class InternalServicer(RegistryServiceServicer):
         roles = await self._projects.roles(request.user, frozenset(request.groups))
         return pb.Grants(roles={project: Role.ValueType(role) for project, role in roles.items()})
 
+    async def ReadQuotas(self, request: pb.ReadQuotasRequest, context: Context) -> pb.QuotaTable:
+        return await self._projects.quotas()
+
     async def ReadTaskSource(self, request: pb.ReadTaskSourceRequest, context: Context) -> pb.TaskSource:
         return await self._sources.read(request)
 

@@ -5,25 +5,29 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import grpc
+from lathe.internal.v1.registry_service_pb2 import QuotaTable
 from lathe.registry.v1.artifact_service_pb2 import UPLOAD_STATE_ABORTED, UPLOAD_STATE_FINALIZED
 from lathe.registry.v1.project_service_pb2 import (
     CreateProjectRequest,
     ListProjectsRequest,
     Project,
+    Quotas,
     UpdateProjectRequest,
 )
 from lathe.template.v1.template_service_pb2 import ListTemplatesRequest
 from lathe.template.v1.template_service_pb2_grpc import TemplateServiceStub
 
 from services.database.pool import Connection, Database
-from services.platform.access import DEFAULT_PROJECT
+from services.platform.access import DEFAULT_PROJECT, Role, role_required
 from services.platform.errors import failed_precondition
+from services.platform.identity import may_administer
 from services.platform.interceptors.validation import check
+from services.platform.settings import Settings
 from services.registry.kinds import PROJECTS
 from services.resources.listing import ListQuery
 from services.resources.store import ResourceStore
 
-CHANGEABLE = ("display_name", "description", "labels", "members")
+CHANGEABLE = ("display_name", "description", "labels", "members", "quotas")
 _ROLES = "SELECT project, max(role) AS role FROM project_members WHERE member = ANY ($1) GROUP BY project"
 
 
@@ -39,9 +43,13 @@ UNION ALL SELECT 'uploads/' || uid FROM uploads WHERE project = $1 LIMIT 1
 class Projects:
     """Creates, reads, changes and deletes projects."""
 
-    def __init__(self, database: Database, templates: grpc.aio.Channel) -> None:
+    def __init__(self, database: Database, templates: grpc.aio.Channel, settings: Settings) -> None:
         """Keep projects in `database`; `templates` leads to the template service."""
         self._database = database
+        self._defaults = Quotas(
+            waiting_tasks=settings.quota_waiting_tasks,
+            running_tasks=settings.quota_running_tasks,
+        )
         self._templates = TemplateServiceStub(templates)
         self._store: ResourceStore[Project] = ResourceStore(database, PROJECTS)
 
@@ -71,13 +79,16 @@ class Projects:
         """Change the fields of the mask.
 
         Raises:
-            LatheError: NOT_FOUND; ABORTED for a stale etag; INVALID_ARGUMENT for a bad value or mask.
+            LatheError: NOT_FOUND; ABORTED for a stale etag; INVALID_ARGUMENT for a bad value or mask;
+                PERMISSION_DENIED, reason ROLE_REQUIRED, for quotas, which administrators of the installation set.
         """
 
         def validate(project: Project) -> None:
             check(project, inside="project", changed=request.update_mask)
 
-        async def enter(connection: Connection, _before: Project, after: Project) -> None:
+        async def enter(connection: Connection, before: Project, after: Project) -> None:
+            if before.quotas != after.quotas and not may_administer():
+                raise role_required("", Role.ADMIN, Role.NONE)
             await _enter_members(connection, after)
 
         return await self._store.update(request.project, request.update_mask, CHANGEABLE, validate, on_change=enter)
@@ -103,6 +114,13 @@ class Projects:
             _refuse(name, [row["name"] for row in await connection.fetch(_CONTENTS, name)])
 
         await self._store.delete(name, etag, on_delete=remove)
+
+    async def quotas(self) -> QuotaTable:
+        """Return the quotas of all projects that set some, and those of the others."""
+        found = await self._database.fetch("SELECT name, body FROM projects")
+        projects = {row["name"]: Project.FromString(row["body"]) for row in found}
+        stated = {name: project.quotas for name, project in projects.items() if project.HasField("quotas")}
+        return QuotaTable(projects=stated, defaults=self._defaults)
 
     async def roles(self, user: str, groups: frozenset[str]) -> Mapping[str, int]:
         """Return a user's role in each project in which there is one, the highest that a name or a group gives."""

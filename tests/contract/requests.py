@@ -185,6 +185,7 @@ def right(method: str, made: Mapping[str, Any]) -> dict[str, Any]:
         "ListProjects": LIST,
         "UpdateProject": {"project": {"name": PROJECT, "description": "d"}, "update_mask": "description"},
         "DeleteProject": {"name": PROJECT, "etag": '"x"'},
+        "ReadQuotas": {},
         "ReadGrants": {"user": "ann", "groups": ["vision"]},
         "IsActive": POOL,
         "StreamIsActive": POOL,

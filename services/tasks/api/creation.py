@@ -20,6 +20,7 @@ from services.platform.access import Role
 from services.platform.errors import LatheError, failed_precondition, invalid_argument, not_found
 from services.platform.identity import current_user
 from services.platform.messages import MAX_TASK_BYTES
+from services.platform.quotas import CachedQuotas
 from services.platform.telemetry import current_traceparent, name_task
 from services.tasks.api.cache import ActionCache, work_key
 from services.tasks.api.dispatcher import Dispatcher
@@ -42,13 +43,21 @@ class Creator:
     """Creates the tasks of one kind."""
 
     def __init__(
-        self, ledger: Ledger, dispatcher: Dispatcher, settler: Settler, workers: WorkersView, bus: Bus
+        self,
+        ledger: Ledger,
+        dispatcher: Dispatcher,
+        settler: Settler,
+        workers: WorkersView,
+        bus: Bus,
+        *,
+        quotas: CachedQuotas,
     ) -> None:
         self._ledger = ledger
         self._codec = ledger.codec
         self._kind = ledger.codec.kind
         self._store = ledger.store
         self._dispatcher = dispatcher
+        self._quotas = quotas
         self._bus = bus
         self._cache = ActionCache(ledger, settler, workers)
         self._requests = KeyedLocks()
@@ -154,8 +163,9 @@ class Creator:
     async def _queue(self, draft: NewTask) -> Created:
         """Write the task, and send it to the workers at once if there is room."""
         row = draft.row
-        with self._dispatcher.reserved(row.device) as place:
-            created = await self._store.create(draft, sent=place.free)
+        limits = await self._quotas.of(row.project)
+        with self._dispatcher.reserved(row.device, at_once=not limits.running_tasks) as place:
+            created = await self._store.create(draft, sent=place.free, most_waiting=limits.waiting_tasks)
             if created.queued:
                 place.take(Dispatch(row.uid, row.device, draft.msg_id, row.assignment))
         return created

@@ -19,12 +19,24 @@ import structlog
 
 from services.bus.connection import Bus, BusUnavailableError, MessageTooLargeError, SubjectTakenError
 from services.bus.topology import task_subject
-from services.database.pool import Database
+from services.database.pool import Connection, Database
 from services.platform.background import together
+from services.platform.quotas import CachedQuotas, Table
 from services.tasks.api.workers import WorkersView
-from services.tasks.state.queue import Dispatch, Look, TaskQueue, first, held, lock, take
+from services.tasks.state.queue import (
+    Dispatch,
+    Look,
+    TaskQueue,
+    first,
+    first_permitted,
+    held,
+    lock,
+    running,
+    take,
+    take_turns,
+)
 from services.tasks.state.snapshot import CLAIMED, DONE, PENDING
-from services.tasks.state.turns import Flow, Turns, Weights
+from services.tasks.state.turns import Flow, Turns, Waiting, Weights
 
 log = structlog.get_logger(__name__)
 
@@ -94,7 +106,9 @@ class Dispatcher:
         *,
         poll: float = 1.0,
         weights: Weights | None = None,
+        quotas: CachedQuotas | None = None,
     ) -> None:
+        self._quotas = quotas or CachedQuotas()
         self._database = database
         self._queue = queue
         self._bus = bus
@@ -111,11 +125,14 @@ class Dispatcher:
         workers.on_arrival(self.wake)
 
     @contextmanager
-    def reserved(self, device: str) -> Iterator[Place]:
-        """Reserve a place on the way to the workers while a new task is written, if there is one."""
+    def reserved(self, device: str, *, at_once: bool = True) -> Iterator[Place]:
+        """Reserve a place on the way to the workers while a new task is written, if there is one.
+
+        One that may not be sent `at_once` waits in the table, where it is counted before it is sent.
+        """
         line = self._line(device)
         fresh = time.monotonic() - line.looked < 2 * self._poll_seconds
-        free = not line.backlog and fresh and self._bus.connected and self._room(device, line) > 0
+        free = at_once and not line.backlog and fresh and self._bus.connected and self._room(device, line) > 0
         place = Place(free)
         line.sent += free
         line.reserved += free
@@ -196,6 +213,7 @@ class Dispatcher:
 
     async def _choose(self, device: str) -> list[Dispatch]:
         line = self._line(device)
+        limits = await self._quotas.table()
         async with self._looking, self._database.transaction() as connection:
             if not await lock(connection, self._kind, device):
                 self._again(device)
@@ -205,12 +223,31 @@ class Dispatcher:
             room = min(self._room(device, line), BATCH)
             if not line.backlog or room < 1:
                 return []
-            waiting = await first(connection, device, room + 1)
+            waiting = await self._permitted(connection, device, room + 1, limits)
             chosen = line.turns.choose(waiting, await held(connection, device), room)
             taken = await take(connection, [each.task for each in chosen])
             line.sent += len(taken)
             line.backlog = len(waiting) > len(chosen)
         return taken
+
+    async def _permitted(self, connection: Connection, device: str, count: int, limits: Table) -> list[Waiting]:
+        """Return the oldest waiting tasks of each owner and rank, of those that their projects' quotas let run."""
+        if not limits.any_running:
+            return await first(connection, device, count)
+        # What is chosen for another device counts, too.
+        await take_turns(connection, self._kind)
+        used = await running(connection)
+        left = {
+            project: limit - count for project, count in used.items() if (limit := limits.of(project).running_tasks)
+        }
+        waiting = []
+        for each in await first_permitted(connection, device, count, [name for name in left if left[name] <= 0]):
+            if limit := limits.of(each.project).running_tasks:
+                left[each.project] = left.get(each.project, limit) - 1
+                if left[each.project] < 0:
+                    continue
+            waiting.append(each)
+        return waiting
 
     def _again(self, device: str) -> None:
         """Look once more when the replica that chooses just now is done."""

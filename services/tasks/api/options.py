@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from services.bus.topology import Timing
+from services.platform.quotas import CachedQuotas
 from services.platform.settings import Settings
 
 
@@ -25,6 +26,7 @@ class TaskOptions:
         verification_wait: What was made elsewhere waits so long for a worker on its device, if none lives at its end.
         verifier_lost_after: What waits for a worker on its device is recorded as it is, once all are gone for so long.
         weights: Of owners' shares of the workers; 1 of those who are not named.
+        quotas: How much each project may use.
         watch_poll: A watch looks at the table this often, should an announcement be lost.
     """
 
@@ -40,6 +42,7 @@ class TaskOptions:
     verifier_lost_after: float = 60.0
     watch_poll: float = 5.0
     weights: Mapping[str, float] = field(default_factory=dict)
+    quotas: CachedQuotas = field(default_factory=CachedQuotas)
 
     @classmethod
     def of(cls, settings: Settings) -> TaskOptions:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from services.bus.connection import Bus
 from services.bus.topology import ensure_topology, on_device
 from services.changes.publisher import Publisher
 from services.database.pool import Database
+from services.platform.quotas import CachedQuotas
 from services.process.composition import Platform
+from services.process.quotas import RegistryQuotas
 from services.process.server import ServiceParts
 from services.tasks.api.claims import Claims, Pace
 from services.tasks.api.creation import Creator
@@ -88,12 +90,22 @@ def build_engine(
     publisher = Publisher(database, bus, options.relay_poll)
     relay = Relay(database, outbox, bus, poll=options.relay_poll, overdue_after=options.relay_poll)
     workers, queue = WorkersView(bus, kind.name, options.timing.worker_ttl), TaskQueue(database)
-    dispatcher = Dispatcher(database, queue, bus, workers, kind.name, poll=options.relay_poll, weights=options.weights)
+    dispatcher = Dispatcher(
+        database,
+        queue,
+        bus,
+        workers,
+        kind.name,
+        poll=options.relay_poll,
+        weights=options.weights,
+        quotas=options.quotas,
+    )
     ledger = Ledger(codec, TaskStore(database, codec, publisher), relay, dispatcher, bus)
     settler, standing = Settler(ledger), Standing(database)
     queues = Queues(kind, standing, queue, workers, bus, weights=options.weights)
     ledger.settle_with(settler)
-    handlers = TaskHandlers(ledger, Creator(ledger, dispatcher, settler, workers, bus), workers, queues)
+    creator = Creator(ledger, dispatcher, settler, workers, bus, quotas=options.quotas)
+    handlers = TaskHandlers(ledger, creator, workers, queues)
     pace = Pace()
     claims = Claims(ledger, bus, pace)
     handover = Handover(kind, workers, bus, options)
@@ -148,6 +160,7 @@ async def task_service(
     queues = list(scaler.devices)
     if type(kind).unverified is not TaskKind.unverified:
         queues += map(on_device, scaler.devices)
+    options = replace(options, quotas=CachedQuotas(RegistryQuotas(platform.channel("registry")).fetch))
     async with asyncio.timeout(platform.settings.startup_wait_seconds or None):
         await ensure_topology(platform.bus, [kind.name], queues, options.timing, copies=platform.settings.nats_replicas)
     engine = build_engine(kind, platform.database, platform.bus, platform.cas, options)

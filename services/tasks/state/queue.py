@@ -43,10 +43,22 @@ WITH RECURSIVE heads (rank, owner) AS (
         ORDER BY q.rank, q.owner LIMIT 1
     ) AS following
 )
-SELECT first.rank, first.owner, first.id, first.task FROM heads CROSS JOIN LATERAL (
-    SELECT q.rank, q.owner, q.id, q.task FROM queue q
-    WHERE q.device = $1 AND q.sent IS NULL AND q.rank = heads.rank AND q.owner = heads.owner ORDER BY q.id LIMIT $2
+SELECT first.* FROM heads CROSS JOIN LATERAL (
+    {next} q.device = $1 AND q.sent IS NULL AND q.rank = heads.rank AND q.owner = heads.owner ORDER BY q.id LIMIT $2
 ) AS first
+"""
+_FIRST_OF_ALL = _FIRST.format(next="SELECT q.rank, q.owner, q.id, q.task FROM queue q WHERE")
+_FIRST_PERMITTED = _FIRST.format(
+    next="SELECT q.rank, q.owner, q.id, q.task, t.project FROM queue q JOIN tasks t ON t.uid = q.task "
+    "WHERE t.project <> ALL ($3::text[]) AND"
+)
+
+# A task is in one of them: a row of the queue goes when a worker claims the task.
+_RUNNING = """
+SELECT project, count(*) FROM (
+    SELECT project FROM tasks WHERE state IN (2, 5)
+    UNION ALL SELECT t.project FROM queue q JOIN tasks t ON t.uid = q.task WHERE q.sent IS NOT NULL AND t.state = 1
+) AS busy GROUP BY project
 """
 
 _HELD = """
@@ -138,9 +150,25 @@ async def lock(connection: Connection, kind: str, device: str) -> bool:
     return bool(await connection.fetchval("SELECT pg_try_advisory_xact_lock($1)", key))
 
 
+async def take_turns(connection: Connection, kind: str) -> None:
+    """Wait until nobody else chooses tasks of a kind for any device, until the transaction ends."""
+    await connection.execute("SELECT pg_advisory_xact_lock($1)", zlib.crc32(f"{kind} of all devices".encode()))
+
+
 async def first(connection: Connection, device: str, count: int) -> list[Waiting]:
     """Return the oldest waiting tasks of each owner and rank, at most `count` of each."""
-    return [Waiting(*record) for record in await connection.fetch(_FIRST, device, count)]
+    return [Waiting(*record) for record in await connection.fetch(_FIRST_OF_ALL, device, count)]
+
+
+async def first_permitted(connection: Connection, device: str, count: int, full: Sequence[str]) -> list[Waiting]:
+    """Return the same with the projects of the tasks, without those of the projects that are `full`."""
+    found = [Waiting(*record) for record in await connection.fetch(_FIRST_PERMITTED, device, count, list(full))]
+    return sorted(found, key=lambda each: (each.rank, each.number))
+
+
+async def running(connection: Connection) -> Mapping[str, int]:
+    """Return how many tasks of each project are with the workers or on the way to them."""
+    return {record[0]: record[1] for record in await connection.fetch(_RUNNING)}
 
 
 async def held(connection: Connection, device: str) -> Mapping[str, int]:

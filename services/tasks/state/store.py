@@ -19,6 +19,7 @@ from services.changes.publisher import Publisher
 from services.database.pool import Connection, Database
 from services.platform import access
 from services.platform.errors import not_found
+from services.platform.quotas import exceeded
 from services.resources.filters.fields import COMMON_FIELDS, NUMBER, TEXT, TEXTS, FilterField, Kind, word_field
 from services.resources.listing import Listing, ListQuery, list_page
 from services.tasks.kind import DETAILS
@@ -46,6 +47,10 @@ LISTING = Listing(
 )
 
 
+_QUOTA_LOCK = "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))"
+_PENDING = "SELECT count(*) FROM (SELECT FROM tasks WHERE project = $1 AND state = 1 LIMIT $2) AS waiting"
+
+
 class RequestRepeatedError(Exception):
     """The caller used this request_id before."""
 
@@ -58,16 +63,39 @@ class TaskStore:
         self._codec = codec
         self._publisher = publisher
 
-    async def create(self, task: NewTask, *, sent: bool = False) -> Created:
-        """Create a row, and one in the queue, in one statement. `sent` says that its message is sent at once.
+    async def create(self, task: NewTask, *, sent: bool = False, most_waiting: int = 0) -> Created:
+        """Create a row, and one in the queue, in one statement.
+
+        Args:
+            task: The task.
+            sent: Whether its message is sent at once.
+            most_waiting: How many tasks of its project may be PENDING; any number if 0.
 
         Raises:
             RequestRepeatedError: The owner used the request_id before.
+            LatheError: RESOURCE_EXHAUSTED, reason QUOTA_EXCEEDED.
         """
+        if not most_waiting:
+            return await self._create(self._database, task, sent)
+        project = task.row.project
+        while True:
+            try:
+                async with self._database.transaction() as connection:
+                    # Replicas count one after the other, and each sees what the one before has created.
+                    await connection.execute(_QUOTA_LOCK, f"{self._codec.kind.name} of {project}")
+                    waiting = await connection.fetchval(_PENDING, project, most_waiting)
+                    if waiting >= most_waiting:
+                        kind = self._codec.kind.name
+                        raise exceeded(project, "waiting_tasks", f"{kind} tasks that wait", most_waiting, waiting)
+                    return await self._create(connection, task, sent)
+            except asyncpg.UniqueViolationError:
+                continue  # another task took the lead in this very moment: the next try finds it
+
+    async def _create(self, writer: Connection | Database, task: NewTask, sent: bool) -> Created:
         row = task.row
         while True:
             try:
-                record = await self._database.fetchrow(
+                record = await writer.fetchrow(
                     CREATE,
                     row.uid,
                     task.name,
@@ -101,6 +129,8 @@ class TaskStore:
             except asyncpg.UniqueViolationError as error:
                 if error.constraint_name == "tasks_request":
                     raise RequestRepeatedError from None
+                if writer is not self._database:
+                    raise  # it has ended the transaction
                 continue  # another task took the lead in this very moment: the next try finds it
             assert record is not None
             self._publisher.wake()

@@ -29,6 +29,7 @@ class Waiting(NamedTuple):
     owner: str
     number: int
     task: UUID
+    project: str = ""
 
 
 class Turns:

@@ -20,7 +20,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from lathe.type.v1 import access_pb2 as lathe_dot_type_dot_v1_dot_access__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'lathe/registry/v1/project_service.proto\x12\x11lathe.registry.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1alathe/type/v1/access.proto\"\x8e\x07\n\x07Project\x12\x11\n\x04name\x18\x01 \x01(\tB\x03\xe0\x41\x08\x12\x10\n\x03uid\x18\x02 \x01(\tB\x03\xe0\x41\x03\x12\xc0\x02\n\x0c\x64isplay_name\x18\x03 \x01(\tB\xa9\x02\xe0\x41\x02\xbaH\x06r\x04\x10\x01\x18\x64\xbaH\x99\x02\xba\x01\x95\x02\n\x0c\x64isplay_name\x12qmust be one line of visible text: remove line breaks, control characters, direction marks, and spaces at its ends\x1a\x91\x01this.matches(r\'^([^\\p{Cc}\\p{Cf}\\p{Zl}\\p{Zp}]|[\\x{200C}\\x{200D}\\x{E0020}-\\x{E007F}])*$\') && !this.matches(r\'^[\\p{Z}\\p{M}\\x{200C}\\x{200D}]|\\p{Z}$\')\x12\x1d\n\x0b\x64\x65scription\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\xe8\x07\x12\x66\n\x06labels\x18\x05 \x03(\x0b\x32&.lathe.registry.v1.Project.LabelsEntryB.\xbaH+\x9a\x01(\x10@\"\x1dr\x1b\x18?2\x17^[a-z0-9][a-z0-9._/-]*$*\x05r\x03\x18\x80\x02\x12\x12\n\x05owner\x18\x06 \x01(\tB\x03\xe0\x41\x03\x12\x34\n\x0b\x63reate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x03\xe0\x41\x03\x12\x34\n\x0bupdate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x03\xe0\x41\x03\x12\x0c\n\x04\x65tag\x18\t \x01(\t\x12\x9b\x01\n\x07members\x18\n \x03(\x0b\x32 .lathe.registry.v1.ProjectMemberBh\xbaH\x06\x92\x01\x03\x10\xe8\x07\xbaH\\\xba\x01Y\n\x07members\x12(names a member twice: give each one role\x1a$this.map(each, each.member).unique()\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01:9\xea\x41\x36\n\rlathe/Project\x12\x12projects/{project}*\x08projects2\x07project\"\x85\x01\n\rProjectMember\x12\x42\n\x06member\x18\x01 \x01(\tB2\xe0\x41\x02\xbaH,r*2(^(user|group):[!-~]([ -~]{0,126}[!-~])?$\x12\x30\n\x04role\x18\x02 \x01(\x0e\x32\x13.lathe.type.v1.RoleB\r\xe0\x41\x02\xbaH\x07\x82\x01\x04\x10\x01 \x00\"\xbb\x01\n\x14\x43reateProjectRequest\x12\x36\n\x07project\x18\x01 \x01(\x0b\x32\x1a.lathe.registry.v1.ProjectB\t\xe0\x41\x02\xbaH\x03\xc8\x01\x01\x12G\n\nproject_id\x18\x02 \x01(\tB3\xbaH*r(2&^[a-z0-9]([a-z0-9._-]{0,98}[a-z0-9])?$\xbaH\x03\xd8\x01\x01\x12\"\n\nrequest_id\x18\x03 \x01(\tB\x0e\xbaH\x05r\x03\xb0\x01\x01\xbaH\x03\xd8\x01\x01\"O\n\x11GetProjectRequest\x12:\n\x04name\x18\x01 \x01(\tB,\xe0\x41\x02\xfa\x41\x0f\n\rlathe/Project\xbaH\x14r\x12\x32\x10^projects/[^/]+$\"\x9e\x01\n\x13ListProjectsRequest\x12\x1a\n\tpage_size\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x10\n\x08order_by\x18\x03 \x01(\t\x12\x18\n\x06search\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\xc8\x01\x12\x11\n\tmine_only\x18\x05 \x01(\x08\x12\x18\n\x06\x66ilter\x18\x06 \x01(\tB\x08\xbaH\x05r\x03\x18\xa0\x1f\"]\n\x14ListProjectsResponse\x12,\n\x08projects\x18\x01 \x03(\x0b\x32\x1a.lathe.registry.v1.Project\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x8a\x01\n\x14UpdateProjectRequest\x12\x36\n\x07project\x18\x01 \x01(\x0b\x32\x1a.lathe.registry.v1.ProjectB\t\xe0\x41\x02\xbaH\x03\xd8\x01\x03\x12:\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\t\xe0\x41\x02\xbaH\x03\xc8\x01\x01\"w\n\x14\x44\x65leteProjectRequest\x12:\n\x04name\x18\x01 \x01(\tB,\xe0\x41\x02\xfa\x41\x0f\n\rlathe/Project\xbaH\x14r\x12\x32\x10^projects/[^/]+$\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\x12\x15\n\rallow_missing\x18\x03 \x01(\x08\x32\xdd\x03\n\x0eProjectService\x12Z\n\rCreateProject\x12\'.lathe.registry.v1.CreateProjectRequest\x1a\x1a.lathe.registry.v1.Project\"\x04\xa0\x86\x19\x06\x12T\n\nGetProject\x12$.lathe.registry.v1.GetProjectRequest\x1a\x1a.lathe.registry.v1.Project\"\x04\xa0\x86\x19\x02\x12\x65\n\x0cListProjects\x12&.lathe.registry.v1.ListProjectsRequest\x1a\'.lathe.registry.v1.ListProjectsResponse\"\x04\xa0\x86\x19\x02\x12Z\n\rUpdateProject\x12\'.lathe.registry.v1.UpdateProjectRequest\x1a\x1a.lathe.registry.v1.Project\"\x04\xa0\x86\x19\x05\x12V\n\rDeleteProject\x12\'.lathe.registry.v1.DeleteProjectRequest\x1a\x16.google.protobuf.Empty\"\x04\xa0\x86\x19\x06\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'lathe/registry/v1/project_service.proto\x12\x11lathe.registry.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1alathe/type/v1/access.proto\"\xb9\x07\n\x07Project\x12\x11\n\x04name\x18\x01 \x01(\tB\x03\xe0\x41\x08\x12\x10\n\x03uid\x18\x02 \x01(\tB\x03\xe0\x41\x03\x12\xc0\x02\n\x0c\x64isplay_name\x18\x03 \x01(\tB\xa9\x02\xe0\x41\x02\xbaH\x06r\x04\x10\x01\x18\x64\xbaH\x99\x02\xba\x01\x95\x02\n\x0c\x64isplay_name\x12qmust be one line of visible text: remove line breaks, control characters, direction marks, and spaces at its ends\x1a\x91\x01this.matches(r\'^([^\\p{Cc}\\p{Cf}\\p{Zl}\\p{Zp}]|[\\x{200C}\\x{200D}\\x{E0020}-\\x{E007F}])*$\') && !this.matches(r\'^[\\p{Z}\\p{M}\\x{200C}\\x{200D}]|\\p{Z}$\')\x12\x1d\n\x0b\x64\x65scription\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\xe8\x07\x12\x66\n\x06labels\x18\x05 \x03(\x0b\x32&.lathe.registry.v1.Project.LabelsEntryB.\xbaH+\x9a\x01(\x10@\"\x1dr\x1b\x18?2\x17^[a-z0-9][a-z0-9._/-]*$*\x05r\x03\x18\x80\x02\x12\x12\n\x05owner\x18\x06 \x01(\tB\x03\xe0\x41\x03\x12\x34\n\x0b\x63reate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x03\xe0\x41\x03\x12\x34\n\x0bupdate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x03\xe0\x41\x03\x12\x0c\n\x04\x65tag\x18\t \x01(\t\x12\x9b\x01\n\x07members\x18\n \x03(\x0b\x32 .lathe.registry.v1.ProjectMemberBh\xbaH\x06\x92\x01\x03\x10\xe8\x07\xbaH\\\xba\x01Y\n\x07members\x12(names a member twice: give each one role\x1a$this.map(each, each.member).unique()\x12)\n\x06quotas\x18\x0b \x01(\x0b\x32\x19.lathe.registry.v1.Quotas\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01:9\xea\x41\x36\n\rlathe/Project\x12\x12projects/{project}*\x08projects2\x07project\"v\n\x06Quotas\x12#\n\rwaiting_tasks\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00H\x00\x88\x01\x01\x12#\n\rrunning_tasks\x18\x02 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00H\x01\x88\x01\x01\x42\x10\n\x0e_waiting_tasksB\x10\n\x0e_running_tasks\"\x85\x01\n\rProjectMember\x12\x42\n\x06member\x18\x01 \x01(\tB2\xe0\x41\x02\xbaH,r*2(^(user|group):[!-~]([ -~]{0,126}[!-~])?$\x12\x30\n\x04role\x18\x02 \x01(\x0e\x32\x13.lathe.type.v1.RoleB\r\xe0\x41\x02\xbaH\x07\x82\x01\x04\x10\x01 \x00\"\xbb\x01\n\x14\x43reateProjectRequest\x12\x36\n\x07project\x18\x01 \x01(\x0b\x32\x1a.lathe.registry.v1.ProjectB\t\xe0\x41\x02\xbaH\x03\xc8\x01\x01\x12G\n\nproject_id\x18\x02 \x01(\tB3\xbaH*r(2&^[a-z0-9]([a-z0-9._-]{0,98}[a-z0-9])?$\xbaH\x03\xd8\x01\x01\x12\"\n\nrequest_id\x18\x03 \x01(\tB\x0e\xbaH\x05r\x03\xb0\x01\x01\xbaH\x03\xd8\x01\x01\"O\n\x11GetProjectRequest\x12:\n\x04name\x18\x01 \x01(\tB,\xe0\x41\x02\xfa\x41\x0f\n\rlathe/Project\xbaH\x14r\x12\x32\x10^projects/[^/]+$\"\x9e\x01\n\x13ListProjectsRequest\x12\x1a\n\tpage_size\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x10\n\x08order_by\x18\x03 \x01(\t\x12\x18\n\x06search\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\xc8\x01\x12\x11\n\tmine_only\x18\x05 \x01(\x08\x12\x18\n\x06\x66ilter\x18\x06 \x01(\tB\x08\xbaH\x05r\x03\x18\xa0\x1f\"]\n\x14ListProjectsResponse\x12,\n\x08projects\x18\x01 \x03(\x0b\x32\x1a.lathe.registry.v1.Project\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x8a\x01\n\x14UpdateProjectRequest\x12\x36\n\x07project\x18\x01 \x01(\x0b\x32\x1a.lathe.registry.v1.ProjectB\t\xe0\x41\x02\xbaH\x03\xd8\x01\x03\x12:\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\t\xe0\x41\x02\xbaH\x03\xc8\x01\x01\"w\n\x14\x44\x65leteProjectRequest\x12:\n\x04name\x18\x01 \x01(\tB,\xe0\x41\x02\xfa\x41\x0f\n\rlathe/Project\xbaH\x14r\x12\x32\x10^projects/[^/]+$\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\x12\x15\n\rallow_missing\x18\x03 \x01(\x08\x32\xdd\x03\n\x0eProjectService\x12Z\n\rCreateProject\x12\'.lathe.registry.v1.CreateProjectRequest\x1a\x1a.lathe.registry.v1.Project\"\x04\xa0\x86\x19\x06\x12T\n\nGetProject\x12$.lathe.registry.v1.GetProjectRequest\x1a\x1a.lathe.registry.v1.Project\"\x04\xa0\x86\x19\x02\x12\x65\n\x0cListProjects\x12&.lathe.registry.v1.ListProjectsRequest\x1a\'.lathe.registry.v1.ListProjectsResponse\"\x04\xa0\x86\x19\x02\x12Z\n\rUpdateProject\x12\'.lathe.registry.v1.UpdateProjectRequest\x1a\x1a.lathe.registry.v1.Project\"\x04\xa0\x86\x19\x05\x12V\n\rDeleteProject\x12\'.lathe.registry.v1.DeleteProjectRequest\x1a\x16.google.protobuf.Empty\"\x04\xa0\x86\x19\x06\x62\x06proto3')
 
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, globals())
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'lathe.registry.v1.project_service_pb2', globals())
@@ -49,6 +49,10 @@ if _descriptor._USE_C_DESCRIPTORS == False:
   _PROJECT.fields_by_name['members']._serialized_options = b'\272H\006\222\001\003\020\350\007\272H\\\272\001Y\n\007members\022(names a member twice: give each one role\032$this.map(each, each.member).unique()'
   _PROJECT._options = None
   _PROJECT._serialized_options = b'\352A6\n\rlathe/Project\022\022projects/{project}*\010projects2\007project'
+  _QUOTAS.fields_by_name['waiting_tasks']._options = None
+  _QUOTAS.fields_by_name['waiting_tasks']._serialized_options = b'\272H\004\"\002(\000'
+  _QUOTAS.fields_by_name['running_tasks']._options = None
+  _QUOTAS.fields_by_name['running_tasks']._serialized_options = b'\272H\004\"\002(\000'
   _PROJECTMEMBER.fields_by_name['member']._options = None
   _PROJECTMEMBER.fields_by_name['member']._serialized_options = b'\340A\002\272H,r*2(^(user|group):[!-~]([ -~]{0,126}[!-~])?$'
   _PROJECTMEMBER.fields_by_name['role']._options = None
@@ -84,23 +88,25 @@ if _descriptor._USE_C_DESCRIPTORS == False:
   _PROJECTSERVICE.methods_by_name['DeleteProject']._options = None
   _PROJECTSERVICE.methods_by_name['DeleteProject']._serialized_options = b'\240\206\031\006'
   _PROJECT._serialized_start=276
-  _PROJECT._serialized_end=1186
-  _PROJECT_LABELSENTRY._serialized_start=1082
-  _PROJECT_LABELSENTRY._serialized_end=1127
-  _PROJECTMEMBER._serialized_start=1189
-  _PROJECTMEMBER._serialized_end=1322
-  _CREATEPROJECTREQUEST._serialized_start=1325
-  _CREATEPROJECTREQUEST._serialized_end=1512
-  _GETPROJECTREQUEST._serialized_start=1514
-  _GETPROJECTREQUEST._serialized_end=1593
-  _LISTPROJECTSREQUEST._serialized_start=1596
-  _LISTPROJECTSREQUEST._serialized_end=1754
-  _LISTPROJECTSRESPONSE._serialized_start=1756
-  _LISTPROJECTSRESPONSE._serialized_end=1849
-  _UPDATEPROJECTREQUEST._serialized_start=1852
-  _UPDATEPROJECTREQUEST._serialized_end=1990
-  _DELETEPROJECTREQUEST._serialized_start=1992
-  _DELETEPROJECTREQUEST._serialized_end=2111
-  _PROJECTSERVICE._serialized_start=2114
-  _PROJECTSERVICE._serialized_end=2591
+  _PROJECT._serialized_end=1229
+  _PROJECT_LABELSENTRY._serialized_start=1125
+  _PROJECT_LABELSENTRY._serialized_end=1170
+  _QUOTAS._serialized_start=1231
+  _QUOTAS._serialized_end=1349
+  _PROJECTMEMBER._serialized_start=1352
+  _PROJECTMEMBER._serialized_end=1485
+  _CREATEPROJECTREQUEST._serialized_start=1488
+  _CREATEPROJECTREQUEST._serialized_end=1675
+  _GETPROJECTREQUEST._serialized_start=1677
+  _GETPROJECTREQUEST._serialized_end=1756
+  _LISTPROJECTSREQUEST._serialized_start=1759
+  _LISTPROJECTSREQUEST._serialized_end=1917
+  _LISTPROJECTSRESPONSE._serialized_start=1919
+  _LISTPROJECTSRESPONSE._serialized_end=2012
+  _UPDATEPROJECTREQUEST._serialized_start=2015
+  _UPDATEPROJECTREQUEST._serialized_end=2153
+  _DELETEPROJECTREQUEST._serialized_start=2155
+  _DELETEPROJECTREQUEST._serialized_end=2274
+  _PROJECTSERVICE._serialized_start=2277
+  _PROJECTSERVICE._serialized_end=2754
 # @@protoc_insertion_point(module_scope)

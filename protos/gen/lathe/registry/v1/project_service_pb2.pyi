@@ -57,6 +57,7 @@ class Project(_message.Message):
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
     MEMBERS_FIELD_NUMBER: _builtins.int
+    QUOTAS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`projects/{project}`."""
     uid: _builtins.str
@@ -85,6 +86,10 @@ class Project(_message.Message):
     def members(self) -> _containers.RepeatedCompositeFieldContainer[Global___ProjectMember]:
         """Who may do what. Somebody who is named in several ways has the highest of the roles."""
 
+    @_builtins.property
+    def quotas(self) -> Global___Quotas:
+        """How much the project may use. Administrators of the installation (LATHE_ADMINS) set it."""
+
     def __init__(
         self,
         *,
@@ -98,14 +103,48 @@ class Project(_message.Message):
         update_time: _timestamp_pb2.Timestamp | None = ...,
         etag: _builtins.str = ...,
         members: _abc.Iterable[Global___ProjectMember] | None = ...,
+        quotas: Global___Quotas | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "quotas", b"quotas", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "description", b"description", "display_name", b"display_name", "etag", b"etag", "labels", b"labels", "members", b"members", "name", b"name", "owner", b"owner", "uid", b"uid", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "description", b"description", "display_name", b"display_name", "etag", b"etag", "labels", b"labels", "members", b"members", "name", b"name", "owner", b"owner", "quotas", b"quotas", "uid", b"uid", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Project: _TypeAlias = Project  # noqa: Y015
+
+@_typing.final
+class Quotas(_message.Message):
+    """How much a project may use. What is not set is as the installation says (LATHE_QUOTA_…); 0 sets no limit."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WAITING_TASKS_FIELD_NUMBER: _builtins.int
+    RUNNING_TASKS_FIELD_NUMBER: _builtins.int
+    waiting_tasks: _builtins.int
+    """Tasks of each kind that are PENDING. One more is refused: RESOURCE_EXHAUSTED, reason QUOTA_EXCEEDED."""
+    running_tasks: _builtins.int
+    """Tasks of each kind that workers have, or that are on the way to them. More of them wait."""
+    def __init__(
+        self,
+        *,
+        waiting_tasks: _builtins.int | None = ...,
+        running_tasks: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_running_tasks", b"_running_tasks", "_waiting_tasks", b"_waiting_tasks", "running_tasks", b"running_tasks", "waiting_tasks", b"waiting_tasks"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_running_tasks", b"_running_tasks", "_waiting_tasks", b"_waiting_tasks", "running_tasks", b"running_tasks", "waiting_tasks", b"waiting_tasks"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__running_tasks: _TypeAlias = _typing.Literal["running_tasks"]  # noqa: Y015
+    _WhichOneofArgType__running_tasks: _TypeAlias = _typing.Literal["_running_tasks", b"_running_tasks"]  # noqa: Y015
+    _WhichOneofReturnType__waiting_tasks: _TypeAlias = _typing.Literal["waiting_tasks"]  # noqa: Y015
+    _WhichOneofArgType__waiting_tasks: _TypeAlias = _typing.Literal["_waiting_tasks", b"_waiting_tasks"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__running_tasks) -> _WhichOneofReturnType__running_tasks | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__waiting_tasks) -> _WhichOneofReturnType__waiting_tasks | None: ...
+
+Global___Quotas: _TypeAlias = Quotas  # noqa: Y015
 
 @_typing.final
 class ProjectMember(_message.Message):
@@ -274,7 +313,7 @@ class UpdateProjectRequest(_message.Message):
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """Fields to change: `display_name`, `description`, `labels`, `members`."""
+        """Fields to change: `display_name`, `description`, `labels`, `members`; `quotas` by administrators of the installation alone."""
 
     def __init__(
         self,

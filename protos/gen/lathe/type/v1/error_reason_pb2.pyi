@@ -225,6 +225,12 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The package cannot be laid out for the server. Do what the message says."""
     ERROR_REASON_NO_EARLIER_RELEASE: _ErrorReason.ValueType  # 184
     """The channel has no earlier release to go back to. Promote a version instead."""
+    ERROR_REASON_QUOTA_EXCEEDED: _ErrorReason.ValueType  # 210
+    """Of projects.
+
+    The project uses as much as it may; the message names quota, limit and use. Wait for the end of something, end something, or ask
+    an administrator of the installation for more.
+    """
     ERROR_REASON_OPERATION_ENDED: _ErrorReason.ValueType  # 200
     """Of operations.
 
@@ -441,6 +447,12 @@ ERROR_REASON_NOT_SERVABLE: ErrorReason.ValueType  # 183
 """The package cannot be laid out for the server. Do what the message says."""
 ERROR_REASON_NO_EARLIER_RELEASE: ErrorReason.ValueType  # 184
 """The channel has no earlier release to go back to. Promote a version instead."""
+ERROR_REASON_QUOTA_EXCEEDED: ErrorReason.ValueType  # 210
+"""Of projects.
+
+The project uses as much as it may; the message names quota, limit and use. Wait for the end of something, end something, or ask
+an administrator of the installation for more.
+"""
 ERROR_REASON_OPERATION_ENDED: ErrorReason.ValueType  # 200
 """Of operations.
 

@@ -10,6 +10,7 @@ from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from lathe.registry.v1 import architecture_service_pb2 as _architecture_service_pb2
 from lathe.registry.v1 import model_service_pb2 as _model_service_pb2
+from lathe.registry.v1 import project_service_pb2 as _project_service_pb2
 from lathe.type.v1 import access_pb2 as _access_pb2
 import builtins as _builtins
 import sys
@@ -93,6 +94,74 @@ class Grants(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Grants: _TypeAlias = Grants  # noqa: Y015
+
+@_typing.final
+class ReadQuotasRequest(_message.Message):
+    """Request of ReadQuotas."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReadQuotasRequest: _TypeAlias = ReadQuotasRequest  # noqa: Y015
+
+@_typing.final
+class QuotaTable(_message.Message):
+    """How much projects may use."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class ProjectsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        @_builtins.property
+        def value(self) -> _project_service_pb2.Quotas: ...
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _project_service_pb2.Quotas | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    PROJECTS_FIELD_NUMBER: _builtins.int
+    DEFAULTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def projects(self) -> _containers.MessageMap[_builtins.str, _project_service_pb2.Quotas]:
+        """The quotas that are set, by the project's name."""
+
+    @_builtins.property
+    def defaults(self) -> _project_service_pb2.Quotas:
+        """Those of all other projects, and of what a project does not set."""
+
+    def __init__(
+        self,
+        *,
+        projects: _abc.Mapping[_builtins.str, _project_service_pb2.Quotas] | None = ...,
+        defaults: _project_service_pb2.Quotas | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["defaults", b"defaults"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["defaults", b"defaults", "projects", b"projects"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___QuotaTable: _TypeAlias = QuotaTable  # noqa: Y015
 
 @_typing.final
 class ReadTaskSourceRequest(_message.Message):

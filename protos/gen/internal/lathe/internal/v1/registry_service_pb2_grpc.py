@@ -23,6 +23,11 @@ class RegistryServiceStub(object):
                 request_serializer=lathe_dot_internal_dot_v1_dot_registry__service__pb2.ReadGrantsRequest.SerializeToString,
                 response_deserializer=lathe_dot_internal_dot_v1_dot_registry__service__pb2.Grants.FromString,
                 )
+        self.ReadQuotas = channel.unary_unary(
+                '/lathe.internal.v1.RegistryService/ReadQuotas',
+                request_serializer=lathe_dot_internal_dot_v1_dot_registry__service__pb2.ReadQuotasRequest.SerializeToString,
+                response_deserializer=lathe_dot_internal_dot_v1_dot_registry__service__pb2.QuotaTable.FromString,
+                )
         self.ReadTaskSource = channel.unary_unary(
                 '/lathe.internal.v1.RegistryService/ReadTaskSource',
                 request_serializer=lathe_dot_internal_dot_v1_dot_registry__service__pb2.ReadTaskSourceRequest.SerializeToString,
@@ -66,6 +71,13 @@ class RegistryServiceServicer(object):
 
     def ReadGrants(self, request, context):
         """Returns what a user may do, for the other services' checks.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReadQuotas(self, request, context):
+        """Returns how much each project may use.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -128,6 +140,11 @@ def add_RegistryServiceServicer_to_server(servicer, server):
                     request_deserializer=lathe_dot_internal_dot_v1_dot_registry__service__pb2.ReadGrantsRequest.FromString,
                     response_serializer=lathe_dot_internal_dot_v1_dot_registry__service__pb2.Grants.SerializeToString,
             ),
+            'ReadQuotas': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReadQuotas,
+                    request_deserializer=lathe_dot_internal_dot_v1_dot_registry__service__pb2.ReadQuotasRequest.FromString,
+                    response_serializer=lathe_dot_internal_dot_v1_dot_registry__service__pb2.QuotaTable.SerializeToString,
+            ),
             'ReadTaskSource': grpc.unary_unary_rpc_method_handler(
                     servicer.ReadTaskSource,
                     request_deserializer=lathe_dot_internal_dot_v1_dot_registry__service__pb2.ReadTaskSourceRequest.FromString,
@@ -188,6 +205,23 @@ class RegistryService(object):
         return grpc.experimental.unary_unary(request, target, '/lathe.internal.v1.RegistryService/ReadGrants',
             lathe_dot_internal_dot_v1_dot_registry__service__pb2.ReadGrantsRequest.SerializeToString,
             lathe_dot_internal_dot_v1_dot_registry__service__pb2.Grants.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def ReadQuotas(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/lathe.internal.v1.RegistryService/ReadQuotas',
+            lathe_dot_internal_dot_v1_dot_registry__service__pb2.ReadQuotasRequest.SerializeToString,
+            lathe_dot_internal_dot_v1_dot_registry__service__pb2.QuotaTable.FromString,
             options, channel_credentials,
             insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
 

@@ -38,6 +38,8 @@ class RegistryServiceStub:
     def __new__(cls, channel: _aio.Channel) -> RegistryServiceAsyncStub: ...
     ReadGrants: _grpc.UnaryUnaryMultiCallable[_registry_service_pb2.ReadGrantsRequest, _registry_service_pb2.Grants]
     """Returns what a user may do, for the other services' checks."""
+    ReadQuotas: _grpc.UnaryUnaryMultiCallable[_registry_service_pb2.ReadQuotasRequest, _registry_service_pb2.QuotaTable]
+    """Returns how much each project may use."""
     ReadTaskSource: _grpc.UnaryUnaryMultiCallable[_registry_service_pb2.ReadTaskSourceRequest, _registry_service_pb2.TaskSource]
     """Returns everything that a task service needs to know about a version before it creates a task, in one call."""
     RegisterModelVersion: _grpc.UnaryUnaryMultiCallable[_registry_service_pb2.RegisterModelVersionRequest, _model_service_pb2.ModelVersion]
@@ -60,6 +62,8 @@ class RegistryServiceAsyncStub(RegistryServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     ReadGrants: _aio.UnaryUnaryMultiCallable[_registry_service_pb2.ReadGrantsRequest, _registry_service_pb2.Grants]  # type: ignore[assignment]
     """Returns what a user may do, for the other services' checks."""
+    ReadQuotas: _aio.UnaryUnaryMultiCallable[_registry_service_pb2.ReadQuotasRequest, _registry_service_pb2.QuotaTable]  # type: ignore[assignment]
+    """Returns how much each project may use."""
     ReadTaskSource: _aio.UnaryUnaryMultiCallable[_registry_service_pb2.ReadTaskSourceRequest, _registry_service_pb2.TaskSource]  # type: ignore[assignment]
     """Returns everything that a task service needs to know about a version before it creates a task, in one call."""
     RegisterModelVersion: _aio.UnaryUnaryMultiCallable[_registry_service_pb2.RegisterModelVersionRequest, _model_service_pb2.ModelVersion]  # type: ignore[assignment]
@@ -85,6 +89,14 @@ class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_registry_service_pb2.Grants, _abc.Awaitable[_registry_service_pb2.Grants]]:
         """Returns what a user may do, for the other services' checks."""
+
+    @_abc_1.abstractmethod
+    def ReadQuotas(
+        self,
+        request: _registry_service_pb2.ReadQuotasRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_registry_service_pb2.QuotaTable, _abc.Awaitable[_registry_service_pb2.QuotaTable]]:
+        """Returns how much each project may use."""
 
     @_abc_1.abstractmethod
     def ReadTaskSource(

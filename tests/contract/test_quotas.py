@@ -1,0 +1,66 @@
+"""Quotas: administrators of the installation set them on a project, and every service keeps to them."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import grpc
+import pytest
+from lathe.internal.v1.registry_service_pb2 import QuotaTable
+from lathe.registry.v1.project_service_pb2 import Quotas
+
+from services.platform.errors import LatheError, from_rpc_error
+from services.platform.quotas import Limits
+from services.process.quotas import table_of
+from tests.contract.requests import request_of
+from tests.contract.suite import Suite
+
+
+async def call(suite: Suite, method: str, request: dict[str, Any]) -> dict[str, Any]:
+    return await suite.call(method, request_of(method, request))
+
+
+async def refused(suite: Suite, method: str, request: dict[str, Any]) -> LatheError:
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call(suite, method, request)
+    return from_rpc_error(caught.value)
+
+
+async def test_a_quota_of_a_project_holds_for_its_tasks(suite: Suite) -> None:
+    project = {"display_name": "Limited", "quotas": {"waiting_tasks": 1}}
+    made = await call(suite, "CreateProject", {"project": project, "project_id": "limited"})
+    assert made["quotas"] == {"waiting_tasks": "1"}
+    model = await call(suite, "CreateModel", {"model": {"display_name": "Limited", "project": made["name"]}})
+    version = {"parent": model["name"], "model_version": {"format": "MODEL_FORMAT_PTH", "files": [suite.made["file"]]}}
+    source = await call(suite, "CreateModelVersion", version)
+    # The services have read the quotas of the suite's own tasks some seconds ago, before there was this project.
+    spec = {"model_version": source["name"], "template": "templates/fuzz"}
+    error = None
+    for seed in range(1, 100):
+        await asyncio.sleep(0.1)
+        try:
+            await call(suite, "CreateConversionTask", {"task": {"spec": spec | {"seed": seed}}})
+        except grpc.aio.AioRpcError as refusal:
+            error = from_rpc_error(refusal)
+            break
+    assert error is not None
+    assert (error.code, error.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "QUOTA_EXCEEDED")
+    assert (error.metadata["quota"], error.metadata["limit"]) == ("waiting_tasks", "1")
+    filter_ = {"filter": f"project = {made['name']} AND code = RESOURCE_EXHAUSTED"}
+    (entry,) = (await call(suite, "ListAuditEntries", filter_))["audit_entries"]
+    assert entry["reason"] == "ERROR_REASON_QUOTA_EXCEEDED"
+
+
+async def test_what_a_project_does_not_state_is_as_for_the_others(suite: Suite) -> None:
+    told = QuotaTable(
+        projects={"projects/a": Quotas(waiting_tasks=0), "projects/b": Quotas(running_tasks=2)},
+        defaults=Quotas(waiting_tasks=7, running_tasks=0),
+    )
+    table = table_of(told)
+    assert table.of("projects/a") == Limits()
+    assert table.of("projects/b") == Limits(waiting_tasks=7, running_tasks=2)
+    assert table.of("projects/c") == Limits(waiting_tasks=7)
+    assert table.any_running
+    wrong = {"project": {"display_name": "x", "quotas": {"running_tasks": -1}}}
+    assert (await refused(suite, "CreateProject", wrong)).code is grpc.StatusCode.INVALID_ARGUMENT
