@@ -7,6 +7,7 @@ of its own, installed when it is first needed.
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -25,6 +26,10 @@ KEDA = "keda/externalscaler.proto"
 ENGINES = ("engines/formats/caffe/messages.proto", "engines/formats/tensorflow/messages.proto")
 # What it makes runs with protobuf 3.20 and newer: tests/unit/test_stubs.py tries the range of protos/pyproject.toml.
 GENERATOR = ("grpcio-tools==1.51.3", "protobuf==4.21.12", "setuptools==80.10.2")
+README = PROTOS / "README.md"
+TABLE_BEGINS, TABLE_ENDS = "<!-- made by generate.py from the protos -->", "<!-- end -->"
+ACCESS = re.compile(r"^  rpc (\w+)\(.*\n    option \(lathe\.type\.v1\.access\) = ACCESS_(\w+);", re.MULTILINE)
+ROLES = ("AUTHENTICATED", "VIEWER", "EDITOR", "RELEASER", "ADMIN", "OPERATOR")
 GENERATOR_FOLDER = PROTOS / ".generator"
 # Options in the protos (rules, what a field is for, what a resource is) are extensions of these files. Clients need
 # nothing of them but that they can be imported. If another package brought its own copy (protovalidate,
@@ -100,6 +105,27 @@ def _move_options(gen: Path) -> None:
     (gen / OPTIONS / "__init__.py").write_text(text, encoding="utf-8")
 
 
+def access_table() -> str:
+    """Return, as Markdown, which role each method takes, by service."""
+    rows = []
+    for path in sorted(PROTOS.glob("lathe/*/v1/*_service.proto")):
+        text = path.read_text(encoding="utf-8")
+        if path.match("lathe/internal/*/*") or not (service := re.search(r"^service (\w+)", text, re.MULTILINE)):
+            continue
+        methods: dict[str, list[str]] = {}
+        for name, needed in ACCESS.findall(text):
+            methods.setdefault(needed, []).append(name)
+        found = (role for role in ROLES if role in methods)
+        rows += [f"| {service[1]} | {role} | {', '.join(methods[role])} |" for role in found]
+    return "\n".join(["| service | takes | methods |", "|---|---|---|", *rows])
+
+
+def with_table(text: str) -> str:
+    """Return the README with the table as the protos have it now."""
+    before, rest = text.split(TABLE_BEGINS, 1)
+    return f"{before}{TABLE_BEGINS}\n{access_table()}\n{TABLE_ENDS}{rest.split(TABLE_ENDS, 1)[1]}"
+
+
 def differences(left: Path, right: Path) -> list[str]:
     """Return the relative paths under which two trees differ, compiled caches aside."""
 
@@ -123,6 +149,7 @@ def main() -> int:
         if "--check" in sys.argv:
             stale = differences(out / "gen", GEN)
             stale += [name for name in _engine_files() if (out / name).read_bytes() != (ROOT / name).read_bytes()]
+            stale += [README.name] if with_table(readme := README.read_text(encoding="utf-8")) != readme else []
             if stale:
                 print("What is generated is not what the protos say; run `make gen`:", *stale, sep="\n  ")
             return 1 if stale else 0
@@ -131,6 +158,7 @@ def main() -> int:
             shutil.copytree(out / "gen" / package, GEN / package)
         for name in _engine_files():
             shutil.copyfile(out / name, ROOT / name)
+    README.write_text(with_table(README.read_text(encoding="utf-8")), encoding="utf-8")
     return 0
 
 

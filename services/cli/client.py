@@ -34,5 +34,6 @@ def connect() -> Lathe:
     return Lathe(
         find_addresses(options.addresses, os.environ, options.data_dir),
         token=os.environ.get("LATHE_TOKEN", ""),
+        project=options.project,
         user=os.environ.get("USER") or getpass.getuser(),
     )

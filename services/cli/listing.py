@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from services.cli.names import parse_labels
+from services.cli.options import current_options
 from services.cli.output import note
 
 PAGE_SIZE = 200
@@ -72,6 +73,8 @@ def read(call: Callable[[Any], Any], request: Any, field: str, limit: int, page:
     """
     found: list[Any] = []
     request.page_token = page
+    if project := current_options().project:
+        _restrict(request, field, project)
     while True:
         request.page_size = min(limit - len(found), PAGE_SIZE)
         response = call(request)
@@ -79,3 +82,15 @@ def read(call: Callable[[Any], Any], request: Any, field: str, limit: int, page:
         request.page_token = response.next_page_token
         if not response.next_page_token or len(found) >= limit:
             return found, response.next_page_token
+
+
+def _restrict(request: Any, field: str, project: str) -> None:
+    """Ask for the resources of a project alone, if these say theirs; templates that came with Lathe are everybody's."""
+    file, noun = request.DESCRIPTOR.file, request.DESCRIPTOR.name.removesuffix("Request")
+    entry = file.message_types_by_name[f"{noun}Response"].fields_by_name[field].message_type
+    if "project" not in entry.fields_by_name:
+        return
+    only = f"project = {quoted(project)}"
+    if "built_in" in entry.fields_by_name:
+        only = f"({only} OR built_in = true)"
+    request.filter = f"({request.filter}) AND {only}" if request.filter.strip() else only

@@ -37,6 +37,7 @@ from services.cli.optimize import optimize, save
 from services.cli.options import set_options
 from services.cli.output import error
 from services.cli.profile import profile
+from services.cli.projects import projects
 from services.cli.quantize import quantize
 from services.cli.releases import check_compatibility, promote, releases, rollback
 from services.cli.tasks import tasks
@@ -84,6 +85,7 @@ GROUPS: dict[str, typer.Typer] = {
     "devices": devices,
     "groups": groups,
     "operations": operations,
+    "projects": projects,
     "tokens": tokens,
 }
 
@@ -113,12 +115,19 @@ def options(
     data_dir: Annotated[
         Path | None, typer.Option(help="Folder of the stack's state; else $LATHE_DATA_DIR, or .lathe.")
     ] = None,
+    project: Annotated[
+        str,
+        typer.Option(
+            metavar="PROJECT",
+            help="The project of what is created, and the only one that lists show; else $LATHE_PROJECT.",
+        ),
+    ] = "",
     version: Annotated[
         bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
     ] = False,
 ) -> None:
     """Turn trained models into verified packages for the hardware they will run on."""
-    set_options(data_dir, address or [])
+    set_options(data_dir, address or [], project)
 
 
 for _name, _command in COMMANDS.items():

@@ -55,6 +55,11 @@ def architecture_name(text: str) -> str:
     return _prefixed(text, "architectures")
 
 
+def project_name(text: str) -> str:
+    """Return `projects/{project}` for `vision`."""
+    return _prefixed(text, "projects")
+
+
 def template_name(text: str) -> str:
     """Return `templates/{template}` for `digits`."""
     return _prefixed(text, "templates")

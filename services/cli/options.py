@@ -13,6 +13,7 @@ import typer
 
 from services.cli.exit_codes import ExitCode
 from services.cli.failures import CliError
+from services.cli.names import project_name
 from services.local.roster import SERVICES
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ class GlobalOptions:
 
     data_dir: Path = Path(DEFAULT_DATA_DIR)
     addresses: dict[str, str] = field(default_factory=dict)
+    project: str = ""
 
 
 DataDir = Annotated[
@@ -58,16 +60,18 @@ _current: ContextVar[GlobalOptions | None] = ContextVar("options", default=None)
 
 def current_options() -> GlobalOptions:
     """Return the options that stand before the running command."""
-    return _current.get() or GlobalOptions(_environment_data_dir())
+    return _current.get() or GlobalOptions(_environment_data_dir(), project=_environment_project())
 
 
-def set_options(data_dir: Path | None, addresses: Sequence[str]) -> None:
+def set_options(data_dir: Path | None, addresses: Sequence[str], project: str = "") -> None:
     """Keep the global options for the command.
 
     Raises:
         CliError: An address is not of the form service=host:port, or of an unknown service.
     """
-    _current.set(GlobalOptions(data_dir or _environment_data_dir(), dict(_address(text) for text in addresses)))
+    given = dict(_address(text) for text in addresses)
+    place = project_name(project) if project else _environment_project()
+    _current.set(GlobalOptions(data_dir or _environment_data_dir(), given, place))
 
 
 def chosen_data_dir(flag: Path | None) -> Path:
@@ -77,6 +81,11 @@ def chosen_data_dir(flag: Path | None) -> Path:
 
 def _environment_data_dir() -> Path:
     return Path(os.environ.get("LATHE_DATA_DIR") or DEFAULT_DATA_DIR)
+
+
+def _environment_project() -> str:
+    named = os.environ.get("LATHE_PROJECT", "")
+    return project_name(named) if named else ""
 
 
 def _address(text: str) -> tuple[str, str]:

@@ -13,6 +13,7 @@ from services.platform.interceptors.validation import check
 from services.registry import naming
 from services.registry.kinds import ALIASES, MODELS
 from services.resources.listing import ListQuery
+from services.resources.scope import kept
 from services.resources.store import ResourceStore
 
 CHANGEABLE = ("model_version", "display_name", "description", "labels")
@@ -96,7 +97,7 @@ class Aliases:
         alias.CopyFrom(request.alias)
         alias.display_name = alias.display_name or request.alias_id
         async with self._database.transaction() as connection:
-            if not await _locked(connection, "models", request.parent):
+            if not await kept(connection, "models", [request.parent]):
                 raise not_found(MODELS.noun, request.parent)
             await _require_version(connection, request.parent, alias.model_version)
             return await self._store.create(
@@ -112,10 +113,5 @@ class Aliases:
 async def _require_version(connection: Connection, model: str, version: str) -> None:
     """Keep a version from being deleted until the transaction ends; LatheError if there is none."""
     naming.require_version_of(model, version, _FIELD, "alias")
-    if not await _locked(connection, "model_versions", version):
+    if not await kept(connection, "model_versions", [version]):
         raise invalid_argument(_FIELD, f"There is no model version named '{version}'.", reason="REFERENCE_NOT_FOUND")
-
-
-async def _locked(connection: Connection, table: str, name: str) -> bool:
-    query = f"SELECT 1 FROM {table} WHERE name = $1 FOR KEY SHARE"  # noqa: S608 - our own table
-    return "\0" not in name and await connection.fetchval(query, name) is not None

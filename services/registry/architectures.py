@@ -22,14 +22,15 @@ from services.platform.changes import names_field
 from services.platform.errors import failed_precondition
 from services.platform.interceptors.validation import check
 from services.registry import architecture_rules, lineage
-from services.registry.blobs import Blobs
+from services.registry.blobs import Blobs, add_uses, drop_uses
 from services.registry.kinds import ARCHITECTURES
 from services.resources.idempotency import made_once
 from services.resources.listing import ListQuery
+from services.resources.scope import kept
 from services.resources.store import ResourceStore
 from services.storage import ContentStore
 
-CHANGEABLE = ("display_name", "class_name", "source", "config", "description", "labels", "file_name")
+CHANGEABLE = ("display_name", "class_name", "source", "config", "description", "labels", "file_name", "shared_with")
 _OUTPUT_ONLY = ("name", "uid", "function", "certified_by", "digest", "source_digest")
 
 
@@ -62,6 +63,7 @@ class Architectures:
         for field in _OUTPUT_ONLY:
             architecture.ClearField(field)  # type: ignore[arg-type]  # all of them are fields
         architecture.certification = CERTIFICATION_UNCERTIFIED
+        self._store.require_creation(architecture)
         await asyncio.to_thread(_complete, architecture)
         await self._content.put_bytes(architecture.source.encode())
         return await self._store.create(
@@ -96,6 +98,7 @@ class Architectures:
                 changed.certified_by = ""
 
         if names_field(request.update_mask, "source"):
+            await self._store.require_change(request.architecture.name)
             await self._content.put_bytes(request.architecture.source.encode())
 
         async def keep(connection: Connection, before: Architecture, after: Architecture) -> None:
@@ -116,6 +119,9 @@ class Architectures:
     async def _keep_source(self, connection: Connection, architecture: Architecture) -> None:
         """Note that the source is stored: its bytes were put before the transaction began."""
         await self._blobs.record([architecture.source_digest], connection)
+        await drop_uses(connection, [architecture.name])
+        name, table = architecture.name, ARCHITECTURES.table
+        await add_uses(connection, table, name, name, [architecture.source_digest])
 
     async def use(self, connection: Connection, made_from: Lineage, named: str) -> list[str]:
         """Keep what a new version refers to from being deleted until the transaction ends, and certify it if it is due.
@@ -129,10 +135,7 @@ class Architectures:
             Those of the names that do not exist.
         """
         names = sorted({*made_from.architectures, *([named] if named else [])})
-        found = await connection.fetch(
-            "SELECT name FROM architectures WHERE name = ANY($1) ORDER BY name FOR UPDATE", names
-        )
-        missing = set(names) - {row["name"] for row in found}
+        missing = set(names) - await kept(connection, "architectures", names, "UPDATE")
         if made_from.task and not missing:
             for name, digest in sorted(made_from.architectures.items()):
                 await self._certify(connection, name, digest, made_from.task)
@@ -154,6 +157,7 @@ def _complete(architecture: Architecture) -> None:
 
 
 async def _refuse_used(connection: Connection, architecture: Architecture) -> None:
+    await drop_uses(connection, [architecture.name])
     if users := await lineage.made_from(connection, [architecture.name]):
         raise failed_precondition(
             "IN_USE",

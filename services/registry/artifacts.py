@@ -26,11 +26,12 @@ from services.database.leases import Lease, Leases
 from services.database.pool import Connection, Database, Record
 from services.operations.runner import Runner
 from services.operations.watching import changes
-from services.platform.errors import failed_precondition
+from services.platform.access import DEFAULT_PROJECT, require_change, require_project
+from services.platform.errors import failed_precondition, not_found
 from services.platform.identity import current_user
 from services.registry.blobs import Blobs
 from services.registry.upload_rows import UPLOADS, find_upload, message_of, require_same
-from services.registry.verification import FINALIZE
+from services.registry.verification import finalize
 from services.resources.idempotency import claim_first, find_first, made_once
 from services.resources.listing import ListQuery, list_page
 from services.storage import SMALL_BYTES, ContentStore, StagedPart, Uploads, spans
@@ -39,9 +40,10 @@ UPLOAD_LIFETIME = timedelta(days=7)
 DOWNLOAD_LIFETIME = timedelta(hours=6)
 _EXPIRED = "SELECT uid FROM uploads WHERE state = $1 AND expire_time < now() ORDER BY expire_time LIMIT 100"
 _VERIFY = "UPDATE uploads SET state = $2, wanted_sha256 = $3, failure = '' WHERE uid = $1"
+_KEEP_PROJECT = "SELECT 1 FROM projects WHERE name = $1 FOR KEY SHARE"
 _INSERT = """
-INSERT INTO uploads (uid, display_name, size_bytes, state, owner, create_time, expire_time, sha256)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8) RETURNING *
+INSERT INTO uploads (uid, display_name, size_bytes, state, owner, create_time, expire_time, sha256, project, direct)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) RETURNING *
 """
 
 
@@ -73,6 +75,9 @@ class Artifacts:
 
     async def _open(self, request: CreateUploadRequest) -> Upload:
         uid: UUID = uuid7()
+        project = request.project or DEFAULT_PROJECT
+        require_project(project)
+        direct = await self._may_store_directly(request)
         async with self._database.transaction() as connection:
             earlier = await claim_first(connection, request, uid)
             if earlier is None:
@@ -85,11 +90,19 @@ class Artifacts:
                     now,
                     now + UPLOAD_LIFETIME,
                 )
-                row = await connection.fetchrow(_INSERT, uid, *values, request.sha256)
-                await note(connection, None, message_of(row, []), "")
+                if not await connection.fetchval(_KEEP_PROJECT, project):
+                    raise not_found("project", project)
+                row = await connection.fetchrow(_INSERT, uid, *values, request.sha256, project, direct)
+                await note(connection, None, message_of(row, []), project)
         if earlier is not None:
             return await self.get(f"uploads/{earlier}")
         return await self._shown(row, await self._uploads.open(str(uid), request.size_bytes))
+
+    async def _may_store_directly(self, request: CreateUploadRequest) -> bool:
+        """Return whether an upload may be finalized without parts: not if others' bytes could be taken for its own."""
+        if not request.sha256 or await self._blobs.seen([request.sha256]):
+            return True
+        return not await self._content.exists(Digest(sha256=request.sha256, size_bytes=request.size_bytes))
 
     async def get(self, name: str) -> Upload:
         """Return an upload, with fresh URLs for the parts that have not arrived; LatheError NOT_FOUND."""
@@ -124,6 +137,7 @@ class Artifacts:
 
     async def _finalize(self, name: str, digest: Digest) -> Upload:
         async with self._alone(name) as (lease, row):
+            require_change("upload", name, row["project"], [row["project"]])
             if row["state"] == UPLOAD_STATE_ABORTED:
                 raise failed_precondition(
                     "UPLOAD_ABORTED", f"'{name}' was cancelled or has expired. Open another upload.", subject=name
@@ -136,17 +150,18 @@ class Artifacts:
 
     async def _settle(self, lease: Lease, row: Record, digest: Digest) -> None:
         upload_id, size = str(row["uid"]), row["size_bytes"]
-        later = size > SMALL_BYTES and await self._uploads.must_read(upload_id, size, digest)
+        announced = row["direct"] and row["sha256"] == digest.sha256
+        unsent = announced or bool(await self._blobs.seen([digest.sha256]))
+        later = size > SMALL_BYTES and await self._uploads.must_read(upload_id, size, digest, unsent=unsent)
         if not later:
-            await self._uploads.verify_and_commit(upload_id, size, digest)
+            await self._uploads.verify_and_commit(upload_id, size, digest, unsent=unsent)
         async with self._database.transaction() as connection:
             await lease.confirm(connection)
             if later:
                 await connection.execute(_VERIFY, row["uid"], UPLOAD_STATE_VERIFYING, digest.sha256)
                 await self._verifications.backlog.begin(connection, row["uid"])
             else:
-                await self._blobs.record([digest], connection)
-                await connection.execute(FINALIZE, row["uid"], UPLOAD_STATE_FINALIZED, digest.sha256)
+                await finalize(connection, self._blobs, row, digest)
             await self._note_change(connection, row)
         if later:
             self._verifications.wake()
@@ -158,6 +173,7 @@ class Artifacts:
             LatheError: NOT_FOUND; FAILED_PRECONDITION, reason UPLOAD_FINALIZED, if it is stored already.
         """
         async with self._alone(name) as (lease, row):
+            require_change("upload", name, row["project"], [row["project"]])
             if row["state"] == UPLOAD_STATE_FINALIZED:
                 raise failed_precondition(
                     "UPLOAD_FINALIZED", f"'{name}' is finalized: its bytes are stored and stay.", subject=name
@@ -214,7 +230,7 @@ class Artifacts:
 
     async def _note_change(self, connection: Connection, before: Record) -> None:
         after = await find_upload(connection, f"uploads/{before['uid']}")
-        await note(connection, message_of(before, []), message_of(after, []), "")
+        await note(connection, message_of(before, []), message_of(after, []), before["project"])
 
     async def _shown(self, row: Record, parts: list[StagedPart]) -> Upload:
         """Return an upload as a message, with a request that sends the file at once if there can be one."""
@@ -222,7 +238,7 @@ class Artifacts:
         if row["state"] == UPLOAD_STATE_VERIFYING:
             done = await self._verifications.backlog.progress([row["uid"]])
             upload.verified_bytes = round((done.get(row["uid"]) or 0) * row["size_bytes"])
-        if row["state"] == UPLOAD_STATE_OPEN and row["sha256"]:
+        if row["state"] == UPLOAD_STATE_OPEN and row["sha256"] and row["direct"]:
             direct = await self._uploads.direct(Digest(sha256=row["sha256"], size_bytes=row["size_bytes"]))
             if direct is not None:
                 upload.direct.url = direct.url

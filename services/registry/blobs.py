@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from lathe.registry.v1.artifact_service_pb2 import Artifact
 from lathe.type.v1.digest_pb2 import Digest, File
 
 from services.database.pool import Connection, Database
+from services.platform.access import readable
 from services.platform.errors import failed_precondition, not_found
 from services.storage import ContentStore
 
 _CHECKS_AT_ONCE = 16
+_SEEN = "SELECT DISTINCT sha256 FROM artifact_uses WHERE sha256 = ANY ($1) AND readers && $2"
 _GET = "SELECT size_bytes, create_time FROM blobs WHERE sha256 = $1"
 
 
@@ -35,7 +37,9 @@ class Blobs:
         )
 
     async def get(self, sha256: str) -> Artifact:
-        """Return what is known of stored bytes; LatheError NOT_FOUND if there are none."""
+        """Return what is known of stored bytes; LatheError NOT_FOUND if there are none that the caller may read."""
+        if not await self.seen([sha256]):
+            raise not_found("artifact", f"artifacts/{sha256}")
         row = await self._database.fetchrow(_GET, sha256)
         if row is None and (digest := await self._content.find(sha256)):
             await self.record([digest])
@@ -53,8 +57,18 @@ class Blobs:
         )
         return {(row["sha256"], row["size_bytes"]) for row in rows}
 
+    async def seen(self, digests: Collection[str]) -> set[str]:
+        """Return those of some SHA-256 that the caller may read if they are stored: to know one gives nothing."""
+        readers = readable()
+        if readers is None:
+            return set(digests)
+        return {row["sha256"] for row in await self._database.fetch(_SEEN, list(digests), readers)}
+
     async def missing(self, files: Sequence[File]) -> list[File]:
-        """Return those of the files whose bytes, in exactly their size, are not stored."""
+        """Return those of the files whose bytes, in exactly their size, are not stored, or not for this caller."""
+        seen = await self.seen({file.digest.sha256 for file in files})
+        hidden = [file for file in files if file.digest.sha256 not in seen]
+        files = [file for file in files if file.digest.sha256 in seen]
         known = await self.known([file.digest for file in files])
         unknown = [file for file in files if (file.digest.sha256, file.digest.size_bytes) not in known]
         slots = asyncio.Semaphore(_CHECKS_AT_ONCE)
@@ -65,7 +79,7 @@ class Blobs:
 
         there = await asyncio.gather(*(stored(file) for file in unknown))
         await self.record(file.digest for file, found in zip(unknown, there, strict=True) if found)
-        return [file for file, found in zip(unknown, there, strict=True) if not found]
+        return hidden + [file for file, found in zip(unknown, there, strict=True) if not found]
 
     async def require(self, files: Sequence[File]) -> None:
         """Refuse files that are not stored: LatheError FAILED_PRECONDITION, reason BLOB_NOT_FOUND, naming them."""
@@ -77,3 +91,26 @@ class Blobs:
                 "Upload them with CreateUpload and FinalizeUpload first.",
                 subject=missing[0].path,
             )
+
+
+async def add_uses(connection: Connection, table: str, parent: str, resource: str, digests: Iterable[Digest]) -> None:
+    """Let those who may read a resource read stored bytes.
+
+    Args:
+        connection: The transaction that creates the resource.
+        table: Where the row of `parent` is.
+        parent: The resource itself, or what it belongs to: it has the readers.
+        resource: What has the bytes.
+        digests: Of the bytes.
+    """
+    query = f"""
+        INSERT INTO artifact_uses (sha256, resource, parent, readers)
+        SELECT sha256, $2, $3, readers FROM {table}, unnest($1::text[]) AS used (sha256) WHERE name = $3
+        ON CONFLICT DO NOTHING
+    """  # noqa: S608 - our own table
+    await connection.execute(query, sorted({digest.sha256 for digest in digests}), resource, parent)
+
+
+async def drop_uses(connection: Connection, resources: Collection[str]) -> None:
+    """Forget what deleted resources had."""
+    await connection.execute("DELETE FROM artifact_uses WHERE resource = ANY ($1)", list(resources))

@@ -21,12 +21,13 @@ from services.platform.errors import failed_precondition, invalid_argument, inva
 from services.registry import lineage, naming
 from services.registry.architectures import Architectures
 from services.registry.attestation import Attestation
-from services.registry.blobs import Blobs
+from services.registry.blobs import Blobs, add_uses
 from services.registry.descriptions import Describer, require_described
 from services.registry.files import check_paths
 from services.registry.kinds import MODELS, VERSIONS
 from services.registry.packages import MANIFEST, complete_package, fill_from_manifest
 from services.resources.idempotency import made_once
+from services.resources.scope import kept
 from services.resources.store import ResourceStore
 from services.storage import ContentStore
 
@@ -91,10 +92,16 @@ class Creation:
             LatheError: As `create`, but for what only the contents of the files tell.
         """
         model = await self._models.get(request.parent)
+        await self._models.require_change(request.parent)
         version = _composed(request.model_version, inside)
         require_described(version.format)
         await self._blobs.require(version.files)
         return model, version
+
+    async def check_references(self, version: ModelVersion, inside: str) -> None:
+        """Refuse a version that names what its creator may not see; LatheError INVALID_ARGUMENT."""
+        async with self._database.transaction() as connection:
+            await self._require_references(connection, version, inside)
 
     async def _make(self, request: Request, provenance: str, told: Callable[[float], None]) -> ModelVersion:
         model, version = await self.check(request)
@@ -123,7 +130,7 @@ class Creation:
         self, request: Request, model: Model, version: ModelVersion, description: ModelDescription
     ) -> ModelVersion:
         async def write_with(connection: Connection, made: ModelVersion) -> None:
-            await self._require_references(connection, made)
+            await self._require_references(connection, made, "model_version")
             await connection.execute(
                 "UPDATE models SET last_number = last_number + 1, version_count = version_count + 1 WHERE name = $1",
                 request.parent,
@@ -132,6 +139,7 @@ class Creation:
                 "INSERT INTO descriptions (version, body) VALUES ($1, $2)", made.name, description.SerializeToString()
             )
             await lineage.add_edges(connection, made)
+            await add_uses(connection, MODELS.table, request.parent, made.name, (file.digest for file in made.files))
 
         only = isinstance(request, CreateModelVersionRequest) and request.validate_only
         async with self._database.transaction(undo=only) as connection:
@@ -154,16 +162,13 @@ class Creation:
                 validate_only=only,
             )
 
-    async def _require_references(self, connection: Connection, version: ModelVersion) -> None:
-        sources = sorted(set(version.lineage.sources))
-        rows = await connection.fetch(
-            "SELECT name FROM model_versions WHERE name = ANY($1) ORDER BY name FOR KEY SHARE", sources
-        )
-        missing = sorted(set(sources) - {row["name"] for row in rows})
-        wrong = [("model_version.lineage.sources", f"There is no model version named '{name}'.") for name in missing]
+    async def _require_references(self, connection: Connection, version: ModelVersion, inside: str) -> None:
+        sources = set(version.lineage.sources)
+        missing = sorted(sources - await kept(connection, "model_versions", sources))
+        wrong = [(f"{inside}.lineage.sources", f"There is no model version named '{name}'.") for name in missing]
         for name in await self._architectures.use(connection, version.lineage, version.architecture):
             field = "architecture" if name == version.architecture else "lineage.architectures"
-            wrong.append((f"model_version.{field}", f"There is no architecture named '{name}'."))
+            wrong.append((f"{inside}.{field}", f"There is no architecture named '{name}'."))
         if wrong:
             raise invalid_fields(wrong, reason="REFERENCE_NOT_FOUND")
 

@@ -7,6 +7,7 @@ from datetime import timedelta
 from services.database.pool import Connection, Database
 from services.platform.errors import not_found
 from services.registry.kinds import VERSIONS
+from services.resources.scope import kept
 
 _HOLD = """
 INSERT INTO holds (version, holder, expire_time) VALUES ($1, $2, now() + $3::interval)
@@ -17,10 +18,7 @@ ON CONFLICT (version, holder) DO UPDATE SET expire_time = excluded.expire_time
 async def hold(database: Database, version: str, holder: str, lasts: timedelta) -> None:
     """Keep a version from being deleted until `unhold`, or until the time is over; LatheError NOT_FOUND if absent."""
     async with database.transaction() as connection:
-        found = None
-        if "\0" not in version:
-            found = await connection.fetchval("SELECT 1 FROM model_versions WHERE name = $1 FOR KEY SHARE", version)
-        if found is None:
+        if not await kept(connection, "model_versions", [version]):
             raise not_found(VERSIONS.noun, version)
         await connection.execute(_HOLD, version, holder, lasts)
 

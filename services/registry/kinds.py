@@ -48,7 +48,7 @@ MODELS = ResourceKind(
     complete=_count_versions,
     retires_names=lambda _: True,
     scope=Stated(),
-    shared_in=("model_versions", "model_version_imports", "aliases", "channels"),
+    shared_in=("model_versions", "model_version_imports", "aliases", "channels", "artifact_uses"),
 )
 
 ARCHITECTURES = ResourceKind(
@@ -71,6 +71,7 @@ ARCHITECTURES = ResourceKind(
         architecture.class_name,
     ),
     scope=Stated(),
+    shared_in=("artifact_uses",),
 )
 
 VERSIONS = ResourceKind(
@@ -114,7 +115,7 @@ DATASETS = ResourceKind(
     # Thousands of files or classes each would leave a page no room.
     detail_fields=("files", "mapping", "report", "classes", "attributes"),
     scope=Stated(),
-    shared_in=("dataset_exports",),
+    shared_in=("dataset_exports", "artifact_uses"),
 )
 
 CHANNELS = ResourceKind(

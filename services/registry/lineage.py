@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from asyncpg import Connection
 from lathe.registry.v1.model_service_pb2 import Lineage, LineageEdge, LineageGraph, LineageNode, ModelVersion
 
+from services.platform.access import is_visible, readable
 from services.registry import naming
 
 DEFAULT_DEPTH = 10
@@ -22,14 +23,14 @@ ancestors(name, distance) AS (
     SELECT $1::text COLLATE "C", 0
     UNION
     SELECT edge.source, ancestors.distance - 1
-    FROM ancestors JOIN lineage_edges edge ON edge.target = ancestors.name
+    FROM ancestors JOIN {edges} edge ON edge.target = ancestors.name
     WHERE ancestors.distance > -$2::int
 ),
 descendants(name, distance) AS (
     SELECT $1::text COLLATE "C", 0
     UNION
     SELECT edge.target, descendants.distance + 1
-    FROM descendants JOIN lineage_edges edge ON edge.source = descendants.name
+    FROM descendants JOIN {edges} edge ON edge.source = descendants.name
     WHERE descendants.distance < $2::int
 ),
 nodes AS (
@@ -45,6 +46,15 @@ LEFT JOIN architectures architecture ON architecture.name = nodes.name
 ORDER BY abs(nodes.distance), nodes.name
 LIMIT $3
 """
+
+# Templates and tasks that a version names are told to the members of its project.
+_SEEN_EDGES = """(
+    SELECT edge.source, edge.target FROM lineage_edges edge
+    JOIN model_versions target ON target.name = edge.target
+    LEFT JOIN model_versions source ON source.name = edge.source
+    LEFT JOIN architectures used ON used.name = edge.source
+    WHERE target.readers && $4 AND coalesce(source.readers, used.readers, ARRAY[target.project]) && $4
+)"""
 
 
 def used_by(version: ModelVersion) -> list[str]:
@@ -63,21 +73,31 @@ async def add_edges(connection: Connection, version: ModelVersion) -> None:
 
 
 async def made_from(connection: Connection, sources: Sequence[str], *, limit: int = 5) -> list[str]:
-    """Return at most `limit` versions, none of them among `sources`, that were made from one of `sources`."""
+    """Return at most `limit` versions, none of them among `sources`, that were made from one of `sources`.
+
+    They are to be told to the caller: one that the caller may not see is "a version of another project".
+    """
     rows = await connection.fetch(
-        "SELECT DISTINCT target FROM lineage_edges WHERE source = ANY($1) AND NOT target = ANY($1) ORDER BY 1 LIMIT $2",
+        "SELECT DISTINCT edge.target, made.readers FROM lineage_edges edge "
+        "JOIN model_versions made ON made.name = edge.target "
+        "WHERE edge.source = ANY($1) AND NOT edge.target = ANY($1) ORDER BY 1 LIMIT $2",
         list(sources),
         limit,
     )
-    return [row["target"] for row in rows]
+    told = (row["target"] if is_visible(row["readers"]) else "a version of another project" for row in rows)
+    return list(dict.fromkeys(told))
 
 
 async def graph(connection: Connection, version: str, max_depth: int) -> LineageGraph:
     """Return what `version` was made from and what was made from it, `max_depth` steps each way (10 if 0).
 
-    At most `MAX_NODES` nodes are returned, the nearest first.
+    What the caller may not see, and what is only behind it, is left out. At most `MAX_NODES` nodes are returned, the
+    nearest first.
     """
-    rows = await connection.fetch(_GRAPH, version, max_depth or DEFAULT_DEPTH, MAX_NODES)
+    readers = readable()
+    query = _GRAPH.format(edges="lineage_edges" if readers is None else _SEEN_EDGES)
+    args = [version, max_depth or DEFAULT_DEPTH, MAX_NODES, *([] if readers is None else [readers])]
+    rows = await connection.fetch(query, *args)
     names = [row["name"] for row in rows]
     edges = await connection.fetch(
         "SELECT source, target FROM lineage_edges WHERE source = ANY($1) AND target = ANY($1) ORDER BY 1, 2", names

@@ -12,7 +12,7 @@ from services.registry.removal import remove_versions
 from services.resources.listing import ListQuery
 from services.resources.store import ResourceStore
 
-CHANGEABLE = ("display_name", "description", "labels")
+CHANGEABLE = ("display_name", "description", "labels", "shared_with")
 _OUTPUT_ONLY = ("name", "uid", "version_count", "latest_version")
 
 

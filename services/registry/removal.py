@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from services.database.pool import Connection
 from services.platform.errors import failed_precondition
 from services.registry import lineage
+from services.registry.blobs import drop_uses
 
 _NAMED_AT_MOST = 5
 
@@ -31,6 +32,7 @@ async def remove_versions(connection: Connection, versions: Sequence[str]) -> No
             "Delete those first.",
             subject=versions[0],
         )
+    await drop_uses(connection, versions)
     await connection.execute("DELETE FROM model_versions WHERE name = ANY($1)", list(versions))
 
 

@@ -15,6 +15,7 @@ from lathe.type.v1.digest_pb2 import Digest
 from lathe.type.v1.failure_pb2 import Failure
 
 from services.database.pool import Connection, Record
+from services.platform.access import is_visible
 from services.platform.errors import invalid_argument, not_found
 from services.resources.filters.fields import NUMBER, TEXT, TIME, word_field
 from services.resources.listing import Listing
@@ -26,7 +27,9 @@ UPLOADS = Listing(
     "uploads",
     columns="*",
     stored=("display_name",),
+    visible="project = ANY ({})",
     fields={
+        "project": TEXT,
         "display_name": TEXT,
         "owner": TEXT,
         "create_time": TIME,
@@ -46,7 +49,7 @@ async def find_upload(connection: Connection, name: str) -> Record:
     except ValueError:
         raise not_found("upload", name) from None
     row = await connection.fetchrow(_GET, uid)
-    if row is None:
+    if row is None or not is_visible([row["project"]]):
         raise not_found("upload", name)
     return row
 
@@ -72,6 +75,7 @@ def message_of(row: Record, parts: list[StagedPart]) -> Upload:
         size_bytes=row["size_bytes"],
         state=row["state"],
         owner=row["owner"],
+        project=row["project"],
         verified_bytes=row["verified_bytes"],
         parts=[
             UploadPart(

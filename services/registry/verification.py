@@ -9,16 +9,16 @@ from lathe.type.v1.digest_pb2 import Digest
 from lathe.type.v1.failure_pb2 import TASK_STAGE_EXECUTING
 
 from engines.failures import EngineFailure, FailureReason
-from services.database.pool import Database
+from services.database.pool import Connection, Database, Record
 from services.operations.backlog import Backlog, Claim
 from services.operations.runner import LostError, Runner, Standing
 from services.platform.errors import LatheError, is_transient
 from services.platform.failures import failure_message
 from services.platform.settings import Settings
-from services.registry.blobs import Blobs
+from services.registry.blobs import Blobs, add_uses
 from services.storage import LARGE_AT_ONCE, Uploads
 
-FINALIZE = "UPDATE uploads SET state = $2, sha256 = $3, verified_bytes = size_bytes, failure = '' WHERE uid = $1"
+_FINALIZE = "UPDATE uploads SET state = $2, sha256 = $3, verified_bytes = size_bytes, failure = '' WHERE uid = $1"
 _FAIL = "UPDATE uploads SET state = $2, failure = $3 WHERE uid = $1"
 _LONGEST = 4000
 
@@ -27,6 +27,13 @@ def verifications(database: Database, uploads: Uploads, blobs: Blobs, settings: 
     """Return what verifies uploads in this process."""
     backlog = Backlog(database, "upload_checks", "upload", timedelta(seconds=settings.ack_wait_seconds))
     return Runner(backlog, _Verification(database, backlog, uploads, blobs), settings.max_attempts)
+
+
+async def finalize(connection: Connection, blobs: Blobs, upload: Record, digest: Digest) -> None:
+    """Finalize an upload whose bytes are stored: its project may read them."""
+    await blobs.record([digest], connection)
+    await add_uses(connection, "projects", upload["project"], upload["project"], [digest])
+    await connection.execute(_FINALIZE, upload["uid"], UPLOAD_STATE_FINALIZED, digest.sha256)
 
 
 class _Verification:
@@ -60,8 +67,7 @@ class _Verification:
         async with self._database.transaction() as connection:
             if not await self._backlog.end(connection, claim):
                 raise LostError
-            await self._blobs.record([digest], connection)
-            await connection.execute(FINALIZE, claim.key, UPLOAD_STATE_FINALIZED, digest.sha256)
+            await finalize(connection, self._blobs, row, digest)
 
     async def fail(self, claim: Claim, failure: EngineFailure, standing: Standing) -> None:
         """Open the upload again, with the reason."""

@@ -54,7 +54,10 @@ class VersionImports:
         if first := await self.operations.store.first_made(request):
             return await self.operations.get(first.name)
         wanted = request.model_version_import
-        await self._creation.check(_creation(request.parent, wanted), inside="model_version_import.model_version")
+        inside = "model_version_import.model_version"
+        _, version = await self._creation.check(_creation(request.parent, wanted), inside=inside)
+        # The work is the registry's own: it may see everything.
+        await self._creation.check_references(version, inside)
         asked = ModelVersionImport(
             display_name=wanted.display_name, labels=wanted.labels, model_version=wanted.model_version
         )

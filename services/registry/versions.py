@@ -24,6 +24,7 @@ from lathe.template.v1.template_service_pb2_grpc import TemplateServiceStub
 from lathe.type.v1 import batch_pb2
 
 from services.database.pool import Connection, Database
+from services.platform.access import is_visible
 from services.platform.durations import whole_seconds
 from services.platform.errors import not_found
 from services.platform.interceptors.validation import check
@@ -98,6 +99,7 @@ class Versions:
 
         model = naming.model_of(name)
         async with self._database.transaction() as connection:
+            await self._store.get(name, connection=connection)
             # The model's row first, as everything else that changes versions locks it: two at once take turns.
             await connection.execute("UPDATE models SET version_count = version_count - 1 WHERE name = $1", model)
             await self._store.delete(name, etag, on_delete=remove, connection=connection)
@@ -112,10 +114,11 @@ class Versions:
 
     async def describe(self, name: str) -> ModelDescription:
         """Return what a version contains; LatheError NOT_FOUND if there is none."""
-        body = await self._database.fetchval("SELECT body FROM descriptions WHERE version = $1", name)
-        if body is None:
+        readers_of = "SELECT d.body, v.readers FROM descriptions d JOIN model_versions v ON v.name = d.version"
+        row = None if "\0" in name else await self._database.fetchrow(f"{readers_of} WHERE d.version = $1", name)
+        if row is None or not is_visible(row["readers"]):
             raise not_found(VERSIONS.noun, name)
-        return descriptions.complete(ModelDescription.FromString(body), name)
+        return descriptions.complete(ModelDescription.FromString(row["body"]), name)
 
     async def compare(self, before: str, after: str) -> ModelDiff:
         """Return how two versions differ; LatheError NOT_FOUND if one does not exist."""

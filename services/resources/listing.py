@@ -24,12 +24,9 @@ from services.resources.ordering import Order, parse_order
 from services.resources.paging import Position, decode_token, encode_token, page_size
 from services.resources.search import add_search
 
-__all__ = ["READABLE", "ListQuery", "Listing", "list_page"]
+__all__ = ["ListQuery", "Listing", "list_page"]
 
 M = TypeVar("M", bound=Message)
-READABLE = "readers && {}"
-"""What holds for the rows of a kind with a scope that a caller may see."""
-
 # The rows of a page are in memory at once, and hold more than a page shows.
 MAX_STORED_BYTES = 16_000_000
 # A message is never larger than this many times what is stored of it.

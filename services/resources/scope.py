@@ -6,15 +6,18 @@ in a form that SQL can ask.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
 from services.database.pool import Connection
-from services.platform.access import DEFAULT_PROJECT, EVERYBODY, require_change
+from services.platform.access import DEFAULT_PROJECT, EVERYBODY, readable, require_change
 from services.platform.errors import not_found
 
-__all__ = ["Belonging", "OfParent", "Scope", "Stated"]
+__all__ = ["READABLE", "Belonging", "OfParent", "Scope", "Stated", "kept"]
+
+READABLE = "readers && {}"
+"""What holds for the rows that a caller may see; `{}` stands for the readers of `access.readable`."""
 
 
 @dataclass(frozen=True)
@@ -84,3 +87,13 @@ class OfParent:
 
 
 Scope = Stated | OfParent
+
+
+async def kept(connection: Connection, table: str, names: Collection[str], lock: str = "KEY SHARE") -> set[str]:
+    """Keep resources from being deleted until the transaction ends; return those that the caller may see."""
+    query = f"SELECT name FROM {table} WHERE name = ANY ($1)"  # noqa: S608 - our own table
+    args: list[object] = [[name for name in names if "\0" not in name]]
+    if (readers := readable()) is not None:
+        query += f" AND {READABLE.format('$2')}"
+        args.append(readers)
+    return {row["name"] for row in await connection.fetch(f"{query} ORDER BY name FOR {lock}", *args)}

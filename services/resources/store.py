@@ -23,15 +23,15 @@ from services.audit.entries import note
 from services.database.gathering import GatheredRows
 from services.database.pool import Connection, Database, Record
 from services.platform import errors
-from services.platform.access import Role, is_visible, readable, require_project, require_role
+from services.platform.access import Role, is_visible, readable, require_change, require_project, require_role
 from services.platform.changes import apply_mask, check_etag
 from services.platform.identity import current_user
 from services.resources.filters.fields import COMMON_FIELDS
 from services.resources.idempotency import claim_request, find_first, fingerprint, method_of
 from services.resources.kind import ResourceKind
-from services.resources.listing import READABLE, Listing, ListQuery, list_page
+from services.resources.listing import Listing, ListQuery, list_page
 from services.resources.rows import ResourceRows
-from services.resources.scope import OfParent, Stated
+from services.resources.scope import READABLE, OfParent, Stated
 
 M = TypeVar("M", bound=Message)
 
@@ -131,6 +131,21 @@ class ResourceStore(Generic[M]):
             raise errors.not_found(self._kind.noun, name)
         return found
 
+    async def require_change(self, name: str) -> None:
+        """Refuse, before work that takes long, who may not change a resource.
+
+        Raises:
+            LatheError: NOT_FOUND; PERMISSION_DENIED, reason ROLE_REQUIRED.
+        """
+        async with self._database.connection() as connection:
+            row = None
+            if "\0" not in name:
+                query = f"SELECT project, readers FROM {self._kind.table} WHERE name = $1"  # noqa: S608 - our own table
+                row = await connection.fetchrow(query, name)
+            if row is None:
+                raise errors.not_found(self._kind.noun, name)
+            require_change(self._kind.noun, name, row["project"], row["readers"])
+
     async def find(
         self, column: str, value: object, *, for_update: bool = False, connection: Connection | Database | None = None
     ) -> M | None:
@@ -153,12 +168,20 @@ class ResourceStore(Generic[M]):
         if isinstance(scope, OfParent):
             belonging = await scope.belonging(connection, parent)
             return {"project": belonging.project, "readers": belonging.readers}
-        if scope is not None:
-            stated = scope.belonging(created)
+        self.require_creation(created)
+        return {}
+
+    def require_creation(self, message: M) -> None:
+        """Refuse, before work that takes long, who may not create a resource that states its project.
+
+        Raises:
+            LatheError: NOT_FOUND for the project; PERMISSION_DENIED, reason ROLE_REQUIRED.
+        """
+        if isinstance(scope := self._kind.scope, Stated):
+            stated = scope.belonging(message)
             require_project(stated.project)
             if stated.readers != [stated.project]:
                 require_role(stated.project, Role.ADMIN)
-        return {}
 
     def _stated(self, message: M) -> str:
         scope = self._kind.scope

@@ -71,13 +71,19 @@ class Uploads:
         rounds = await self._bucket.run(lambda *_: self._rounds(upload_id))
         return await self._shown(upload_id, size, rounds[-1])
 
-    async def must_read(self, upload_id: str, size: int, digest: Digest) -> bool:
+    async def must_read(self, upload_id: str, size: int, digest: Digest, *, unsent: bool = True) -> bool:
         """Return whether `verify_and_commit` has to read what has arrived. Raises what that raises before it reads."""
         _require_size(size, digest)
-        return await self._bucket.run(lambda *_: self._complete(upload_id, digest)) is not None
+        return await self._bucket.run(lambda *_: self._complete(upload_id, digest, unsent)) is not None
 
     async def verify_and_commit(
-        self, upload_id: str, size: int, digest: Digest, on_bytes: OnBytes = lambda _count: None
+        self,
+        upload_id: str,
+        size: int,
+        digest: Digest,
+        on_bytes: OnBytes = lambda _count: None,
+        *,
+        unsent: bool = True,
     ) -> None:
         """Store what has arrived under its digest, if it is what the digest says.
 
@@ -89,6 +95,7 @@ class Uploads:
             size: What it was opened for.
             digest: What the bytes must be.
             on_bytes: Called in another thread with the number of bytes that were read, again and again.
+            unsent: Whether bytes that are stored already need not have been sent by this upload.
 
         Raises:
             LatheError: INVALID_ARGUMENT with reason SIZE_MISMATCH or DIGEST_MISMATCH; FAILED_PRECONDITION with reason
@@ -97,7 +104,7 @@ class Uploads:
         _require_size(size, digest)
         if size == 0 and digest != hash_bytes(b""):
             raise _mismatch(hash_bytes(b""), digest)
-        complete = await self._bucket.run(lambda *_: self._complete(upload_id, digest))
+        complete = await self._bucket.run(lambda *_: self._complete(upload_id, digest, unsent))
         if complete is None:
             return
         async with self._small if size <= SMALL_BYTES else self._large:
@@ -134,7 +141,7 @@ class Uploads:
             sizes.setdefault(sent, {})[part] = each.size or 0
         return [_Round(number, parts) for number, parts in sorted(sizes.items())]
 
-    def _complete(self, upload_id: str, digest: Digest) -> _Round | None:
+    def _complete(self, upload_id: str, digest: Digest, unsent: bool) -> _Round | None:
         """Return the parts to verify, or None if the bytes have their name already."""
         rounds = self._rounds(upload_id)
         if rounds[-1].sizes.keys() == {0}:
@@ -142,7 +149,7 @@ class Uploads:
         missing = [span.number for span in spans(digest.size_bytes) if not rounds[-1].has(span)]
         if not missing:
             return rounds[-1]
-        if self._bucket.size(content_key(digest)) == digest.size_bytes:
+        if unsent and self._bucket.size(content_key(digest)) == digest.size_bytes:
             return None
         raise failed_precondition(
             "UPLOAD_INCOMPLETE",

@@ -16,6 +16,7 @@ from google.protobuf.message import Message
 from services.converter import main as converter
 from services.evaluator import main as evaluator
 from services.optimizer import main as optimizer
+from services.platform.identity import ACTING_BY_ITSELF, ACTING_KEY
 from services.platform.settings import Settings
 from services.quantizer import main as quantizer
 from services.registry import main as registry
@@ -34,8 +35,9 @@ IMPORT_SECONDS = 60
 class Suite:
     """The services, and one resource of each kind."""
 
-    def __init__(self, channels: Mapping[str, grpc.aio.Channel]) -> None:
+    def __init__(self, channels: Mapping[str, grpc.aio.Channel], tokens: Mapping[str, str]) -> None:
         self._channels = channels
+        self._tokens = tokens
         self.made: dict[str, Any] = {}
 
     def channel(self, process: str) -> grpc.aio.Channel:
@@ -49,7 +51,7 @@ class Suite:
         make: Any = channel.unary_stream if descriptor.server_streaming else channel.unary_unary
         answer_type = message_factory.GetMessageClass(descriptor.output_type)
         call = make(path, type(request).SerializeToString, answer_type.FromString)(
-            request, metadata=(("x-lathe-user", user),)
+            request, metadata=self._metadata(user)
         )
         if not descriptor.server_streaming:
             return MessageToDict(await call, preserving_proto_field_name=True)
@@ -62,6 +64,15 @@ class Suite:
         finally:
             call.cancel()
         return {}
+
+    def _metadata(self, user: str) -> tuple[tuple[str, str], ...]:
+        if not self._tokens:
+            return (("x-lathe-user", user),)
+        if user not in self._tokens:
+            return ()
+        # For itself; what a service does for a user is held to that user's rights.
+        acting = ((ACTING_KEY, ACTING_BY_ITSELF),) if user == "service" else ()
+        return (("authorization", f"Bearer {self._tokens[user]}"), *acting)
 
     async def settled(self, dataset: dict[str, Any]) -> dict[str, Any]:
         """Wait until the import of a dataset goes on no more."""
@@ -142,8 +153,8 @@ class Suite:
 
 
 @asynccontextmanager
-async def open_suite(settings: Settings) -> AsyncIterator[Suite]:
-    """Start the services and make one resource of each kind."""
+async def open_suite(settings: Settings, tokens: Mapping[str, str] | None = None) -> AsyncIterator[Suite]:
+    """Start the services and make one resource of each kind, as `ann`; with `tokens`, users call with theirs."""
     channels: dict[str, grpc.aio.Channel] = {}
     services = (
         ("registry", registry.build, registry.NEEDS),
@@ -160,6 +171,6 @@ async def open_suite(settings: Settings) -> AsyncIterator[Suite]:
             serving = serve_in_process(name, build, settings, listen=settings.address_of(name), **given_needs)
             address = await stack.enter_async_context(serving)
             channels[name] = await stack.enter_async_context(grpc.aio.insecure_channel(address))
-        made = Suite(channels)
+        made = Suite(channels, tokens or {})
         await made.prepare()
         yield made

@@ -16,6 +16,7 @@ PAUSES = (0.5, 1.0, 2.0)
 """Seconds before each retry of a call."""
 RECONNECT_PAUSES = (0.2, 0.5, 1.0, 2.0, 5.0, 5.0, 5.0)
 """Seconds before each attempt to resume a stream."""
+_CREATING = ("Create", "Derive", "Import")
 
 
 class _Details(NamedTuple):
@@ -34,14 +35,18 @@ class Caller(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientInterceptor
 
     Args:
         metadata: Sent with every call.
+        project: For what is created and states no project; empty leaves that to the services.
     """
 
-    def __init__(self, metadata: Sequence[tuple[str, str]]) -> None:
+    def __init__(self, metadata: Sequence[tuple[str, str]], project: str = "") -> None:
         self._metadata = list(metadata)
+        self._project = project
 
     def intercept_unary_unary(self, continuation: Callable[..., Any], details: Any, request: Any) -> Any:
         """Make a unary call."""
         timeout = details.timeout if details.timeout is not None else DEADLINE_SECONDS
+        if self._project and details.method.rpartition("/")[2].startswith(_CREATING):
+            request = _placed(request, self._project)
         call = continuation(self._details(details, timeout), request)
         if isinstance(call, grpc.RpcError) and call.done() and call.exception() is not None:  # type: ignore[attr-defined]
             raise LatheError(call)
@@ -56,6 +61,17 @@ class Caller(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientInterceptor
         return _Details(
             details.method, timeout, metadata, details.credentials, details.wait_for_ready, details.compression
         )
+
+
+def _placed(request: Any, project: str) -> Any:
+    """Return a copy of a request, in which it, or the resource in it, states its project."""
+    placed = type(request)()
+    placed.CopyFrom(request)
+    resources = [value for field, value in placed.ListFields() if field.message_type and hasattr(value, "DESCRIPTOR")]
+    for each in (placed, *resources):
+        if "project" in each.DESCRIPTOR.fields_by_name and not each.project:
+            each.project = project
+    return placed
 
 
 def _stream(call: Any) -> Iterator[Any]:

@@ -54,6 +54,8 @@ class Connection:
         user: Name of the caller for an installation without tokens.
         ca_file: Certificates of the authorities that signed those of the services, in PEM; LATHE_TLS_CA_FILE if not
             given. With one, every address speaks TLS that does not begin with `http://`.
+        project: `projects/{project}` of what is created and states none; LATHE_PROJECT if not given, else the services
+            choose: the project of the model for tasks, `projects/default` for the rest.
     """
 
     def __init__(
@@ -63,7 +65,11 @@ class Connection:
         token: str | None = None,
         user: str = "",
         ca_file: str | None = None,
+        project: str | None = None,
     ) -> None:
+        named_project = os.environ.get("LATHE_PROJECT", "") if project is None else project
+        is_short = named_project and not named_project.startswith("projects/")
+        self.project = f"projects/{named_project}" if is_short else named_project
         self.ca_file = os.environ.get("LATHE_TLS_CA_FILE", "") if ca_file is None else ca_file
         usual = {name: f"127.0.0.1:{port}" for name, port in PORTS.items()}
         named = {name: os.environ.get(f"LATHE_{name.upper()}_ADDRESS", "") or usual[name] for name in PORTS}
@@ -84,7 +90,7 @@ class Connection:
 
             # No proxy: the environment's web proxy must not apply to the services.
             channel = open_channel(self.addresses[service], self.ca_file, [("grpc.enable_http_proxy", 0)])
-            self._channels[service] = grpc.intercept_channel(channel, Caller(self._metadata))
+            self._channels[service] = grpc.intercept_channel(channel, Caller(self._metadata, self.project))
         return self._channels[service]
 
     @cached_property

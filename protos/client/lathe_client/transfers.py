@@ -176,7 +176,8 @@ def _open_upload(client: Connection, path: Path, digest: Digest) -> Upload:
     from lathe.registry.v1.artifact_service_pb2 import UPLOAD_STATE_OPEN, CreateUploadRequest
 
     request = CreateUploadRequest(display_name=path.name, size_bytes=digest.size_bytes, sha256=digest.sha256)
-    request.request_id = str(uuid.uuid5(uuid.NAMESPACE_URL, f"{digest.sha256}/{path.name}"))
+    place = f"{client.project}/{digest.sha256}/{path.name}" if client.project else f"{digest.sha256}/{path.name}"
+    request.request_id = str(uuid.uuid5(uuid.NAMESPACE_URL, place))
     upload = client.artifacts.CreateUpload(request)
     if upload.state != UPLOAD_STATE_OPEN:  # an earlier one that has ended
         request.request_id = ""

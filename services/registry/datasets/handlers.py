@@ -24,11 +24,12 @@ from services.operations.runner import Runner
 from services.platform.errors import failed_precondition, invalid_fields
 from services.platform.interceptors.validation import check
 from services.platform.words import word
-from services.registry.blobs import Blobs
+from services.registry.blobs import Blobs, add_uses, drop_uses
 from services.registry.datasets import rules
 from services.registry.datasets.catalog import Catalog, not_ready
 from services.registry.datasets.holds import refuse_held
 from services.registry.datasets.mapping import Mappings
+from services.registry.kinds import DATASETS
 
 
 class Datasets:
@@ -49,6 +50,7 @@ class Datasets:
         """
         if not request.validate_only and (earlier := await self._catalog.first_made(request)):
             return await self._begun(earlier)
+        self._catalog.store.require_creation(request.dataset)
         dataset = rules.new_import(request.dataset)
         if dataset.HasField("mapping"):
             await self._mappings.complete(dataset.mapping)
@@ -66,6 +68,7 @@ class Datasets:
         """
         if not request.validate_only and (earlier := await self._catalog.first_made(request)):
             return await self._begun(earlier)
+        self._catalog.store.require_creation(request.dataset)
         dataset = rules.new_derivation(request.dataset)
         rules.require_room(dataset)
         sources = await self._sources(dataset.derivation.sources)
@@ -142,7 +145,12 @@ class Datasets:
         Raises:
             LatheError: NOT_FOUND; ABORTED for a stale etag; FAILED_PRECONDITION, reason IN_USE, while a task uses it.
         """
-        await self._catalog.store.delete(name, etag, on_delete=refuse_held)
+
+        async def remove(connection: Connection, dataset: Dataset) -> None:
+            await refuse_held(connection, dataset)
+            await drop_uses(connection, [name])
+
+        await self._catalog.store.delete(name, etag, on_delete=remove)
         self._imports.stop(name)
 
     async def _sources(self, names: Sequence[str]) -> list[Dataset]:
@@ -162,6 +170,7 @@ class Datasets:
         """Create a dataset and its import, which has the further columns `terms`, in one transaction."""
 
         async def begin(connection: Connection, made: Dataset) -> None:
+            await add_uses(connection, DATASETS.table, made.name, made.name, (file.digest for file in made.files))
             await self._imports.backlog.begin(connection, made.name, **terms)
 
         made = await self._catalog.store.create(

@@ -11,6 +11,7 @@ from services.database.pool import Connection, Database
 from services.platform.durations import whole_seconds
 from services.platform.errors import failed_precondition, not_found
 from services.registry.kinds import DATASETS
+from services.resources.scope import kept
 
 DEFAULT_HOLD_SECONDS = 24 * 3600
 _NAMED_AT_MOST = 5
@@ -30,7 +31,7 @@ class Holds:
     async def hold(self, name: str, holder: str, ttl: Duration) -> None:
         """Keep a dataset from being deleted, for a day if `ttl` is not set; LatheError NOT_FOUND if there is none."""
         async with self._database.transaction() as connection:
-            if await connection.fetchval("SELECT 1 FROM datasets WHERE name = $1 FOR KEY SHARE", name) is None:
+            if not await kept(connection, "datasets", [name]):
                 raise not_found(DATASETS.noun, name)
             await connection.execute(_HOLD, name, holder, timedelta(seconds=whole_seconds(ttl) or DEFAULT_HOLD_SECONDS))
 

@@ -22,9 +22,11 @@ from services.operations.runner import LostError
 from services.platform.errors import LatheError
 from services.platform.failures import failure_message
 from services.platform.words import word
+from services.registry.blobs import add_uses
 from services.registry.datasets import rules
 from services.registry.datasets.catalog import Catalog
 from services.registry.datasets.job import Found
+from services.registry.kinds import DATASETS
 
 _MAX_TEXT = 4000
 _LIMITS = {
@@ -74,6 +76,8 @@ class ImportResults:
         async def end(connection: Connection, _before: Dataset, after: Dataset) -> None:
             if not await self._backlog.end(connection, claim):
                 raise LostError
+            if after.HasField("index"):
+                await add_uses(connection, DATASETS.table, after.name, after.name, [after.index])
             log.info("dataset.import_ended", dataset=after.name, state=word(DatasetState, after.state))
 
         try:

@@ -10,7 +10,7 @@ from lathe.registry.v1.dataset_service_pb2 import DATASET_STATE_IMPORTING, Datas
 from services.platform.errors import invalid_argument
 from services.registry.files import check_paths
 
-CHANGEABLE = ("display_name", "description", "labels")
+CHANGEABLE = ("display_name", "description", "labels", "shared_with")
 _OUTPUT_ONLY = (
     "name",
     "uid",

@@ -16,18 +16,22 @@ from uuid_utils.compat import uuid7
 
 from services.audit.entries import note
 from services.database.pool import Connection, Database
+from services.platform.access import is_visible
 from services.platform.errors import failed_precondition, not_found, permission_denied
 from services.platform.identity import current_user
 from services.registry import naming
 from services.registry.kinds import CHANNELS, VERSIONS
+from services.registry.releases.rows import IN_SEEN_CHANNEL, project_of
 from services.resources.filters.fields import TEXT, TIME
 from services.resources.idempotency import claim_first, find_first
 from services.resources.listing import Listing, ListQuery, list_page
+from services.resources.scope import kept
 from services.resources.store import ResourceStore
 
 _NOUN = "approval"
 _FIELDS = {"name": TEXT, "model_version": TEXT, "owner": TEXT, "create_time": TIME}
-_LISTING = Listing("approvals", fields=_FIELDS)
+_LISTING = Listing("approvals", fields=_FIELDS, visible=IN_SEEN_CHANNEL)
+_GET = "SELECT a.body, c.readers FROM approvals a JOIN channels c ON c.name = a.parent WHERE a.name = $1"
 _INSERT = """
 INSERT INTO approvals (uid, name, parent, model_version, owner, create_time, body) VALUES ($1, $2, $3, $4, $5, $6, $7)
 ON CONFLICT (parent, model_version, owner) DO NOTHING RETURNING uid
@@ -68,18 +72,18 @@ class Approvals:
             owner=current_user(),
         )
         made.create_time.FromDatetime(now)
+        await self._channels.require_change(request.name)
         async with self._database.transaction() as connection:
             # The version before the channel, as a deletion of the model takes them.
             for store, name in ((VERSIONS, request.model_version), (CHANNELS, request.name)):
-                query = f"SELECT 1 FROM {store.table} WHERE name = $1 FOR KEY SHARE"  # noqa: S608 - our own table
-                if "\0" in name or not await connection.fetchval(query, name):
+                if not await kept(connection, store.table, [name]):
                     raise not_found(store.noun, name)
             values = (uid, made.name, request.name, request.model_version, made.owner, now, made.SerializeToString())
             if await connection.fetchval(_INSERT, *values) is None:
                 body = await connection.fetchval(_OF_USER, request.name, request.model_version, made.owner)
                 made = Approval.FromString(body)
             else:
-                await note(connection, None, made, "")
+                await note(connection, None, made, await project_of(connection, request.name))
             first = await claim_first(connection, request, UUID(made.uid))
             return made if first is None else await self._made(connection, first)
 
@@ -113,10 +117,11 @@ class Approvals:
             if "\0" not in name:
                 await connection.execute("SELECT 1 FROM channels WHERE name = $1 FOR KEY SHARE", channel)
             found = await _find(connection, name)
+            await self._channels.require_change(channel)
             if found.owner != current_user():
                 raise permission_denied(f"'{name}' was given by {found.owner}, who alone can take it back.")
             await connection.execute("DELETE FROM approvals WHERE name = $1", name)
-            await note(connection, found, None, "")
+            await note(connection, found, None, await project_of(connection, channel))
 
     async def _made(self, reader: Connection | Database, uid: UUID) -> Approval:
         body = await reader.fetchval("SELECT body FROM approvals WHERE uid = $1", uid)
@@ -130,7 +135,7 @@ class Approvals:
 
 
 async def _find(reader: Connection | Database, name: str) -> Approval:
-    body = None if "\0" in name else await reader.fetchval("SELECT body FROM approvals WHERE name = $1", name)
-    if body is None:
+    row = None if "\0" in name else await reader.fetchrow(_GET, name)
+    if row is None or not is_visible(row["readers"]):
         raise not_found(_NOUN, name)
-    return Approval.FromString(body)
+    return Approval.FromString(row["body"])

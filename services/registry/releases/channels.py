@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lathe.registry.v1.dataset_service_pb2 import DATASET_STATE_READY
+from lathe.registry.v1.dataset_service_pb2 import DATASET_STATE_READY, Dataset
 from lathe.registry.v1.model_service_pb2 import Model
 from lathe.registry.v1.release_service_pb2 import (
     Channel,
@@ -15,12 +15,13 @@ from services.database.pool import Connection, Database
 from services.platform.changes import names_field
 from services.platform.errors import failed_precondition, invalid_argument, not_found
 from services.platform.interceptors.validation import check
-from services.registry.kinds import CHANNELS, MODELS
+from services.registry.kinds import CHANNELS, DATASETS, MODELS
 from services.registry.releases.numbers import retire_numbers
 from services.registry.releases.reconciler import Reconciler, mark_unsettled
 from services.registry.releases.repository import ModelRepositories
 from services.registry.releases.rules import check_rules
 from services.resources.listing import ListQuery
+from services.resources.scope import kept
 from services.resources.store import ResourceStore
 
 CHANGEABLE = ("display_name", "description", "labels", "rules")
@@ -35,6 +36,7 @@ class Channels:
         self._repositories = repositories
         self._reconciler = reconciler
         self._models: ResourceStore[Model] = ResourceStore(database, MODELS)
+        self._datasets: ResourceStore[Dataset] = ResourceStore(database, DATASETS)
         self._store: ResourceStore[Channel] = ResourceStore(database, CHANNELS)
 
     async def create(self, request: CreateChannelRequest) -> Channel:
@@ -53,7 +55,7 @@ class Channels:
         await self._check(channel)
         async with self._database.transaction() as connection:
             # Against a deletion of the model at the same time.
-            if not await connection.fetchval("SELECT 1 FROM models WHERE name = $1 FOR KEY SHARE", request.parent):
+            if not await kept(connection, MODELS.table, [request.parent]):
                 raise not_found(MODELS.noun, request.parent)
             made = await self._store.create(
                 channel,
@@ -117,13 +119,13 @@ class Channels:
         check_rules(channel.rules)
         if not (dataset := channel.rules.dataset):
             return
-        state = await self._database.fetchval("SELECT state FROM datasets WHERE name = $1", dataset)
-        if state is None:
+        found = await self._datasets.find("name", dataset)
+        if found is None:
             raise invalid_argument(
                 "channel.rules.dataset", f"There is no dataset named '{dataset}'.", reason="REFERENCE_NOT_FOUND"
             )
         # The name of one that never was READY may be given to another.
-        if state != DATASET_STATE_READY:
+        if found.state != DATASET_STATE_READY:
             raise failed_precondition("DATASET_NOT_READY", f"'{dataset}' is not READY; wait until it is.", dataset)
 
     def _shown(self, channel: Channel) -> Channel:

@@ -159,6 +159,7 @@ class Releases:
             return None if first is None else await release_made(self._database, first)
 
         async def make() -> Release:
+            await self._channels.require_change(channel)
             async with self._leases.hold(repository_lease(channel)) as lease:
                 plan = await self._plan(request, draft)
                 # The hold keeps the files while they are copied; it ends by itself if this process dies.

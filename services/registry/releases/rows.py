@@ -9,8 +9,10 @@ from lathe.registry.v1.release_service_pb2 import Release, ReleaseKind
 
 from services.audit.entries import note
 from services.database.pool import Connection, Database
+from services.platform.access import is_visible
 from services.platform.errors import failed_precondition, not_found
 from services.registry import naming
+from services.registry.blobs import add_uses
 from services.resources.filters.fields import NUMBER, TEXT, TIME, word_field
 from services.resources.listing import Listing
 
@@ -22,7 +24,10 @@ _FIELDS = {
     "owner": TEXT,
     "create_time": TIME,
 }
-LISTING = Listing("releases", fields=_FIELDS, default_order="number desc")
+IN_SEEN_CHANNEL = "EXISTS (SELECT 1 FROM channels c WHERE c.name = parent AND c.readers && {})"
+"""What holds for releases and approvals that a caller may see: they are where their channel is."""
+LISTING = Listing("releases", fields=_FIELDS, default_order="number desc", visible=IN_SEEN_CHANNEL)
+_GET = "SELECT r.body, c.readers FROM releases r JOIN channels c ON c.name = r.parent WHERE r.name = $1"
 _INSERT = """
 INSERT INTO releases (uid, name, parent, number, model_version, kind, owner, create_time, body)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
@@ -43,17 +48,22 @@ async def insert_release(connection: Connection, release: Release) -> None:
         release.create_time.ToDatetime(tzinfo=UTC),
         release.SerializeToString(),
     )
-    await note(connection, None, release, "")
+    channel, digests = naming.channel_of(release.name), (file.digest for file in release.files)
+    await note(connection, None, release, await project_of(connection, channel))
+    await add_uses(connection, "channels", channel, release.name, digests)
+
+
+async def project_of(connection: Connection, channel: str) -> str:
+    """Return the project of a channel, and so of its releases and approvals."""
+    return str(await connection.fetchval("SELECT project FROM channels WHERE name = $1", channel))
 
 
 async def find_release(connection: Connection | Database, name: str) -> Release:
     """Return a release; LatheError NOT_FOUND if there is none."""
-    body = None
-    if "\0" not in name:
-        body = await connection.fetchval("SELECT body FROM releases WHERE name = $1", name)
-    if body is None:
+    row = None if "\0" in name else await connection.fetchrow(_GET, name)
+    if row is None or not is_visible(row["readers"]):
         raise not_found("release", name)
-    return Release.FromString(body)
+    return Release.FromString(row["body"])
 
 
 async def release_made(reader: Connection | Database, uid: UUID) -> Release:

@@ -330,7 +330,7 @@ class UpdateArchitectureRequest(_message.Message):
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """Fields to change: `display_name`, `class_name`, `source`, `config`, `description`, `labels`."""
+        """Fields to change: `display_name`, `class_name`, `source`, `config`, `description`, `labels`, `shared_with`."""
 
     def __init__(
         self,

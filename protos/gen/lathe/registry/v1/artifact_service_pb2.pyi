@@ -387,7 +387,7 @@ class ListUploadsRequest(_message.Message):
     """Only the caller's own."""
     filter: _builtins.str
     """Which entries, in the language of https://google.aip.dev/160: `state = OPEN AND expire_time < 2026-05-31`.
-    Fields: `display_name`, `owner`, `create_time`, `expire_time`, `size_bytes`, `state`, `sha256`.
+    Fields: `project`, `display_name`, `owner`, `create_time`, `expire_time`, `size_bytes`, `state`, `sha256`.
     """
     def __init__(
         self,

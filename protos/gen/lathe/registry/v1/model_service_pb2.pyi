@@ -1023,7 +1023,7 @@ class UpdateModelRequest(_message.Message):
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """Fields to change: `display_name`, `description`, `labels`."""
+        """Fields to change: `display_name`, `description`, `labels`, `shared_with`."""
 
     def __init__(
         self,
