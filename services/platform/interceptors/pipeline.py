@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing, suppress
+from functools import partial
 from types import TracebackType
 from typing import Any, Protocol
 
@@ -19,7 +20,7 @@ import grpc
 from services.platform import errors, identity
 from services.platform.access import Grants
 from services.platform.authentication import Authenticator
-from services.platform.interceptors import access, aliases, answering, deadline, validation
+from services.platform.interceptors import access, aliases, answering, credentials, deadline, validation
 from services.platform.interceptors.behavior import clear_output_only
 from services.platform.interceptors.deadline import Deadlines
 from services.platform.interceptors.error_mapping import explain
@@ -145,6 +146,7 @@ class _Call:
         "_method",
         "_observation",
         "_pipeline",
+        "_refusal",
         "_scope",
         "_streaming",
         "metadata",
@@ -159,6 +161,7 @@ class _Call:
         self._method = method
         self._streaming = streaming
         self._context = context
+        self._refusal: errors.LatheError | None = None
 
     async def __aenter__(self) -> _Call:
         self._observation = Observation(self._method, self.metadata)
@@ -178,7 +181,7 @@ class _Call:
             if self._pipeline.draining and self._method.ends_well:
                 self._end(grpc.StatusCode.OK)
                 raise _EndedWell from None
-            error = self._out_of_time()
+            error = self._refusal or self._out_of_time()
         if isinstance(error, asyncio.CancelledError) and not _being_cancelled():
             # gRPC raises this if a killed sibling breaks off our call to it.
             error = errors.unavailable("lathe", "Another Lathe service went away during the call; try again shortly.")
@@ -203,6 +206,11 @@ class _Call:
         self, code: grpc.StatusCode, told: errors.LatheError | None = None, cause: BaseException | None = None
     ) -> None:
         self._observation.end(code, told, cause, self.sent if self._streaming else None)
+
+    def refuse(self, error: errors.LatheError) -> None:
+        """End the call with an error, from another task."""
+        self._refusal = error
+        self._scope.reschedule(asyncio.get_running_loop().time())
 
     def _out_of_time(self) -> errors.LatheError:
         if self._pipeline.draining and self._streaming:
@@ -272,7 +280,8 @@ def _wrap_stream(
             if not hasattr(responses, "__aiter__"):
                 await responses  # it writes to the context itself, as gRPC's health service does
                 return
-            async with aclosing(responses), access.renewed(pipeline.grants):
+            again = partial(pipeline.authenticator.authenticate, each.metadata, context)
+            async with aclosing(responses), credentials.proven(again, each.refuse), access.renewed(pipeline.grants):
                 async for response in responses:
                     await context.write(pack(response, context))
                     each.sent += 1

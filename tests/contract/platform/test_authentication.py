@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -13,6 +14,8 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from lathe.converter.v1.conversion_service_pb2 import WatchConversionTaskRequest
 from pydantic import SecretStr
 
+from services.platform import tokens
+from services.platform.interceptors import credentials
 from services.platform.settings import ConfigurationError, Settings
 
 from .conftest import Client, refused, serving
@@ -71,6 +74,25 @@ async def test_streams_and_reflection_ask_for_the_token_too(guarded: Client) -> 
     reflection = reflection_pb2_grpc.ServerReflectionStub(guarded.channel)
     asked = reflection.ServerReflectionInfo(iter([reflection_pb2.ServerReflectionRequest(list_services="")]))
     assert (await refused(asked.read())).code is grpc.StatusCode.UNAUTHENTICATED
+
+
+async def test_a_stream_ends_when_its_token_is_revoked(
+    guarded: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(credentials, "LOOK_AGAIN_SECONDS", 0.02)
+    monkeypatch.setattr(tokens, "_LOOK_AGAIN_SECONDS", 0)
+    request = WatchConversionTaskRequest(name="conversionTasks/endless")
+    ann, bob = (
+        guarded.conversions.WatchConversionTask(request, metadata=[("authorization", f"Bearer token-of-{user}")])
+        for user in ("ann", "bob")
+    )
+    for stream in (ann, bob):
+        await stream.read()
+    (tmp_path / "tokens.json").write_text(json.dumps({"token-of-bob": "bob"}))
+    error = await refused(ann.read())
+    assert (error.code, error.reason) == (grpc.StatusCode.UNAUTHENTICATED, "UNAUTHENTICATED")
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(bob.read(), 0.2)
 
 
 async def test_health_asks_for_nothing(guarded: Client) -> None:
