@@ -36,7 +36,7 @@ from services.database import migrations as shared_migrations
 if TYPE_CHECKING:
     from sqlalchemy import Connection as SyncConnection
 
-__all__ = ["NewerSchemaError", "execute", "migrate"]
+__all__ = ["NewerSchemaError", "SharedSchemaError", "execute", "migrate", "migrate_shared"]
 
 SHARED_SCHEMA = "lathe"
 VERSION_TABLE = "alembic_version"
@@ -46,6 +46,17 @@ ADVISORY_LOCK = 0x6C61_7468
 CONNECT_TIMEOUT_SECONDS = 10
 CREATE_DATABASE_ATTEMPTS = 50
 MIGRATION_FILE = re.compile(r"^\d+_\w+\.py$")
+
+
+class SharedSchemaError(Exception):
+    """A role that may not change the shared schema needs a newer one."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            f"This release needs a newer schema '{SHARED_SCHEMA}' of the database, which its owner alone changes. Run "
+            "`python -m services.process.database_roles PASSWORDS` of this release with the owner's LATHE_DATABASE_URL "
+            "first (deploy/README.md, Rights in the stores)."
+        )
 
 
 class NewerSchemaError(Exception):
@@ -73,25 +84,44 @@ async def migrate(url: str, schema: str, migrations: ModuleType) -> None:
 
     Raises:
         NewerSchemaError: a newer release has migrated the schema.
+        SharedSchemaError: the shared schema is not up to date, and this role may not change it.
         OSError, asyncpg.PostgresError: the server does not answer, or refuses.
     """
     connection = await _connect_creating_database(url)
     try:
-        for name, package in ((SHARED_SCHEMA, shared_migrations), (schema, migrations)):
-            directory = _directory(package)
-            async with _turn(connection, _number_of(name)):
-                version = await _version(connection, name)
-                if version == newest_revision(directory):
-                    continue
-                if version is not None and version not in _revisions(directory):
-                    raise NewerSchemaError(name, version)
-                await connection.execute(f'CREATE SCHEMA IF NOT EXISTS "{name}"')
-                # Alembic keeps its state in its module: a process runs it once at a time.
-                async with _turn(connection, -os.getpid()):
-                    await _upgrade(url, name, directory)
+        try:
+            await _bring_up(connection, url, SHARED_SCHEMA, shared_migrations)
+        except asyncpg.InsufficientPrivilegeError as error:
+            raise SharedSchemaError from error
+        await _bring_up(connection, url, schema, migrations)
     finally:
         # Closing ends the session, and with it a lock that is still held.
         await connection.close()
+
+
+async def migrate_shared(url: str) -> None:
+    """Create the database if it is missing, and bring the shared schema to its newest version. Errors as `migrate`."""
+    connection = await _connect_creating_database(url)
+    try:
+        await _bring_up(connection, url, SHARED_SCHEMA, shared_migrations)
+    finally:
+        await connection.close()
+
+
+async def _bring_up(connection: Any, url: str, schema: str, package: ModuleType) -> None:
+    directory = _directory(package)
+    async with _turn(connection, _number_of(schema)):
+        version = await _version(connection, schema)
+        if version == newest_revision(directory):
+            return
+        if version is not None and version not in _revisions(directory):
+            raise NewerSchemaError(schema, version)
+        # To ask for it although it exists takes the right to make any.
+        if await connection.fetchval("SELECT to_regnamespace($1)", schema) is None:
+            await connection.execute(f'CREATE SCHEMA IF NOT EXISTS "{schema}"')
+        # Alembic keeps its state in its module: a process runs it once at a time.
+        async with _turn(connection, -os.getpid()):
+            await _upgrade(url, schema, directory)
 
 
 @asynccontextmanager

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
 import os
 import shutil
 import signal
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
+import asyncpg
 import psutil
 
+from services.database.migration import NewerSchemaError
+from services.database.roles import give_roles, url_of
 from services.local.errors import LocalError
 from services.local.process import ChildProcess
 from services.local.secret import stored_secret
 from services.local.server import LocalServer
+from services.process.startup import migrations_of
 
 _DATABASE = "lathe"
 _SETTINGS = {
@@ -49,6 +55,25 @@ class PostgresServer(LocalServer):
     def database_url(self, database: str) -> str:
         """URL of any database on this server, including the password."""
         return f"postgresql://postgres:{stored_secret(self._password_file)}@127.0.0.1:{self.port}/{database}"
+
+    def url_of(self, service: str) -> str:
+        """URL of the database for a service, which sees its own schemas alone, including the password."""
+        return url_of(self.url, service, self._password_of(service))
+
+    def make_roles(self, services: Iterable[str]) -> None:
+        """Give each service a role, and the schemas that it has; the server runs.
+
+        Raises:
+            LocalError: The server refuses, or a newer release has used this folder.
+        """
+        schemas = {service: [schema for schema, _ in migrations_of(service)] for service in services}
+        try:
+            asyncio.run(give_roles(self.url, schemas, {service: self._password_of(service) for service in schemas}))
+        except (asyncpg.PostgresError, OSError, NewerSchemaError) as error:
+            raise LocalError(f"PostgreSQL could not give the services their roles: {error}") from error
+
+    def _password_of(self, service: str) -> str:
+        return stored_secret(self.data_dir / f"password-{service}")
 
     def prepare(self) -> None:
         """Create the cluster the first time; wait for a server that is still ending."""

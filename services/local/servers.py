@@ -81,7 +81,8 @@ class Servers:
         role = role or Role()
         values: dict[str, str] = {}
         if "postgres" in self.own and role.database:
-            values["LATHE_DATABASE_URL"] = self.postgres.url
+            own = role.database == OWNER
+            values["LATHE_DATABASE_URL"] = self.postgres.url if own else self.postgres.url_of(role.database)
         if "nats" in self.own and role.bus:
             values["LATHE_NATS_URL"] = self.nats.url if role.bus == OWNER else self.nats.url_of(role.bus)
         if "s3" in self.own and role.storage:

@@ -20,8 +20,8 @@ from services.local.process import ChildProcess
 from services.local.readiness import await_ready, newest_announcement
 from services.local.restart import Backoff
 from services.local.roster import SERVICES, WORKERS, ServiceEntry, WorkerEntry
-from services.local.servers import Role, Servers
-from services.local.users import bus_users
+from services.local.servers import Servers
+from services.local.users import bus_users, roles_of
 from services.platform.settings import Settings
 
 # Settings of a single process: if inherited, all would use the same port. Each gets ports of its own.
@@ -73,6 +73,7 @@ class Stack:
         self._say = say
         self._lock = DataDirLock(self.data_dir)
         self.servers = Servers(self.data_dir, self._inherited, durable=durable)
+        self._roles = roles_of(services, self._workers.values())
         device = self._inherited.get("LATHE_DEVICE") or Settings.model_fields["device"].default
         self.servers.nats.users = bus_users(services, self._workers.values(), device)
         self._ports: dict[str, int] = {}
@@ -102,6 +103,8 @@ class Stack:
                 self._ports[name] = free_port(entry.port, avoid=self._ports.values())
             self.servers.start(self._started)
             self._check_stop()
+            if "postgres" in self.servers.own:
+                self.servers.postgres.make_roles(self._services)
             self._announced = {name: newest_announcement(self.nats_url, entry) for name, entry in self._workers.items()}
             write_targets(self.data_dir, self._metrics_ports(), set(self._services))
             self._start_services()
@@ -143,7 +146,7 @@ class Stack:
     def environment(self, name: str = "") -> dict[str, str]:
         """Return the environment variables of a process; without a name, those for clients of this stack."""
         values = {key: value for key, value in self._inherited.items() if key not in _NOT_INHERITED}
-        values |= self.servers.settings(self._role_of(name))
+        values |= self.servers.settings(self._roles.get(name))
         values |= {self._services[service].address_variable: self.address(service) for service in self._services}
         values |= {"LATHE_DATA_DIR": str(self.data_dir)}
         if name in self._workers:
@@ -157,12 +160,6 @@ class Stack:
         if name and (port := self._metrics_ports().get(name)):
             values["LATHE_METRICS_PORT"] = str(port)
         return values
-
-    def _role_of(self, name: str) -> Role:
-        if name in self._workers:
-            return Role(database="", bus=name, storage="worker")
-        service = self._services.get(name)
-        return Role(bus=name if name in self.servers.nats.users else "", storage=service.storage) if service else Role()
 
     def _metrics_ports(self) -> dict[str, int]:
         """Return where each process tells its metrics: consecutive ports from LATHE_METRICS_PORT on, if that is set."""

@@ -86,11 +86,12 @@ async def prepare_schema(settings: Settings, service: str) -> None:
     A part of it with migrations of its own, `services/optimizer/profiles`, has a schema of that name.
 
     Raises:
-        StartupError: PostgreSQL does not answer, or a newer release has migrated the schema.
+        StartupError: PostgreSQL does not answer, a newer release has migrated the schema, or the owner of the database
+            has to bring the shared one up.
     """
     import asyncpg
 
-    from services.database.migration import NewerSchemaError
+    from services.database.migration import NewerSchemaError, SharedSchemaError
     from services.database.pool import migrate
 
     async def answers() -> None:
@@ -100,14 +101,14 @@ async def prepare_schema(settings: Settings, service: str) -> None:
             return  # it answers; the migration creates the database
 
     await wait_for("PostgreSQL", "LATHE_DATABASE_URL", settings.database_url, settings.startup_wait_seconds, answers)
-    for schema, package in _migrations(service):
+    for schema, package in migrations_of(service):
         try:
             await migrate(settings.database_url, schema, importlib.import_module(package))
-        except NewerSchemaError as error:
+        except (NewerSchemaError, SharedSchemaError) as error:
             raise StartupError(str(error)) from error
 
 
-def _migrations(service: str) -> Iterator[tuple[str, str]]:
+def migrations_of(service: str) -> Iterator[tuple[str, str]]:
     """Yield the schemas of a service, each with the package of its migrations."""
     found = importlib.util.find_spec(f"services.{service}")
     folders = found.submodule_search_locations if found else None
