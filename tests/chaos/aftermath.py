@@ -1,0 +1,199 @@
+"""What is there when everything is quiet again, and what is wrong with it."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import nats
+import nats.errors
+import nats.js.errors
+from lathe.registry.v1 import dataset_service_pb2 as dataset
+from lathe.registry.v1 import model_service_pb2 as model
+from lathe.registry.v1 import release_service_pb2 as release
+from lathe.type.v1 import task_pb2
+from lathe_client.connection import Connection
+from lathe_client.tasks import KINDS
+
+from services.bus.topology import TASKS
+from services.database.pool import Database
+from services.platform.settings import Settings
+from services.platform.words import word
+from services.storage.bucket import Bucket
+from services.storage.signing import STAGING
+from tests.chaos.installation import Installation
+from tests.chaos.load import CHANNEL, ENDED, MODEL, Load
+from tests.e2e.beasts import COUNT
+
+_REGISTERING = ("conversion", "quantization")
+_LEFTOVERS_SECONDS = 60.0
+# Tables of work that is not done: nothing of it is left when all is quiet.
+_BACKLOGS = """
+SELECT table_schema, table_name FROM information_schema.tables
+WHERE table_name IN ('queue', 'outbox', 'changes', 'holds', 'dataset_holds', 'dataset_imports', 'unsettled_channels')
+AND table_type = 'BASE TABLE'
+"""
+
+
+@dataclass
+class Aftermath:
+    """What was found.
+
+    Attributes:
+        states: Kind of task → state → number.
+        attempts: Kind of task → attempts of all its tasks together.
+        imports: State → number of datasets.
+        releases: Number of releases in the channel.
+        blobs: Number of blobs, each of which was read and hashed.
+        wrong: A sentence for each thing that is not as it has to be.
+    """
+
+    states: dict[str, Counter[str]] = field(default_factory=dict)
+    attempts: Counter[str] = field(default_factory=Counter)
+    imports: Counter[str] = field(default_factory=Counter)
+    releases: int = 0
+    blobs: int = 0
+    wrong: list[str] = field(default_factory=list)
+
+
+def look(installation: Installation, connection: Connection, load: Load) -> Aftermath:
+    """Look at everything."""
+    after = Aftermath(wrong=[f"refused: {each}" for each in load.done.refusals])
+    found = {name: load.listed(kind) for name, kind in KINDS.items()}
+    tasks = [task for each in found.values() for task in each]
+    for name, those in found.items():
+        after.states[name] = Counter(word(task_pb2.TaskState, task.status.state) for task in those)
+        after.attempts[name] = sum(len(task.attempts) for task in those)
+    after.wrong += _tasks(load, tasks)
+    after.wrong += _effects(connection, load, found)
+    after.wrong += _watched(load, tasks)
+    datasets = load.datasets()
+    after.imports = Counter(word(dataset.DatasetState, each.state) for each in datasets)
+    after.wrong += _same("datasets", load.done.imports, [each.name for each in datasets])
+    after.wrong += [
+        f"{each.name} has {each.item_count} items in state {each.state}: {each.failure.message}"
+        for each in datasets
+        if (each.state, each.item_count) != (dataset.DATASET_STATE_READY, COUNT)
+    ]
+    listing = release.ListReleasesRequest(parent=CHANNEL, page_size=1000)
+    releases = load.pages("registry", connection.releases.ListReleases, listing, "releases")
+    after.releases = len(releases)
+    after.wrong += _same("releases", load.done.releases, [each.name for each in releases])
+    settings = Settings.model_validate(
+        {
+            name.removeprefix("LATHE_").lower(): value
+            for name, value in installation.stack.environment().items()
+            if name.startswith(("LATHE_S3", "LATHE_DATABASE"))
+        }
+    )
+    after.blobs, spoilt = asyncio.run(_blobs(settings))
+    after.wrong += spoilt
+    after.wrong += _until_clean(installation, settings)
+    return after
+
+
+def _same(what: str, accepted: list[str], there: list[str]) -> Iterator[str]:
+    if lost := set(accepted) - set(there):
+        yield f"{len(lost)} {what} were acknowledged and are not there: {min(lost)}"
+    if more := set(there) - set(accepted):
+        yield f"{len(more)} {what} are there that nobody was told of: {min(more)}"
+    if len(accepted) != len(set(accepted)):
+        yield f"a name of {what} was given twice"
+
+
+def _tasks(load: Load, tasks: list[Any]) -> Iterator[str]:
+    yield from _same("tasks", load.done.tasks, [task.name for task in tasks])
+    for task in tasks:
+        if task.status.state not in ENDED:
+            yield f"{task.name} has not ended: {word(task_pb2.TaskState, task.status.state)}"
+        elif task.status.state != task_pb2.TASK_STATE_SUCCEEDED:
+            yield f"{task.name} {word(task_pb2.TaskState, task.status.state)}: {task.status.failure.message}"
+
+
+def _effects(connection: Connection, load: Load, found: dict[str, list[Any]]) -> Iterator[str]:
+    """Each task that registers a version has registered one, which is that of its result."""
+    listing = model.ListModelVersionsRequest(parent=MODEL, page_size=1000, view="VIEW_FULL")  # type: ignore[arg-type]
+    versions = load.pages("registry", connection.models.ListModelVersions, listing, "model_versions")
+    made: dict[str, list[str]] = {}
+    for each in versions:
+        if each.lineage.task:
+            made.setdefault(each.lineage.task, []).append(each.name)
+    expected = {task.name: task.result.model_version for kind in _REGISTERING for task in found[kind]}
+    for name, version in expected.items():
+        if made.get(name, []) != [version]:
+            yield f"{name} says that it made {version}, and made {made.get(name, [])}"
+    if strange := made.keys() - expected.keys():
+        yield f"{len(strange)} versions are of tasks that are not there: {min(strange)}"
+
+
+def _watched(load: Load, tasks: list[Any]) -> Iterator[str]:
+    """The watch has told every revision of every task, up to the last."""
+    deadline = time.monotonic() + 30.0
+    for task in tasks:
+        wanted = set(range(1, task.status.revision + 1))
+        while (told := load.done.watched[task.uid]).keys() != wanted and time.monotonic() < deadline:
+            time.sleep(0.2)
+        if told.keys() != wanted:
+            yield f"the watch told the revisions {sorted(told)} of {task.name}, which is in {task.status.revision}"
+
+
+async def _blobs(settings: Settings) -> tuple[int, list[str]]:
+    """Read every blob and compare it with its name."""
+    bucket = Bucket.of(settings)
+
+    def read(*_: Any) -> tuple[int, list[str]]:
+        count, spoilt = 0, []
+        for entry in bucket.objects("cas/"):
+            key = str(entry.object_name)
+            with bucket.client.get_object(bucket.name, key) as answer:
+                data = answer.read()
+            count += 1
+            if hashlib.sha256(data).hexdigest() != key.rpartition("/")[2]:
+                spoilt.append(f"the blob {key} holds other bytes")
+        return count, spoilt
+
+    return await bucket.run(read)
+
+
+def _until_clean(installation: Installation, settings: Settings) -> list[str]:
+    """Return what is left over a while after everything has ended."""
+    deadline = time.monotonic() + _LEFTOVERS_SECONDS
+    while left := asyncio.run(_leftovers(installation, settings)):
+        if time.monotonic() > deadline:
+            return left
+        time.sleep(1.0)
+    return []
+
+
+async def _leftovers(installation: Installation, settings: Settings) -> list[str]:
+    left = []
+    database = await Database.connect(settings.database_url, "lathe")
+    try:
+        for schema, table in await database.fetch(_BACKLOGS):
+            if count := await database.fetchval(f'SELECT count(*) FROM "{schema}"."{table}"'):
+                left.append(f"{count} rows are left in {schema}.{table}")
+    finally:
+        await database.close()
+    left += await _messages(installation.cluster.url)
+    bucket = Bucket.of(settings)
+    staged = await bucket.run(lambda *_: [str(each.object_name) for each in bucket.objects(STAGING)])
+    left += [f"{key} is left in the store" for key in staged]
+    for root in (installation.folder / "work", installation.folder / "registry" / "imports"):
+        left += [f"the folder {each} is left" for each in root.glob("*/*" if root.name == "work" else "*")]
+    return left
+
+
+async def _messages(url: str) -> list[str]:
+    connection = await nats.connect(url.split(","), connect_timeout=5)
+    try:
+        count = (await connection.jetstream().stream_info(TASKS)).state.messages
+        return [f"{count} messages are left in {TASKS}"] if count else []
+    except (nats.errors.Error, nats.js.errors.Error) as error:
+        return [f"NATS does not tell what is in {TASKS}: {error}"]
+    finally:
+        await connection.close()
