@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from engines.graph.walk import reads
 from engines.runtimes.source import GRAPH
 
 if TYPE_CHECKING:
@@ -25,14 +26,21 @@ class Compression:
     float_activations: bool = False
 
 
-def compressible_nodes(model: onnx.ModelProto, form: str) -> list[str]:
+def compressible_nodes(model: onnx.ModelProto, form: str, block: int = 0) -> list[str]:
     """Return the nodes of the main graph with weights to compress, by name, or by first output if they have none.
 
     Args:
         model: A graph in floating point.
         form: The form that is written, as `Integers.form`; ONNX has embeddings in blocks of columns only.
+        block: If weights are dequantized in the graph, as `Integers.block`: then matrices alone, of whole blocks.
     """
     matrices = float_matrices(model)
+    if block:
+        return [
+            node.name or node.output[0]
+            for node in model.graph.node
+            if is_product(node, matrices) and _depth(node, matrices) % block == 0
+        ]
     return [
         node.name or node.output[0]
         for node in model.graph.node
@@ -69,3 +77,29 @@ def blocks(node: Any, matrices: dict[str, Any]) -> int:
     """Return the largest block, at most 128, that divides a table's columns; 0 if even 16 does not."""
     columns = matrices[node.input[0]].dims[1]
     return next((size for size in (128, 64, 32, 16) if columns % size == 0), 0)
+
+
+def _depth(node: Any, matrices: dict[str, Any]) -> int:
+    """Return the inputs of a channel: the rows of a matrix, or its columns if a Gemm turns it."""
+    turned = any(attribute.name == "transB" and attribute.i for attribute in node.attribute)
+    extent: int = matrices[node.input[1]].dims[1 if turned else 0]
+    return extent
+
+
+def as_products(model: onnx.ModelProto, chosen: frozenset[str]) -> set[str]:
+    """Write each Gemm of a graph whose nodes are named as MatMul and Add, and return the names of the chosen MatMul."""
+    from onnxruntime.quantization.onnx_model import ONNXModel
+
+    products = {node.name for node in model.graph.node if node.name in chosen}
+    before = {node.name for node in model.graph.node}
+    ONNXModel(model).replace_gemm_with_matmul()
+    made = {node.name for node in model.graph.node} - before
+    return products | {name for name in made if any(name == f"{gemm}_MatMul" for gemm in products)}
+
+
+def drop_unused(model: onnx.ModelProto) -> None:
+    """Remove parameters that nothing reads any more: the tables that were compressed."""
+    used = {name for node in model.graph.node for name in reads(node)} | {value.name for value in model.graph.output}
+    kept = [tensor for tensor in model.graph.initializer if tensor.name in used]
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(kept)

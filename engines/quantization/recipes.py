@@ -91,7 +91,9 @@ def first_recipes(spec: QuantizationSpec, settings: Settings) -> list[Recipe]:
     """Return the requested recipes, the simplest first."""
     if _writes_tflite(settings):
         return [Recipe(quantizer, settings) for quantizer in tflite_quantizers(spec.kind, settings)]
-    weights = [CompressedWeights(float_activations=False), CompressedWeights(float_activations=True)]
+    weights = [CompressedWeights(float_activations=each) for each in (False, True)]
+    if _integers(settings.runtime).block:  # what the graph dequantizes is multiplied in floating point
+        del weights[0]
     quantizers: dict[str, list[Quantizer]] = {
         "HALF": [Half()],
         "WEIGHT_ONLY": [*weights],

@@ -1,7 +1,8 @@
 """Weights compressed to eight or four bits, activations left as they are: for transformer models on CPUs.
 
 ONNX Runtime gets operators MatMulNBits from its own quantizer and GatherBlockQuantized for embeddings, OpenVINO an IR
-from NNCF. Both keep embeddings, the largest tables of small models, in eight bits when the rest goes to four.
+from NNCF. Both keep embeddings, the largest tables of small models, in eight bits when the rest goes to four. Runtimes
+that take blocks (`Integers.block`) get a graph that dequantizes four bits itself; embeddings stay as they are.
 
 How products are computed is part of the form. By default the activations of each block are brought to int8 at run time,
 which both runtimes have fast kernels for; with `float_activations` they stay float32. MiniLM, 32 tokens, one thread
@@ -24,7 +25,7 @@ from typing import TYPE_CHECKING
 
 from engines.failures import EngineFailure, FailureReason, first_line
 from engines.graph.hygiene import weight_bytes
-from engines.quantization import weights_onnxruntime, weights_openvino
+from engines.quantization import weights_blocked, weights_onnxruntime, weights_openvino
 from engines.quantization.compression import Compression, compressible_nodes
 from engines.runtimes import runtimes
 from engines.runtimes.openvino.runtime import IR
@@ -35,7 +36,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_WRITERS = {GRAPH: weights_onnxruntime.write, IR: weights_openvino.write}
+_BLOCKED = "graph with blocks"
+_WRITERS = {GRAPH: weights_onnxruntime.write, IR: weights_openvino.write, _BLOCKED: weights_blocked.write}
 """Writers of compressed weights, by the form that they write."""
 
 
@@ -86,16 +88,20 @@ def compress_weights(
         EngineFailure: INVALID_SPEC if no node has weights to compress, or if the runtime has no such form;
             TOOLCHAIN_CRASHED if the quantizer fails.
     """
-    _check(bits, runtime, per_channel, group_size)
     form = _form_of(runtime)
-    nodes = compressible_nodes(model, form)
+    _check(bits, runtime, per_channel, group_size, symmetric=symmetric)
+    block = (group_size or _block_of(runtime)) if form == _BLOCKED else 0
+    group_size = block or group_size
+    nodes = compressible_nodes(model, form, block)
     chosen = tuple(name for name in nodes if name not in excluded)
     if not chosen:
-        raise _nothing_to_compress(model, nodes)
+        raise _nothing_to_compress(model, nodes, block)
     out_dir.mkdir(parents=True, exist_ok=True)
     compression = Compression(bits, group_size, symmetric, float_activations)
     try:
         files = _WRITERS[form](model, compression, frozenset(chosen), out_dir)
+    except EngineFailure:
+        raise
     except Exception as error:
         raise EngineFailure(
             FailureReason.TOOLCHAIN_CRASHED,
@@ -110,14 +116,25 @@ def compress_weights(
 
 def _form_of(runtime: str) -> str:
     integers = runtimes()[runtime].integers if runtime in runtimes() else None
+    if integers and integers.block:
+        return _BLOCKED
     # What takes signed bytes alone has no operators for weights that are compressed, which are ONNX Runtime's own.
     return integers.form if integers and not integers.signed else ""
 
 
-def _check(bits: int, runtime: str, per_channel: bool, group_size: int) -> None:
-    problem = ""
+def _block_of(runtime: str) -> int:
+    integers = runtimes()[runtime].integers
+    return integers.block if integers else 0
+
+
+def _check(bits: int, runtime: str, per_channel: bool, group_size: int, *, symmetric: bool) -> None:
+    problem, blocked = "", _form_of(runtime) == _BLOCKED
     if bits not in {4, 8}:
         problem = f"Weights are compressed to 8 or 4 bits, not to {bits}."
+    elif blocked and bits == 8:
+        problem = f"'{runtime}' takes compressed weights of 4 bits alone; for 8, choose the scheme STATIC."
+    elif blocked and not symmetric:
+        problem = f"'{runtime}' takes compressed weights about zero alone; choose symmetric ranges."
     elif _form_of(runtime) not in _WRITERS:
         able = " and ".join(name for name in runtimes() if _form_of(name) in _WRITERS)
         problem = f"'{runtime}' has no form with compressed weights; there is one for {able}."
@@ -129,7 +146,7 @@ def _check(bits: int, runtime: str, per_channel: bool, group_size: int) -> None:
         raise EngineFailure(FailureReason.INVALID_SPEC, problem)
 
 
-def _nothing_to_compress(model: onnx.ModelProto, nodes: list[str]) -> EngineFailure:
+def _nothing_to_compress(model: onnx.ModelProto, nodes: list[str], block: int) -> EngineFailure:
     if nodes:
         return EngineFailure(
             FailureReason.INVALID_SPEC,
@@ -137,6 +154,12 @@ def _nothing_to_compress(model: onnx.ModelProto, nodes: list[str]) -> EngineFail
             suggested_fix="Exclude fewer nodes.",
         )
     operators = sorted({node.op_type for node in model.graph.node})
+    if block and compressible_nodes(model, GRAPH):
+        return EngineFailure(
+            FailureReason.INVALID_SPEC,
+            f"No matrix has inputs in whole blocks of {block}, which is what can be compressed for this runtime.",
+            suggested_fix="Quantize it to INT8, or to FP16 or BF16.",
+        )
     return EngineFailure(
         FailureReason.INVALID_SPEC,
         "No node has weights that could be compressed alone: the graph has no MatMul or Gemm with a constant float32 "

@@ -12,8 +12,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from engines.graph.hygiene import save_model
-from engines.graph.walk import reads
-from engines.quantization.compression import Compression, blocks, float_matrices, is_embedding
+from engines.quantization.compression import (
+    Compression,
+    as_products,
+    blocks,
+    drop_unused,
+    float_matrices,
+    is_embedding,
+)
 
 if TYPE_CHECKING:
     import onnx
@@ -28,18 +34,13 @@ def write(model: onnx.ModelProto, compression: Compression, chosen: frozenset[st
     """Write the graph with the weights of the chosen nodes compressed; return its files."""
     import onnx
     from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
-    from onnxruntime.quantization.onnx_model import ONNXModel
 
     compressed = onnx.ModelProto()
     compressed.CopyFrom(model)
     for node in compressed.graph.node:
         node.name = node.name or node.output[0]
     _compress_embeddings(compressed, chosen)
-    products = {node.name for node in compressed.graph.node if node.name in chosen}
-    before = {node.name for node in compressed.graph.node}
-    ONNXModel(compressed).replace_gemm_with_matmul()
-    made = {node.name for node in compressed.graph.node} - before
-    products |= {name for name in made if any(name == f"{gemm}_MatMul" for gemm in products)}
+    products = as_products(compressed, chosen)
     quantizer = MatMulNBitsQuantizer(
         compressed,
         bits=compression.bits,
@@ -51,7 +52,7 @@ def write(model: onnx.ModelProto, compression: Compression, chosen: frozenset[st
     )
     quantizer.process()
     result = quantizer.model.model
-    _drop_unused(result)
+    drop_unused(result)
     return save_model(result, out_dir / "model.onnx")
 
 
@@ -94,11 +95,3 @@ def _by_block(table: Any, size: int) -> tuple[Any, Any]:
     scales = np.abs(parts).max(axis=2, keepdims=True) / np.float32(127)
     steps = np.rint(parts / np.where(scales == 0, np.float32(1), scales)) + 128
     return steps.astype(np.uint8).reshape(rows, columns), scales.reshape(rows, -1).astype(np.float32)
-
-
-def _drop_unused(model: onnx.ModelProto) -> None:
-    """Remove parameters that nothing reads any more: the tables that were compressed."""
-    used = {name for node in model.graph.node for name in reads(node)} | {value.name for value in model.graph.output}
-    kept = [tensor for tensor in model.graph.initializer if tensor.name in used]
-    del model.graph.initializer[:]
-    model.graph.initializer.extend(kept)

@@ -150,12 +150,15 @@ class Integers:
         saturate: Whether its sums of 8-bit products overflow on processors without instructions for them, so that
             weights take seven bits there.
         signed: Whether it takes signed bytes about zero alone, and biases in floating point.
+        block: Inputs of a channel that share a scale in weights of four bits which the graph dequantizes; 0 if the
+            runtime does not take such graphs.
         tool: Name of a quantizer of its vendor, which is tried first if it is installed; empty if there is none.
     """
 
     form: str = GRAPH
     saturate: bool = False
     signed: bool = False
+    block: int = 0
     tool: str = ""
 
 

@@ -76,6 +76,22 @@ def test_a_t4_without_products_in_fp32_gets_a_transformer_with_fp16_beside_the_i
     assert "FP16 beside" in chosen.quantizer
 
 
+@pytest.mark.skipif(
+    runtimes()["tensorrt-rtx"].available() is not None, reason="TensorRT-RTX's packages are for x86-64 Linux"
+)
+def test_an_a10_gets_weights_of_four_bits_that_the_graph_dequantizes(bench: QuantizationBench) -> None:
+    put_block(bench)
+    template = BLOCK_TEMPLATE | {"device": "nvidia-a10", "runtime": "tensorrt-rtx"}
+    result = from_values(
+        bench.quantize(bench.onnx_work({"precision": "INT4"}, **template)), QuantizationOutcome()
+    ).result
+    assert result.parity.verdict == VERDICT_UNVERIFIED
+    assert result.coverage.quantized_products
+    (candidate,) = result.candidates
+    assert (candidate.chosen, candidate.quantizer) == (True, "INT4 weights, floating-point products")
+    assert read_manifest(bench.package).precision == "INT4"
+
+
 @pytest.mark.parametrize("installed", [True, False])
 def test_an_ascend_chip_gets_what_its_own_quantizer_makes_if_that_is_installed(
     installed: bool, bench: QuantizationBench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -19,6 +19,7 @@ from engines.quantization.onnxruntime_quantizers import StaticQdq
 from engines.quantization.quantizers import Material, Quantizer
 from engines.quantization.recipes import open_settings, settings_of
 from engines.quantization.request import QuantizationSpec
+from engines.quantization.weights import compress_weights
 from engines.runtimes import BuildOptions, BuildSource, Where, open_form, runtime, runtimes
 from engines.runtimes.timings import given_name, kept_name, read_timings
 from engines.sandbox.deadline import Overrun, at_most
@@ -62,6 +63,28 @@ def test_outputs_of_any_number_and_type_are_built(tmp_path: Path) -> None:
 def test_a_quantized_graph_is_built_in_integers(tmp_path: Path) -> None:
     path = plans.quantized_convolution(tmp_path / "g.onnx", QuantizeBias=False)
     assert plan(path, IMAGES, precision="INT8").precision == "INT8"
+
+
+@pytest.mark.parametrize("device", [plans.A10, "nvidia-a100", "nvidia-l4"])
+def test_weights_of_four_bits_stay_so_in_the_plan(device: str, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    nodes = [helper.make_node("Gemm", ["x", "w", "b"], ["y"], name="gemm", transB=1)]
+    tensors = {"w": rng.standard_normal((1024, 1024)).astype(np.float32), "b": np.ones(1024, np.float32)}
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 1024]) for name in ("x", "y")]
+    given = [onnx.numpy_helper.from_array(array, name) for name, array in tensors.items()]
+    made = helper.make_graph(nodes, "g", ends[:1], ends[1:], given)
+    model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+    onnx.save(model, tmp_path / "g.onnx")
+    compressed = compress_weights(model, 4, "tensorrt-rtx", True, set(), out_dir=tmp_path / "int4")
+    interface = signature(low=(1, 1024), high=(8, 1024))
+    whole = plan(tmp_path / "g.onnx", interface, device=device).size_bytes
+    assert plan(compressed.path, interface, precision="INT4", device=device).size_bytes < whole / 4
+
+
+def test_a_t4_has_no_weights_of_four_bits() -> None:
+    known = load_catalog()
+    assert "INT4" not in known.device(plans.T4).runtime("tensorrt-rtx").quantized
+    assert "INT4" in known.device(plans.A10).runtime("tensorrt-rtx").quantized
 
 
 def test_a_build_tells_its_progress_and_its_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
