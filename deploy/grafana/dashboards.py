@@ -231,6 +231,11 @@ SUITE = dashboard(
             "Bytes of the object store", (rate("lathe_storage_bytes_total", "operation"), "{{operation}}"), unit="Bps"
         ),
         panel(
+            "Removed: nothing refers to it",
+            ("sum(rate(lathe_gc_removed_bytes_total[$__rate_interval]))", "bytes a second"),
+            unit="Bps",
+        ),
+        panel(
             "Not connected to NATS",
             ("sum by (service) (1 - lathe_bus_connected)", "{{service}}"),
             ("sum(rate(lathe_bus_disconnects_total[$__rate_interval]))", "lost connections a second"),

@@ -28,6 +28,7 @@ from services.cli.devices import devices
 from services.cli.evaluate import compare, evaluate
 from services.cli.events import events
 from services.cli.failures import explain
+from services.cli.gc import gc
 from services.cli.groups import groups
 from services.cli.import_evaluation import import_evaluation
 from services.cli.info import info, whoami
@@ -52,6 +53,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "logs": logs.logs,
     "backup": backup,
     "restore": restore,
+    "gc": gc,
     "convert": convert,
     "quantize": quantize,
     "optimize": optimize,

@@ -1,8 +1,9 @@
 """Backups of a suite: the database at one moment, then every object of the bucket.
 
-The order is what makes it consistent while the suite runs: stored bytes are named by their digest and never removed,
-so that all that the dump refers to is in the bucket afterwards. NATS is left out: what is on the way there follows
-from the database (ARCHITECTURE.md, "The life of a task").
+The order is what makes it consistent while the suite runs: stored bytes are named by their digest, and removed only a
+grace (LATHE_GC_GRACE_HOURS) after the last reference to them went. So all that the dump refers to is in the bucket for
+as long as that. NATS is left out: what is on the way there follows from the database (ARCHITECTURE.md, "The life of a
+task").
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from lathe.type.v1.digest_pb2 import Digest
 from services.local.errors import LocalError
 from services.storage.bucket import Bucket, is_missing
 from services.storage.hashing import BLOCK_BYTES, hash_blocks, hash_file
-from services.storage.s3_store import content_key
+from services.storage.keys import BOOKKEEPING, content_key
 
 _AT_ONCE = 8
 # So many are handed to the threads at a time, so that a list of millions is never in memory twice.
@@ -40,7 +40,7 @@ class Copied:
 
 
 def copy_out(bucket: Bucket, folder: Path) -> tuple[list[Copied], list[str]]:
-    """Copy every object into a folder; what is there already by its digest is not read again.
+    """Copy every object but claims and gates into a folder; what is there already by its digest is not read again.
 
     Returns:
         What was copied, and the keys of stored bytes that are damaged, which are left out.
@@ -59,7 +59,8 @@ def copy_out(bucket: Bucket, folder: Path) -> tuple[list[Copied], list[str]]:
             return None
         return copied
 
-    listed = ((str(each.object_name), int(each.size or 0)) for each in bucket.objects(""))
+    found = (each for each in bucket.objects("") if not str(each.object_name).startswith(BOOKKEEPING))
+    listed = ((str(each.object_name), int(each.size or 0)) for each in found)
     return [each for each in _side_by_side(copy, listed) if each is not None], sorted(damaged)
 
 

@@ -136,6 +136,11 @@ class Settings(BaseSettings):
     heartbeat_seconds: float = Field(default=20, gt=0)
     # "required": processes that read strangers' files do not start where the kernel cannot confine them.
     sandbox: Literal["", "required"] = ""
+    # Stored bytes that nobody refers to are removed after so long: longer than any call, backup or delivery of an event
+    # takes. FRESH of services/storage/claims.py has to be less.
+    gc_grace_hours: float = Field(default=24, ge=3)
+    # How often they are looked for; 0 is never.
+    gc_interval_hours: float = Field(default=24, ge=0)
     # How long what was made on another machine than the device waits for a worker on the device to verify it, if none
     # lives when it is made, as in a pool that is scaled from zero.
     verification_wait_seconds: float = Field(default=0, ge=0)

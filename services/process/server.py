@@ -21,6 +21,7 @@ from typing import Any
 import grpc
 import structlog
 from lathe.internal.v1.audit_service_pb2_grpc import add_AuditLogServiceServicer_to_server
+from lathe.internal.v1.reference_service_pb2_grpc import add_ReferenceServiceServicer_to_server
 
 from services.audit.recorder import Recorder
 from services.platform import telemetry
@@ -37,6 +38,7 @@ from services.process.aliases import RegistryAliases
 from services.process.audit_servicer import AuditLogServicer
 from services.process.composition import EVERYTHING, Need, Platform, open_platform
 from services.process.grants import RegistryGrants
+from services.process.reference_servicer import ReferenceServicer
 from services.process.reflection import add_reflection
 from services.process.startup import StartupError, prepare_schema_apart, refuse, tune_collector
 
@@ -79,6 +81,7 @@ class ServiceParts:
         background: Coroutines that run until the server stops; each is started again if it fails.
         look_up: Finds the versions of aliases in requests; None asks the registry.
         roles: Finds the roles of a caller; None asks the registry.
+        tells_references: The registry asks it what its tables refer to in the object store.
     """
 
     register: Callable[[grpc.aio.Server], None]
@@ -86,6 +89,7 @@ class ServiceParts:
     background: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
     look_up: LookUp | None = None
     roles: FetchRoles | None = None
+    tells_references: bool = True
 
     def beside(self, other: ServiceParts) -> ServiceParts:
         """Return the parts of a process that serves both."""
@@ -179,6 +183,8 @@ async def serving(
         parts.register(server)
         if recorder is not None:
             add_AuditLogServiceServicer_to_server(AuditLogServicer(platform.databases), server)
+        if parts.tells_references:
+            add_ReferenceServiceServicer_to_server(ReferenceServicer(platform.databases), server)
         health = Health(parts.service_names, platform.probes())
         await health.register(server)
         add_reflection(server, [*parts.service_names, "grpc.health.v1.Health"])

@@ -239,7 +239,10 @@ class Artifacts:
             done = await self._verifications.backlog.progress([row["uid"]])
             upload.verified_bytes = round((done.get(row["uid"]) or 0) * row["size_bytes"])
         if row["state"] == UPLOAD_STATE_OPEN and row["sha256"] and row["direct"]:
-            direct = await self._uploads.direct(Digest(sha256=row["sha256"], size_bytes=row["size_bytes"]))
+            announced = Digest(sha256=row["sha256"], size_bytes=row["size_bytes"])
+            # Who finds the name taken sends nothing: what may be removed soon has to stay.
+            await self._blobs.keep(announced)
+            direct = await self._uploads.direct(announced)
             if direct is not None:
                 upload.direct.url = direct.url
                 upload.direct.headers.update(direct.headers)

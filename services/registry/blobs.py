@@ -16,6 +16,11 @@ from services.storage import ContentStore
 _CHECKS_AT_ONCE = 16
 _SEEN = "SELECT DISTINCT sha256 FROM artifact_uses WHERE sha256 = ANY ($1) AND readers && $2"
 _GET = "SELECT size_bytes, create_time FROM blobs WHERE sha256 = $1"
+# What may be removed soon is asked of the store, which keeps it for those who ask.
+_KNOWN = """
+    SELECT sha256, size_bytes FROM blobs WHERE sha256 = ANY ($1)
+    AND NOT EXISTS (SELECT FROM condemned WHERE condemned.sha256 = blobs.sha256)
+"""
 
 
 class Blobs:
@@ -51,10 +56,8 @@ class Blobs:
         return artifact
 
     async def known(self, digests: Sequence[Digest]) -> set[tuple[str, int]]:
-        """Return SHA-256 and size of the digests that the table has in exactly their size."""
-        rows = await self._database.fetch(
-            "SELECT sha256, size_bytes FROM blobs WHERE sha256 = ANY($1)", [digest.sha256 for digest in digests]
-        )
+        """Return SHA-256 and size of the digests that the table has in exactly their size; they stay for a grace."""
+        rows = await self._database.fetch(_KNOWN, [digest.sha256 for digest in digests])
         return {(row["sha256"], row["size_bytes"]) for row in rows}
 
     async def seen(self, digests: Collection[str]) -> set[str]:
@@ -63,6 +66,11 @@ class Blobs:
         if readers is None:
             return set(digests)
         return {row["sha256"] for row in await self._database.fetch(_SEEN, list(digests), readers)}
+
+    async def keep(self, digest: Digest) -> None:
+        """If these bytes are stored, and nobody refers to them, let them stay for a grace from now."""
+        if await self._database.fetchval("SELECT true FROM condemned WHERE sha256 = $1", digest.sha256):
+            await self._content.exists(digest)
 
     async def missing(self, files: Sequence[File]) -> list[File]:
         """Return those of the files whose bytes, in exactly their size, are not stored, or not for this caller."""

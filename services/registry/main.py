@@ -16,6 +16,7 @@ from lathe.registry.v1.info_service_pb2_grpc import add_InfoServiceServicer_to_s
 from lathe.registry.v1.model_service_pb2_grpc import add_ModelServiceServicer_to_server
 from lathe.registry.v1.project_service_pb2_grpc import add_ProjectServiceServicer_to_server
 from lathe.registry.v1.release_service_pb2_grpc import add_ReleaseServiceServicer_to_server
+from lathe.registry.v1.storage_service_pb2_grpc import add_StorageServiceServicer_to_server
 from lathe.watch.v1.watch_service_pb2_grpc import add_WatchServiceServicer_to_server
 
 from services.bus.topology import ensure_topology
@@ -38,6 +39,7 @@ from services.registry.creation import Creation
 from services.registry.datasets import assembly as datasets_assembly
 from services.registry.device_servicer import DeviceServicer
 from services.registry.devices import Devices
+from services.registry.garbage import assembly as garbage_assembly
 from services.registry.info import Info
 from services.registry.info_servicer import InfoServicer
 from services.registry.internal_servicer import InternalServicer
@@ -67,6 +69,7 @@ SERVICES = [
     "InfoService",
     "ProjectService",
     "ReleaseService",
+    "StorageService",
 ]
 HOUSEKEEPING_SECONDS = 600.0
 # Its transactions wake nobody.
@@ -92,6 +95,7 @@ async def build(platform: Platform) -> ServiceParts:
     attestation = Attestation(content, blobs, platform.settings)
     creation = Creation(database, content, blobs, architectures, attestation)
     imports = VersionImports(platform, creation)
+    garbage = garbage_assembly.assemble(platform, datasets.index_files)
 
     def register(server: grpc.aio.Server) -> None:
         add_ProjectServiceServicer_to_server(ProjectServicer(projects), server)
@@ -104,6 +108,7 @@ async def build(platform: Platform) -> ServiceParts:
         add_AuditServiceServicer_to_server(AuditServicer(platform), server)
         add_AliasServiceServicer_to_server(AliasServicer(aliases), server)
         add_ReleaseServiceServicer_to_server(releases.servicer, server)
+        add_StorageServiceServicer_to_server(garbage.servicer, server)
         add_WatchServiceServicer_to_server(WatchServicer(TaskWatch(platform)), server)
         add_RegistryServiceServicer_to_server(
             InternalServicer(projects, versions, creation, TaskSources(database), datasets.selections, datasets.holds),
@@ -117,6 +122,7 @@ async def build(platform: Platform) -> ServiceParts:
             await datasets.holds.forget_expired()
             await forget_requests(database)
             await Leases(database).forget_ended()
+            await garbage.collections.keep_up()
             await asyncio.sleep(HOUSEKEEPING_SECONDS)
 
     works: list[Work] = [
@@ -126,10 +132,11 @@ async def build(platform: Platform) -> ServiceParts:
         datasets.exports.run,
         imports.operations.runner.run,
         verifying.run,
+        garbage.collections.operations.runner.run,
         releases.reconciler.heal,
     ]
     names = [*(f"lathe.registry.v1.{service}" for service in SERVICES), "lathe.watch.v1.WatchService"]
-    return ServiceParts(register, names, works, aliases.look_up, projects.roles)
+    return ServiceParts(register, names, works, aliases.look_up, projects.roles, tells_references=False)
 
 
 def main() -> None:

@@ -13,7 +13,9 @@ import threading
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, TypeVar, cast
@@ -23,14 +25,15 @@ from lathe.type.v1.digest_pb2 import Digest
 
 from services.platform.settings import Settings
 from services.storage.hashing import BLOCK_BYTES
-from services.storage.signing import STAGING, SignedPut, Signer, find_guard
+from services.storage.keys import STAGING
+from services.storage.signing import SignedPut, Signer, find_guard
 
 if TYPE_CHECKING:
     import urllib3
     from minio import Minio
     from minio.datatypes import Object
 
-__all__ = ["SINGLE_PUT_BYTES", "Bucket", "is_missing"]
+__all__ = ["SINGLE_PUT_BYTES", "Bucket", "Stat", "is_missing"]
 
 T = TypeVar("T")
 Body = bytes | BinaryIO | Iterable[bytes]
@@ -40,6 +43,15 @@ SINGLE_PUT_BYTES = 5 << 30
 """The most that S3 takes in one PUT."""
 PART_BYTES = 64 << 20
 EMPTY_SHA256 = hashlib.sha256().hexdigest()
+_TIMEOUT_SECONDS = 60
+
+
+@dataclass(frozen=True)
+class Stat:
+    """What a store says of an object: its size in bytes, and its age in seconds by the store's own clock."""
+
+    size: int
+    age: float
 
 
 class Bucket:
@@ -144,14 +156,30 @@ class Bucket:
 
     def size(self, key: str) -> int | None:
         """Return the size of an object in bytes, or None if there is none."""
+        found = self.stat(key)
+        return None if found is None else found.size
+
+    def stat(self, key: str) -> Stat | None:
+        """Return what the store says of an object, or None if there is none."""
         from minio.error import S3Error
 
         try:
-            return self.client.stat_object(self.name, key).size
+            found = self.client.stat_object(self.name, key)
         except S3Error as error:
             if is_missing(error):
                 return None
             raise
+        now = _date_of((found.metadata or {}).get("date", ""))
+        age = (now - found.last_modified).total_seconds() if found.last_modified else 0.0
+        return Stat(found.size or 0, age)
+
+    def remove_once(self, key: str) -> None:
+        """Remove an object by one request that is never sent again: a second one could meet what came after the first.
+
+        Raises:
+            minio.error.MinioException, urllib3.exceptions.HTTPError: As `run`; the object may be there or not.
+        """
+        self._unrepeated.remove_object(self.name, key)
 
     def objects(self, prefix: str) -> Iterator[Object]:
         """Yield the objects whose keys begin with a prefix."""
@@ -198,22 +226,33 @@ class Bucket:
 
     @cached_property
     def _http(self) -> urllib3.PoolManager:
+        import urllib3
+
+        return self._pool(
+            urllib3.Retry(total=2, backoff_factor=0.2, status_forcelist=(500, 502, 503, 504), raise_on_status=False)
+        )
+
+    @cached_property
+    def _unrepeated(self) -> Minio:
+        import urllib3
+
+        return self._connect(self._endpoint, self._pool(urllib3.Retry(0, raise_on_status=False)))
+
+    def _pool(self, retries: urllib3.Retry) -> urllib3.PoolManager:
         import certifi
         import urllib3
 
         return urllib3.PoolManager(
-            timeout=urllib3.Timeout(connect=5, read=60),
+            timeout=urllib3.Timeout(connect=5, read=_TIMEOUT_SECONDS),
             maxsize=CONNECTIONS,
             blocksize=BLOCK_BYTES,
             cert_reqs="CERT_REQUIRED",
             ca_certs=os.environ.get("SSL_CERT_FILE") or certifi.where(),
             ca_cert_data=self._ca_file.read_text(encoding="ascii") if self._ca_file else None,
-            retries=urllib3.Retry(
-                total=2, backoff_factor=0.2, status_forcelist=(500, 502, 503, 504), raise_on_status=False
-            ),
+            retries=retries,
         )
 
-    def _connect(self, endpoint: str) -> Minio:
+    def _connect(self, endpoint: str, http: urllib3.PoolManager | None = None) -> Minio:
         from minio import Minio
 
         address, signer = urlsplit(endpoint), self._signer
@@ -223,7 +262,7 @@ class Bucket:
             secret_key=signer.secret_key,
             region=signer.region,
             secure=address.scheme == "https",
-            http_client=self._http,
+            http_client=http or self._http,
         )
 
 
@@ -244,6 +283,14 @@ class _Reader:
         joined = b"".join(got)
         self._rest = joined[size:]
         return joined[:size]
+
+
+def _date_of(header: str) -> datetime:
+    """Return the date of an answer, which is by the same clock as the dates of objects; else that of this machine."""
+    try:
+        return parsedate_to_datetime(header).replace(tzinfo=UTC)
+    except ValueError:
+        return datetime.now(UTC)
 
 
 def is_missing(error: Exception) -> bool:

@@ -11,7 +11,7 @@ from lathe.type.v1.digest_pb2 import Digest, File
 
 from services.platform.settings import Settings
 from services.storage.bucket import Bucket
-from services.storage.s3_store import content_key
+from services.storage.keys import content_key
 
 if TYPE_CHECKING:
     from minio import Minio

@@ -17,13 +17,15 @@ from lathe.type.v1.digest_pb2 import Digest
 from services.platform.errors import LatheError
 from services.platform.settings import Settings
 from services.storage.bucket import Bucket, is_missing
+from services.storage.claims import Claims
 from services.storage.hashing import BLOCK_BYTES, ahead, hash_blocks, hash_bytes, hash_file
+from services.storage.keys import content_key
 from services.storage.store import corrupt, missing
 
 if TYPE_CHECKING:
     from minio import Minio
 
-__all__ = ["S3ContentStore", "content_key"]
+__all__ = ["S3ContentStore"]
 
 T = TypeVar("T")
 FETCH_ATTEMPTS = 3
@@ -34,23 +36,31 @@ class S3ContentStore:
 
     def __init__(self, settings: Settings) -> None:
         self._bucket = Bucket.of(settings)
+        self._claims = Claims(self._bucket)
 
     async def exists(self, digest: Digest) -> bool:
         """Return whether bytes with this digest, in this size, are stored."""
-        return await self._bucket.run(lambda *_: self._has(digest))
+        return await self._bucket.run(lambda *_: self._claims.take(digest))
 
     async def find(self, sha256: str) -> Digest | None:
         """Return the digest of stored bytes of which only the SHA-256 is known, or None."""
-        key = content_key(Digest(sha256=sha256))
-        size = await self._bucket.run(lambda *_: self._bucket.size(key))
-        return None if size is None else Digest(sha256=sha256, size_bytes=size)
+
+        def find(_client: Minio, _stop: threading.Event) -> Digest | None:
+            digest = Digest(sha256=sha256)
+            size = self._bucket.size(content_key(digest))
+            if size is None:
+                return None
+            digest.size_bytes = size
+            return digest if self._claims.take(digest) else None
+
+        return await self._bucket.run(find)
 
     async def put_file(self, path: Path) -> Digest:
         """Store a file and return its digest."""
 
         def put(_client: Minio, _stop: threading.Event) -> Digest:
             digest = hash_file(path)
-            if not self._has(digest):
+            if not self._claims.take(digest):
                 with path.open("rb") as file:
                     self._bucket.put(content_key(digest), file, digest)
             return digest
@@ -62,7 +72,7 @@ class S3ContentStore:
         digest = hash_bytes(data)
 
         def put(_client: Minio, _stop: threading.Event) -> None:
-            if not self._has(digest):
+            if not self._claims.take(digest):
                 self._bucket.put(content_key(digest), data, digest)
 
         await self._bucket.run(put)
@@ -95,7 +105,7 @@ class S3ContentStore:
 
     async def presigned_get(self, digest: Digest, file_name: str, expires: timedelta) -> str:
         """Return a URL from which the bytes can be read; LatheError NOT_FOUND if they are not stored."""
-        if not await self.exists(digest):
+        if await self._bucket.run(lambda *_: self._bucket.size(content_key(digest))) != digest.size_bytes:
             raise missing(digest)
         disposition = f"attachment; filename*=UTF-8''{quote(file_name, safe='')}"
         query = {"response-content-disposition": disposition} if file_name else {}
@@ -116,9 +126,6 @@ class S3ContentStore:
                     raise
         raise AssertionError("unreachable")
 
-    def _has(self, digest: Digest) -> bool:
-        return self._bucket.size(content_key(digest)) == digest.size_bytes
-
     def _get(self, client: Minio, digest: Digest, write: Callable[[bytes], object], stop: threading.Event) -> None:
         from minio.error import S3Error
 
@@ -134,11 +141,6 @@ class S3ContentStore:
             answer.release_conn()
         if found != digest:
             raise corrupt(digest, found)
-
-
-def content_key(digest: Digest) -> str:
-    """Return the key of the object that holds these bytes."""
-    return f"cas/sha256/{digest.sha256[:2]}/{digest.sha256}"
 
 
 def _write_all(file: FileIO, block: bytes) -> None:

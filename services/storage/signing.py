@@ -12,10 +12,8 @@ from lathe.type.v1.digest_pb2 import Digest
 
 from services.storage.hashing import hash_bytes
 
-__all__ = ["PUT_LIFETIME", "STAGING", "SignedPut", "Signer", "find_guard"]
+__all__ = ["PUT_LIFETIME", "SignedPut", "Signer", "find_guard"]
 
-STAGING = "staging/"
-"""Prefix of the keys that users may write to."""
 PUT_LIFETIME = timedelta(minutes=15)
 """How long a store accepts a request that is signed by headers."""
 Guard = tuple[str, ...]

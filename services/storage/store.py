@@ -15,14 +15,18 @@ __all__ = ["ContentStore", "corrupt", "missing"]
 
 
 class ContentStore(Protocol):
-    """Immutable bytes, each named by SHA-256 and size."""
+    """Immutable bytes, each named by SHA-256 and size.
+
+    What nothing refers to is collected a grace (LATHE_GC_GRACE_HOURS) after it was last stored, found or sent again. So
+    that is the time in which a caller has to write down that it refers to bytes.
+    """
 
     async def exists(self, digest: Digest) -> bool:
-        """Return whether bytes with this digest, in this size, are stored."""
+        """Return whether bytes with this digest, in this size, are stored; if so, they stay for a grace from now."""
         ...
 
     async def find(self, sha256: str) -> Digest | None:
-        """Return the digest of stored bytes of which only the SHA-256 is known, or None."""
+        """Return the digest of stored bytes of which only the SHA-256 is known, or None; they stay as with `exists`."""
         ...
 
     async def put_file(self, path: Path) -> Digest:

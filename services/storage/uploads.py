@@ -26,11 +26,12 @@ from lathe.type.v1.digest_pb2 import Digest
 from services.platform.errors import LatheError, failed_precondition, invalid_argument, invalid_fields
 from services.platform.settings import Settings
 from services.storage.bucket import Bucket
+from services.storage.claims import Claims
 from services.storage.hashing import BLOCK_BYTES, Cancelled, WrongBytes, ahead, checked, hash_bytes
+from services.storage.keys import STAGING, content_key
 from services.storage.parts import Span, StagedPart, spans
 from services.storage.precedence import Precedence
-from services.storage.s3_store import content_key
-from services.storage.signing import STAGING, SignedPut
+from services.storage.signing import SignedPut
 
 if TYPE_CHECKING:
     from minio import Minio
@@ -54,6 +55,7 @@ class Uploads:
 
     def __init__(self, settings: Settings) -> None:
         self._bucket = Bucket.of(settings)
+        self._claims = Claims(self._bucket)
         self._small = asyncio.Semaphore(_SMALL_AT_ONCE)
         self._large = asyncio.Semaphore(LARGE_AT_ONCE)
         self.precedence = Precedence()
@@ -149,7 +151,7 @@ class Uploads:
         missing = [span.number for span in spans(digest.size_bytes) if not rounds[-1].has(span)]
         if not missing:
             return rounds[-1]
-        if unsent and self._bucket.size(content_key(digest)) == digest.size_bytes:
+        if unsent and self._claims.take(digest):
             return None
         raise failed_precondition(
             "UPLOAD_INCOMPLETE",
@@ -174,7 +176,7 @@ class Uploads:
                     answer.release_conn()
 
         blocks = checked(ahead(sent()), digest)
-        if self._bucket.size(content_key(digest)) == digest.size_bytes:
+        if self._claims.take(digest):
             for _ in blocks:
                 pass
         elif digest.size_bytes <= SMALL_BYTES:

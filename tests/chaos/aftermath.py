@@ -25,7 +25,7 @@ from services.database.pool import Database
 from services.platform.settings import Settings
 from services.platform.words import word
 from services.storage.bucket import Bucket
-from services.storage.signing import STAGING
+from services.storage.keys import STAGING
 from tests.chaos.installation import Installation
 from tests.chaos.load import CHANNEL, ENDED, MODEL, Load
 from tests.e2e.beasts import COUNT

@@ -11,7 +11,7 @@ from lathe.converter.v1 import conversion_service_pb2
 from lathe.evaluator.v1 import evaluation_service_pb2
 from lathe.internal.keda import externalscaler_pb2
 from lathe.internal.v1 import audit_service_pb2 as internal_audit_service_pb2
-from lathe.internal.v1 import registry_service_pb2, resolution_service_pb2
+from lathe.internal.v1 import reference_service_pb2, registry_service_pb2, resolution_service_pb2
 from lathe.optimizer.v1 import optimization_service_pb2, profile_service_pb2
 from lathe.quantizer.v1 import quantization_service_pb2
 from lathe.registry.v1 import (
@@ -25,6 +25,7 @@ from lathe.registry.v1 import (
     model_service_pb2,
     project_service_pb2,
     release_service_pb2,
+    storage_service_pb2,
 )
 from lathe.template.v1 import template_service_pb2
 from lathe.watch.v1 import watch_service_pb2
@@ -46,7 +47,9 @@ FILES = (
     ("registry", release_service_pb2),
     ("registry", registry_service_pb2),
     ("registry", watch_service_pb2),
+    ("registry", storage_service_pb2),
     ("template", template_service_pb2),
+    ("template", reference_service_pb2),
     ("template", resolution_service_pb2),
     ("converter", conversion_service_pb2),
     ("converter", externalscaler_pb2),
@@ -180,6 +183,13 @@ def right(method: str, made: Mapping[str, Any]) -> dict[str, Any]:
             "alias": {"model_version": VERSION, "labels": {"team": "a"}},
         },
         "GetInfo": {},
+        "ListReferences": {},
+        "CreateGarbageCollection": {
+            "garbage_collection": {"display_name": "Fuzz", "labels": {"team": "a"}, "dry_run": True}
+        },
+        "ListGarbageCollections": {**LIST, "filter": "state = RUNNING"},
+        **{f"{verb}GarbageCollection": {"name": made["collection"]} for verb in ("Get", "Watch", "Cancel")},
+        "DeleteGarbageCollection": {"name": made["collection"], "etag": '"x"'},
         "CreateProject": {"project": {"display_name": "Fuzz", "members": [{"member": "user:ann", "role": "ADMIN"}]}},
         "GetProject": {"name": PROJECT},
         "ListProjects": LIST,

@@ -92,6 +92,7 @@ class Suite:
             "tasks": dict.fromkeys(SPECS, ""),
             "groups": dict.fromkeys(SPECS, ""),
             "export": "",
+            "collection": "",
             "import": "",
             "approval": "",
         }
@@ -108,6 +109,9 @@ class Suite:
             "CreateDatasetExport", request_of("CreateDatasetExport", right("CreateDatasetExport", self.made))
         )
         self.made["export"] = export["name"]
+        collection = right("CreateGarbageCollection", self.made)
+        begun = await self.call("CreateGarbageCollection", request_of("CreateGarbageCollection", collection))
+        self.made["collection"] = begun["name"]
         version = {"parent": MODEL, "model_version": {"format": "MODEL_FORMAT_PTH", "files": [self.made["file"]]}}
         await self.call("CreateModelVersion", request_of("CreateModelVersion", version))
         await self.call("CreateAlias", request_of("CreateAlias", right("CreateAlias", self.made)))

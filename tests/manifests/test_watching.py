@@ -21,6 +21,7 @@ from prometheus_client.metrics_core import Metric
 
 import services.bus.connection
 import services.platform.interceptors.observation
+import services.registry.garbage.collector
 import services.storage.metering
 import services.tasks.api.metrics
 from services.tasks.api.gauges import Figures, families
@@ -38,6 +39,7 @@ _PARTS = {"histogram": ("_bucket", "_sum", "_count"), "counter": ("_total",), "g
 _MODULES = (
     services.bus.connection,
     services.platform.interceptors.observation,
+    services.registry.garbage.collector,
     services.storage.metering,
     services.tasks.api.metrics,
 )

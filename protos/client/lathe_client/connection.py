@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from lathe.registry.v1.model_service_pb2_grpc import ModelServiceStub
     from lathe.registry.v1.project_service_pb2_grpc import ProjectServiceStub
     from lathe.registry.v1.release_service_pb2_grpc import ReleaseServiceStub
+    from lathe.registry.v1.storage_service_pb2_grpc import StorageServiceStub
     from lathe.template.v1.template_service_pb2_grpc import TemplateServiceStub
     from lathe.watch.v1.watch_service_pb2_grpc import WatchServiceStub
 
@@ -127,6 +128,13 @@ class Connection:
         from lathe.registry.v1.audit_service_pb2_grpc import AuditServiceStub
 
         return AuditServiceStub(self.channel("registry"))
+
+    @cached_property
+    def storage(self) -> StorageServiceStub:
+        """Stub for what the object store holds."""
+        from lathe.registry.v1.storage_service_pb2_grpc import StorageServiceStub
+
+        return StorageServiceStub(self.channel("registry"))
 
     @cached_property
     def aliases(self) -> AliasServiceStub:

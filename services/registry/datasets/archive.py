@@ -46,7 +46,10 @@ class Archives:
     async def find(self, dataset: Dataset) -> Digest | None:
         """Return the archive of a dataset that was packed before, or None."""
         row = await self._database.fetchrow(_FIND, dataset.index.sha256)
-        return None if row is None else Digest(sha256=row["sha256"], size_bytes=row["size_bytes"])
+        if row is None:
+            return None
+        digest = Digest(sha256=row["sha256"], size_bytes=row["size_bytes"])
+        return digest if await self._content.exists(digest) else None
 
     async def pack(self, dataset: Dataset, standing: Standing) -> Digest:
         """Pack a dataset and store the archive."""

@@ -35,6 +35,7 @@ class DatasetParts:
     exports: Runner
     selections: Selections
     holds: Holds
+    index_files: IndexFiles
 
 
 def assemble(platform: Platform, blobs: Blobs) -> DatasetParts:
@@ -57,6 +58,5 @@ def assemble(platform: Platform, blobs: Blobs) -> DatasetParts:
         exports=exports,
         watch=DatasetWatch(catalog, platform.bus),
     )
-    return DatasetParts(
-        servicer, imports, exports.operations.runner, Selections(catalog, index_files, content, blobs), Holds(database)
-    )
+    selections = Selections(catalog, index_files, content, blobs)
+    return DatasetParts(servicer, imports, exports.operations.runner, selections, Holds(database), index_files)

@@ -19,7 +19,7 @@ from services.local.errors import LocalError
 from services.local.servers import Servers
 from services.registry import migrations
 from services.storage.hashing import hash_bytes
-from services.storage.s3_store import content_key
+from services.storage.keys import content_key
 
 STORED = b"weights" * 1000
 KEY = content_key(hash_bytes(STORED))

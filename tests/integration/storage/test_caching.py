@@ -14,7 +14,7 @@ from services.platform.errors import LatheError
 from services.platform.settings import Settings
 from services.storage import CachingStore, ContentStore, S3ContentStore, hash_bytes, hash_file
 from services.storage.bucket import Bucket
-from services.storage.s3_store import content_key
+from services.storage.keys import content_key
 from tests.integration.storage.conftest import names_in, random_bytes
 
 KIB = 1024

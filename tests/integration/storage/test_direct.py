@@ -16,7 +16,7 @@ from lathe.type.v1.digest_pb2 import Digest
 from services.platform.settings import Settings
 from services.storage import S3ContentStore, Uploads, hash_bytes
 from services.storage.bucket import Bucket
-from services.storage.s3_store import content_key
+from services.storage.keys import content_key
 from services.storage.signing import SignedPut
 from tests.integration.storage.conftest import random_bytes
 

@@ -16,7 +16,7 @@ from services.platform.errors import LatheError
 from services.platform.settings import Settings
 from services.storage import S3ContentStore, StagedPart, Uploads, hash_bytes
 from services.storage.bucket import Bucket
-from services.storage.s3_store import content_key
+from services.storage.keys import content_key
 from tests.integration.storage.conftest import random_bytes, until
 
 MIB = 1 << 20

@@ -20,8 +20,8 @@ from services.storage.hashing import (
     hash_blocks,
     hash_bytes,
 )
+from services.storage.keys import content_key
 from services.storage.parts import LARGEST_FILE, MAX_PARTS, MEBIBYTE, spans
-from services.storage.s3_store import content_key
 
 
 @given(st.integers(0, LARGEST_FILE) | st.integers(0, 200 * MEBIBYTE))

@@ -1,0 +1,1 @@
+"""Removal of stored bytes that nobody refers to."""
