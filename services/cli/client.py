@@ -28,6 +28,8 @@ def find_addresses(flags: Mapping[str, str], environment: Mapping[str, str], dat
 
 def connect() -> Lathe:
     """Return the client for the running command, from its options and the environment."""
+    # What goes wrong is told by the exception; gRPC would write it to the terminal before, in words of its own.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     from lathe_client import Lathe
 
     options = current_options()
