@@ -16,7 +16,7 @@ from services.cli.output import TABLE, Column, Output, note, plain, show_message
 from services.cli.views import labels, when
 
 if TYPE_CHECKING:
-    from lathe.registry.v1.project_service_pb2 import Project, ProjectMember
+    from lathe.registry.v1.project_service_pb2 import Project, ProjectMember, Quotas
 
 projects = typer.Typer(help="Projects: who may see and change what.", no_args_is_help=True)
 
@@ -26,6 +26,7 @@ COLUMNS: list[Column[Any]] = [
     Column("project", lambda project: plain(project.name.removeprefix("projects/")), whole=True),
     Column("name", lambda project: plain(project.display_name)),
     Column("members", lambda project: plain(", ".join(map(_told, project.members)))),
+    Column("quotas", lambda project: plain(_quotas(project.quotas))),
     Column("description", lambda project: plain(project.description), detail=True),
     Column("labels", labels, detail=True),
     Column("owner", lambda project: plain(project.owner), detail=True),
@@ -129,6 +130,33 @@ def revoke(project: ProjectArgument, member: MemberArgument, output: Output = TA
     _change(project, change, output)
 
 
+@projects.command("limit")
+def limit(
+    project: ProjectArgument,
+    waiting_tasks: Annotated[int | None, typer.Option(min=-1, help="Tasks of each kind that may wait.")] = None,
+    running_tasks: Annotated[int | None, typer.Option(min=-1, help="Tasks of each kind that may run.")] = None,
+    open_uploads: Annotated[int | None, typer.Option(min=-1, help="Uploads that may be open.")] = None,
+    output: Output = TABLE,
+) -> None:
+    """Set how much a project may use: 0 is any number, -1 is what the installation says for all.
+
+    For administrators of the installation.
+    """
+    wanted = {"waiting_tasks": waiting_tasks, "running_tasks": running_tasks, "open_uploads": open_uploads}
+    given = {name: value for name, value in wanted.items() if value is not None}
+    if not given:
+        raise CliError("Say what to limit, such as --running-tasks 8.", ExitCode.USAGE)
+
+    def change(stored: Project) -> None:
+        for name, value in given.items():
+            if value < 0:
+                stored.quotas.ClearField(name)  # type: ignore[arg-type] # one of its fields
+            else:
+                setattr(stored.quotas, name, value)
+
+    _change(project, change, output, "quotas")
+
+
 @projects.command("delete")
 def delete(project: ProjectArgument) -> None:
     """Delete a project; refused while anything is in it. For administrators of the installation."""
@@ -173,7 +201,12 @@ def _told(member: ProjectMember) -> str:
     return f"{member.member}={Role.Name(member.role).removeprefix('ROLE_')}"
 
 
-def _change(project: str, change: Any, output: Any) -> None:
+def _quotas(quotas: Quotas) -> str:
+    words = ("waiting_tasks", "running_tasks", "open_uploads")
+    return ", ".join(f"{name.replace('_', ' ')} {getattr(quotas, name)}" for name in words if quotas.HasField(name))  # type: ignore[arg-type] # one of its fields
+
+
+def _change(project: str, change: Any, output: Any, field: str = "members") -> None:
     """Change a project as it is now; refused if another change comes between."""
     from google.protobuf.field_mask_pb2 import FieldMask
     from lathe.registry.v1.project_service_pb2 import GetProjectRequest, UpdateProjectRequest
@@ -181,7 +214,7 @@ def _change(project: str, change: Any, output: Any) -> None:
     with connect() as connection:
         stored = connection.projects.GetProject(GetProjectRequest(name=project_name(project)))
         change(stored)
-        request = UpdateProjectRequest(project=stored, update_mask=FieldMask(paths=["members"]))
+        request = UpdateProjectRequest(project=stored, update_mask=FieldMask(paths=[field]))
         show_message(connection.projects.UpdateProject(request), COLUMNS, output)
 
 

@@ -29,10 +29,12 @@ class Limits:
     Attributes:
         waiting_tasks: Tasks of one kind that are PENDING.
         running_tasks: Tasks of one kind that workers have, or that are on the way to them.
+        open_uploads: Uploads that are OPEN.
     """
 
     waiting_tasks: int = 0
     running_tasks: int = 0
+    open_uploads: int = 0
 
 
 NO_LIMITS = Limits()

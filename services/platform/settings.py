@@ -108,6 +108,10 @@ class Settings(BaseSettings):
     startup_wait_seconds: float = Field(default=60, ge=0)
     # Calls, streams apart, that one process serves at once; more are refused with RESOURCE_EXHAUSTED.
     max_calls: int = Field(default=2000, ge=1)
+    # Streams that one process serves at once; more are refused in the same way.
+    max_streams: int = Field(default=10_000, ge=1)
+    # Calls of one user that one process takes in a second; 0 is any number.
+    calls_per_second: float = Field(default=0, ge=0)
     # After this, clients are asked to reconnect, so that they spread over the replicas that exist then.
     connection_age_seconds: float = Field(default=1800, gt=0)
     # After SIGTERM a service says NOT_SERVING, but serves as before for so long that balancers look elsewhere.
@@ -118,6 +122,7 @@ class Settings(BaseSettings):
     # What a project may use if it sets no quota of its own; 0 is no limit.
     quota_waiting_tasks: int = Field(default=0, ge=0)
     quota_running_tasks: int = Field(default=0, ge=0)
+    quota_open_uploads: int = Field(default=0, ge=0)
 
     # Days for which entries of the audit log are kept, at least 30; 0 is for ever.
     audit_retention_days: int = Field(default=365, ge=0)

@@ -32,6 +32,7 @@ from services.platform.health import Health
 from services.platform.interceptors.aliases import LookUp
 from services.platform.interceptors.deadline import Deadlines
 from services.platform.interceptors.pipeline import Pipeline
+from services.platform.interceptors.traffic import Traffic
 from services.platform.settings import ConfigurationError, Settings, load_settings
 from services.platform.tls import Certificates
 from services.process.aliases import RegistryAliases
@@ -176,7 +177,7 @@ async def serving(
         look_up = parts.look_up or RegistryAliases(platform.channel("registry")).look_up
         grants = CachedGrants(parts.roles or RegistryGrants(platform.channel("registry")).fetch)
         recorder = Recorder(platform.database, settings.audit_retention_days) if platform.databases else None
-        pipeline = Pipeline(authenticator, grants, deadlines, look_up, settings.max_calls, auditor=recorder)
+        pipeline = Pipeline(authenticator, grants, deadlines, look_up, Traffic(settings), auditor=recorder)
         age = ("grpc.max_connection_age_ms", int(settings.connection_age_seconds * 1000))
         server = grpc.aio.server(interceptors=[pipeline], options=[*_OPTIONS, age])
         certificates = Certificates.of(settings)

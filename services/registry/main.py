@@ -23,6 +23,7 @@ from services.bus.topology import ensure_topology
 from services.changes.publisher import Publisher
 from services.database.leases import Leases
 from services.platform.background import Work
+from services.platform.quotas import CachedQuotas
 from services.process.composition import Need, Platform
 from services.process.confinement import require_confinement
 from services.process.server import ServiceParts, run
@@ -86,7 +87,7 @@ async def build(platform: Platform) -> ServiceParts:
     blobs = Blobs(database, content)
     uploads = Uploads(platform.settings)
     verifying = verifications(database, uploads, blobs, platform.settings)
-    artifacts = Artifacts(database, content, uploads, blobs, verifying)
+    artifacts = Artifacts(database, content, uploads, blobs, verifying, quotas=CachedQuotas(projects.limits))
     architectures = Architectures(database, content, blobs)
     versions = Versions(database, platform.channel("template"))
     datasets = datasets_assembly.assemble(platform, blobs)

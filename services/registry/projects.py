@@ -22,7 +22,9 @@ from services.platform.access import DEFAULT_PROJECT, Role, role_required
 from services.platform.errors import failed_precondition
 from services.platform.identity import may_administer
 from services.platform.interceptors.validation import check
+from services.platform.quotas import Table
 from services.platform.settings import Settings
+from services.process.quotas import table_of
 from services.registry.kinds import PROJECTS
 from services.resources.listing import ListQuery
 from services.resources.store import ResourceStore
@@ -49,6 +51,7 @@ class Projects:
         self._defaults = Quotas(
             waiting_tasks=settings.quota_waiting_tasks,
             running_tasks=settings.quota_running_tasks,
+            open_uploads=settings.quota_open_uploads,
         )
         self._templates = TemplateServiceStub(templates)
         self._store: ResourceStore[Project] = ResourceStore(database, PROJECTS)
@@ -121,6 +124,10 @@ class Projects:
         projects = {row["name"]: Project.FromString(row["body"]) for row in found}
         stated = {name: project.quotas for name, project in projects.items() if project.HasField("quotas")}
         return QuotaTable(projects=stated, defaults=self._defaults)
+
+    async def limits(self) -> Table:
+        """Return the same as the registry itself keeps to it."""
+        return table_of(await self.quotas())
 
     async def roles(self, user: str, groups: frozenset[str]) -> Mapping[str, int]:
         """Return a user's role in each project in which there is one, the highest that a name or a group gives."""

@@ -11,7 +11,7 @@ from lathe.internal.v1.registry_service_pb2 import QuotaTable
 from lathe.registry.v1.project_service_pb2 import Quotas
 
 from services.platform.errors import LatheError, from_rpc_error
-from services.platform.quotas import Limits
+from services.platform.quotas import KEPT_SECONDS, Limits
 from services.process.quotas import table_of
 from tests.contract.requests import request_of
 from tests.contract.suite import Suite
@@ -50,6 +50,20 @@ async def test_a_quota_of_a_project_holds_for_its_tasks(suite: Suite) -> None:
     filter_ = {"filter": f"project = {made['name']} AND code = RESOURCE_EXHAUSTED"}
     (entry,) = (await call(suite, "ListAuditEntries", filter_))["audit_entries"]
     assert entry["reason"] == "ERROR_REASON_QUOTA_EXCEEDED"
+
+
+async def test_no_more_uploads_are_open_than_may(suite: Suite) -> None:
+    project = {"display_name": "Few", "quotas": {"open_uploads": 2}}
+    made = await call(suite, "CreateProject", {"project": project, "project_id": "few-uploads"})
+    upload = {"size_bytes": 3, "project": made["name"]}
+    await asyncio.sleep(KEPT_SECONDS)  # the registry knows the quotas of some seconds ago
+    opened = await asyncio.gather(*(call(suite, "CreateUpload", upload) for _ in range(8)), return_exceptions=True)
+    uploads = [each for each in opened if isinstance(each, dict)]
+    refusals = [from_rpc_error(each) for each in opened if isinstance(each, grpc.aio.AioRpcError)]
+    assert (len(uploads), len(refusals)) == (2, 6)
+    assert {each.metadata["quota"] for each in refusals} == {"open_uploads"}
+    await call(suite, "CancelUpload", {"name": uploads[0]["name"]})
+    await call(suite, "CreateUpload", upload)
 
 
 async def test_what_a_project_does_not_state_is_as_for_the_others(suite: Suite) -> None:

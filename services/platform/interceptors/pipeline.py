@@ -26,6 +26,7 @@ from services.platform.interceptors.deadline import Deadlines
 from services.platform.interceptors.error_mapping import explain
 from services.platform.interceptors.observation import Observation, ObservedMethod
 from services.platform.interceptors.references import located
+from services.platform.interceptors.traffic import Traffic
 
 # Probes come without credentials, and every few seconds.
 _HEALTH = "/grpc.health.v1.Health/"
@@ -62,7 +63,7 @@ class Pipeline(grpc.aio.ServerInterceptor):
         grants: Grants,
         deadlines: Deadlines,
         look_up: aliases.LookUp,
-        max_calls: int,
+        traffic: Traffic,
         *,
         auditor: Auditor | None = None,
     ) -> None:
@@ -74,7 +75,7 @@ class Pipeline(grpc.aio.ServerInterceptor):
         self.draining = False
         self._streams: set[asyncio.Timeout] = set()
         self._calls = 0
-        self._max_calls = max_calls
+        self.traffic = traffic
         self._idle = asyncio.Event()
         self._handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
 
@@ -113,13 +114,7 @@ class Pipeline(grpc.aio.ServerInterceptor):
         """Raise LatheError if this process takes no further call at the moment."""
         if self.draining:
             raise _going_away()
-        if self._calls > self._max_calls:
-            raise errors.resource_exhausted(
-                "OVERLOADED",
-                f"This server is already answering {self._max_calls} calls, its limit. Try again in a second, "
-                "then after longer and longer pauses.",
-                retry_after=1.0,
-            )
+        self.traffic.require_room(self._calls, len(self._streams))
 
     async def drain(self, seconds: float) -> None:
         """Send clients elsewhere: end every stream, refuse new calls, and wait up to `seconds` for those in flight."""
@@ -303,7 +298,9 @@ def _admission(
         if not of_health:
             pipeline.require_room()
             if not of_scaler:
-                identity.become(await pipeline.authenticator.authenticate(metadata, context))
+                caller = await pipeline.authenticator.authenticate(metadata, context)
+                identity.become(caller)
+                pipeline.traffic.take(caller)
             if internal:
                 identity.require_service()
             if needed:

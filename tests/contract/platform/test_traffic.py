@@ -230,3 +230,15 @@ async def test_large_answers_are_compressed_for_clients_that_ask(
     proxy.close()
     assert len(answer.source) > size - 15
     assert (counting.bytes < size / 10) is compressed
+
+
+async def test_more_streams_than_a_server_takes_are_refused_with_words() -> None:
+    async with serving(Settings(max_streams=2, drain_seconds=1)) as client:
+        streams = [client.conversions.WatchConversionTask(ENDLESS) for _ in range(2)]
+        for stream in streams:
+            await stream.read()
+        error = await refused(client.conversions.WatchConversionTask(ENDLESS).read())
+        assert (error.code, error.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "OVERLOADED")
+        assert "2 streams" in error.message
+        for stream in streams:
+            stream.cancel()

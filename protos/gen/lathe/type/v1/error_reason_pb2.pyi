@@ -226,10 +226,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_NO_EARLIER_RELEASE: _ErrorReason.ValueType  # 184
     """The channel has no earlier release to go back to. Promote a version instead."""
     ERROR_REASON_QUOTA_EXCEEDED: _ErrorReason.ValueType  # 210
-    """Of projects.
+    """Of quotas.
 
-    The project uses as much as it may; the message names quota, limit and use. Wait for the end of something, end something, or ask
-    an administrator of the installation for more.
+    The project uses as much as it may, or the user calls more often; the message names quota, limit and use. Wait as `RetryInfo`
+    says, end something, or ask an administrator of the installation for more.
     """
     ERROR_REASON_OPERATION_ENDED: _ErrorReason.ValueType  # 200
     """Of operations.
@@ -448,10 +448,10 @@ ERROR_REASON_NOT_SERVABLE: ErrorReason.ValueType  # 183
 ERROR_REASON_NO_EARLIER_RELEASE: ErrorReason.ValueType  # 184
 """The channel has no earlier release to go back to. Promote a version instead."""
 ERROR_REASON_QUOTA_EXCEEDED: ErrorReason.ValueType  # 210
-"""Of projects.
+"""Of quotas.
 
-The project uses as much as it may; the message names quota, limit and use. Wait for the end of something, end something, or ask
-an administrator of the installation for more.
+The project uses as much as it may, or the user calls more often; the message names quota, limit and use. Wait as `RetryInfo`
+says, end something, or ask an administrator of the installation for more.
 """
 ERROR_REASON_OPERATION_ENDED: ErrorReason.ValueType  # 200
 """Of operations.
