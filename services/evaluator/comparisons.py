@@ -22,12 +22,14 @@ from services.operations.backlog import Backlog
 from services.operations.operations import Operations
 from services.operations.runner import Standing
 from services.operations.verbs import operation_verbs
+from services.platform import access
 from services.platform.errors import failed_precondition
 from services.platform.words import word
 from services.process.composition import Platform
 from services.resources.filters.fields import TEXTS, word_field
 from services.resources.kind import ResourceKind
 from services.resources.scope import Stated
+from services.siblings.results import Results
 from services.tasks.api.handlers import TaskHandlers
 from services.tasks.api.servicer import Method
 
@@ -57,6 +59,7 @@ class Comparisons:
         backlog = Backlog(database, "comparison_work", "comparison", lease)
         self.operations = Operations(database, KIND, backlog, self, max_attempts=settings.max_attempts)
         self._comparer = comparer
+        self._results = Results(platform.channel("registry"))
         self._tasks = tasks
 
     @property
@@ -78,6 +81,7 @@ class Comparisons:
         asked = request.evaluation_comparison
         tasks = await self._evaluations(asked)
         project = asked.project or tasks[0].project
+        access.require_project(project)
         _require_comparable(tasks, project)
         new = EvaluationComparison(
             display_name=asked.display_name,
@@ -91,7 +95,9 @@ class Comparisons:
     async def do(self, operation: EvaluationComparison, standing: Standing) -> EvaluationComparison:
         """Compare the evaluations, which may be gone by now."""
         standing.at(TASK_STAGE_EXECUTING, 0.0)
-        return fitted(await self._comparer.compare(await self._evaluations(operation), standing))
+        comparison = await self._comparer.compare(await self._evaluations(operation), standing)
+        await self._results.keep(operation, comparison)
+        return fitted(comparison)
 
     async def _evaluations(self, comparison: EvaluationComparison) -> list[EvaluationTask]:
         return [self._tasks.present(await self._tasks.row(name)) for name in comparison.tasks]

@@ -19,6 +19,7 @@ from services.platform.durations import whole_seconds
 from services.siblings.datasets import Datasets
 from services.siblings.holds import Holds
 from services.siblings.packages import read_manifest
+from services.siblings.results import Results
 from services.siblings.sources import Sources
 from services.storage import ContentStore
 from services.tasks.kind import PreparedTask, check_memory, with_reports
@@ -40,6 +41,7 @@ class EvaluationKind:
         self._sources = Sources(registry, cas)
         self._datasets = Datasets(registry)
         self._holds = Holds(registry)
+        self._results = Results(registry)
         self._cas = cas
 
     def uses(self, spec: Message) -> Sequence[str]:
@@ -92,7 +94,9 @@ class EvaluationKind:
     async def complete(self, task: Message, outcome: Message, work: AnyMessage) -> EvaluationResult:
         """Return the result with the digests of the stored reports."""
         assert isinstance(outcome, EvaluationOutcome)
-        return with_reports(outcome.result, outcome.files, REPORTS)
+        result = with_reports(outcome.result, outcome.files, REPORTS)
+        await self._results.keep(task, result)
+        return result
 
     def unverified(self, outcome: Message) -> bool:
         """Return False: an evaluation is made on the device alone."""

@@ -32,6 +32,7 @@ from services.siblings.fitting import check_inputs, description_of, formats_to_d
 from services.siblings.holds import Holds
 from services.siblings.packages import Packages, manifest_of, require_target
 from services.siblings.recipes import RecipeRequest, Recipes
+from services.siblings.results import Results
 from services.siblings.sources import Sources, files_digest, require_same_architectures
 from services.storage import ContentStore
 from services.tasks.kind import PreparedTask
@@ -65,6 +66,7 @@ class OptimizationKind:
         self._recipes = Recipes(template)
         self._datasets = Datasets(registry)
         self._holds = Holds(registry)
+        self._results = Results(registry)
         self._cas = cas
         self._places = Places(database, Packages(registry, cas).exists)
         self._records = Records(database)
@@ -157,7 +159,9 @@ class OptimizationKind:
             if file.path == RECORD_FILE:
                 await self._records.add(digest, task.device, Record(file.digest, task.name), task.project)
         earlier = {each.measured_by for each in outcome.result.candidates if each.measured_by}
-        return result_of(outcome, await self._records.writers(earlier, task.project))
+        result = result_of(outcome, await self._records.writers(earlier, task.project))
+        await self._results.keep(task, result)
+        return result
 
     def unverified(self, outcome: Message) -> bool:
         """Return False: an optimization is made on the device alone."""

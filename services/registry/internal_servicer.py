@@ -60,6 +60,10 @@ class InternalServicer(RegistryServiceServicer):
         await self._versions.unhold(request.name, request.holder)
         return Empty()
 
+    async def UseArtifacts(self, request: pb.UseArtifactsRequest, context: Context) -> Empty:
+        await self._projects.use_artifacts(request)
+        return Empty()
+
     async def SelectDatasetItems(self, request: pb.SelectDatasetItemsRequest, context: Context) -> DatasetSelection:
         return await self._selections.select(request)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import grpc
-from lathe.internal.v1.registry_service_pb2 import QuotaTable
+from lathe.internal.v1.registry_service_pb2 import QuotaTable, UseArtifactsRequest
 from lathe.registry.v1.artifact_service_pb2 import UPLOAD_STATE_ABORTED, UPLOAD_STATE_FINALIZED
 from lathe.registry.v1.project_service_pb2 import (
     CreateProjectRequest,
@@ -25,6 +25,7 @@ from services.platform.interceptors.validation import check
 from services.platform.quotas import Table
 from services.platform.settings import Settings
 from services.process.quotas import table_of
+from services.registry.blobs import add_uses
 from services.registry.kinds import PROJECTS
 from services.resources.listing import ListQuery
 from services.resources.store import ResourceStore
@@ -128,6 +129,11 @@ class Projects:
     async def limits(self) -> Table:
         """Return the same as the registry itself keeps to it."""
         return table_of(await self.quotas())
+
+    async def use_artifacts(self, request: UseArtifactsRequest) -> None:
+        """Let the members of a project read stored bytes."""
+        async with self._database.transaction() as connection:
+            await add_uses(connection, PROJECTS.table, request.project, request.resource, request.digests)
 
     async def roles(self, user: str, groups: frozenset[str]) -> Mapping[str, int]:
         """Return a user's role in each project in which there is one, the highest that a name or a group gives."""

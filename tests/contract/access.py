@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import json
+import uuid
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import grpc
+from lathe.evaluator.v1.evaluation_service_pb2 import EvaluationComparison
+from lathe.optimizer.v1.optimization_service_pb2 import ModelSave
 from lathe.type.v1.access_pb2 import ACCESS_AUTHENTICATED, ACCESS_OPERATOR, ACCESS_SERVICE, ACCESS_VIEWER
+from lathe.type.v1.operation_pb2 import OPERATION_STATE_RUNNING
 from pydantic import SecretStr
 
+from services.database.pool import Database
+from services.evaluator import comparisons
+from services.optimizer import saver
 from services.platform.errors import LatheError, from_rpc_error
 from services.platform.interceptors.access import declared
 from services.platform.settings import Settings
+from services.resources.store import ResourceStore
 from tests.contract.requests import DATASET, METHODS, TEMPLATE, VERSION, request_of, right
 from tests.contract.suite import Suite, open_suite
 
@@ -24,6 +32,7 @@ CALLERS = ("nobody", "stranger", *ROLES, "ann", "service")
 there; and one of Lathe's services."""
 TOKENS = {caller: f"token-of-{caller}" for caller in CALLERS if caller != "nobody"}
 _DEFAULT = "projects/default"
+_BATCHES = ("BatchCancel", "BatchDelete")
 
 
 @asynccontextmanager
@@ -38,7 +47,32 @@ async def open_guarded(settings: Settings, folder: Path) -> AsyncIterator[Suite]
         await suite.call("UpdateProject", request_of("UpdateProject", change))
         others = {"project": {"display_name": "Others", "members": [{"member": "user:stranger", "role": "ADMIN"}]}}
         await suite.call("CreateProject", request_of("CreateProject", others))
+        await _make_operations(settings, suite)
         yield suite
+
+
+async def _make_operations(settings: Settings, suite: Suite) -> None:
+    """Store a comparison and a save that go on: to make them takes tasks that have succeeded."""
+    group = await suite.call(
+        "GetEvaluationTaskGroup", request_of("GetEvaluationTaskGroup", {"name": suite.made["groups"]["Evaluation"]})
+    )
+    suite.made["another_evaluation"] = group["members"][0]["task"]
+    database = await Database.connect(settings.database_url, "evaluator")
+    try:
+        comparison = EvaluationComparison(display_name="Fuzz", state=OPERATION_STATE_RUNNING, project=_DEFAULT)
+        made = await ResourceStore(database, comparisons.KIND).create(comparison, resource_id=str(uuid.uuid4()))
+        suite.made["comparison"] = made.name
+    finally:
+        await database.close()
+    database = await Database.connect(settings.database_url, "optimizer")
+    try:
+        save = ModelSave(display_name="Fuzz", state=OPERATION_STATE_RUNNING)
+        kept = await ResourceStore(database, saver.KIND).create(
+            save, resource_id=str(uuid.uuid4()), parent=suite.made["tasks"]["Optimization"]
+        )
+        suite.made["save"] = kept.name
+    finally:
+        await database.close()
 
 
 def allowed_callers(method: str) -> tuple[str, ...]:
@@ -83,5 +117,17 @@ def _existing(method: str, made: Mapping[str, Any]) -> dict[str, Any]:
         "BatchDeleteModelVersions": {"names": [VERSION]},
         "BatchDeleteDatasets": {"names": [DATASET]},
         "BatchDeleteTemplates": {"names": [TEMPLATE]},
+        "CreateEvaluationComparison": {
+            "evaluation_comparison": {"tasks": [made["tasks"]["Evaluation"], made["another_evaluation"]]}
+        },
+        **{
+            f"{verb}EvaluationComparison": {"name": made["comparison"]} | ({"etag": '"x"'} if verb == "Delete" else {})
+            for verb in ("Get", "Watch", "Cancel", "Delete")
+        },
+        **{
+            f"{verb}ModelSave": {"name": made["save"]} | ({"etag": '"x"'} if verb == "Delete" else {})
+            for verb in ("Get", "Watch", "Cancel", "Delete")
+        },
+        **{f"{verb}{kind}Tasks": {"names": [task]} for kind, task in made["tasks"].items() for verb in _BATCHES},
     }
     return named.get(method, {})

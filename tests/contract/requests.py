@@ -216,6 +216,11 @@ def right(method: str, made: Mapping[str, Any]) -> dict[str, Any]:
         "DiffModelVersions": {"before": VERSION, "after": VERSION},
         "GetLineage": {"name": VERSION, "max_depth": 3},
         "HoldModelVersion": {"name": VERSION, "holder": "conversionTasks/x", "ttl": "1s"},
+        "UseArtifacts": {
+            "project": "projects/default",
+            "resource": "evaluationTasks/x",
+            "digests": [made["file"]["digest"]],
+        },
         "ReadTaskSource": {"name": VERSION, "output_model": MODEL, "described_formats": ["PTH"]},
         "UnholdModelVersion": {"name": VERSION, "holder": "conversionTasks/x"},
         "CreateArchitecture": {"architecture": AN_ARCHITECTURE},

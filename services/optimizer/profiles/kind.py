@@ -21,6 +21,7 @@ from services.siblings.fitting import check_inputs, description_of, formats_to_d
 from services.siblings.holds import Holds
 from services.siblings.packages import read_manifest
 from services.siblings.recipes import RecipeRequest, Recipes
+from services.siblings.results import Results
 from services.siblings.sources import Sources
 from services.storage import ContentStore
 from services.tasks.kind import PreparedTask, check_memory, with_reports
@@ -42,6 +43,7 @@ class ProfileKind:
         self._sources = Sources(registry, cas)
         self._recipes = Recipes(template)
         self._holds = Holds(registry)
+        self._results = Results(registry)
         self._cas = cas
 
     def uses(self, spec: Message) -> Sequence[str]:
@@ -105,7 +107,9 @@ class ProfileKind:
     async def complete(self, task: Message, outcome: Message, work: AnyMessage) -> ProfileResult:
         """Return the result with the digests of the stored reports."""
         assert isinstance(outcome, ProfileOutcome)
-        return with_reports(outcome.result, outcome.files, REPORTS)
+        result = with_reports(outcome.result, outcome.files, REPORTS)
+        await self._results.keep(task, result)
+        return result
 
     def unverified(self, outcome: Message) -> bool:
         """Return False: a profile is made on the device alone."""

@@ -139,17 +139,24 @@ class Groups:
     async def _create_tasks(self, group: Any, skip_cache: bool, token: uuid.UUID, name: str) -> None:
         """Create the tasks, and fill in the members; and the project of the first if the group names none."""
         slots, versions = asyncio.Semaphore(_AT_ONCE), range(len(group.model_versions))
+        refused: list[LatheError] = []
 
         async def create(index: int) -> TaskGroupMember:
             async with slots:
-                return await self._create_task(group, index, skip_cache, str(uuid.uuid5(token, str(index))), name)
+                request_id = str(uuid.uuid5(token, str(index)))
+                try:
+                    return await self._create_task(group, index, skip_cache, request_id, name)
+                except LatheError as error:
+                    if is_transient(error.code):  # it says nothing of the version: a repeat goes on from here
+                        raise
+                    refused.append(error)
+                    return TaskGroupMember(model_version=group.model_versions[index], error=error.message)
 
         while not group.project and len(group.members) < len(versions):
             group.members.append(await create(len(group.members)))
         group.members.extend(await asyncio.gather(*(create(index) for index in versions[len(group.members) :])))
         if not group.project and not access.has_role(access.DEFAULT_PROJECT, access.Role.EDITOR):
-            told = "no task could be created, so that nothing says in which project the group is; name one"
-            raise invalid_argument("group.project", f"{told}. The first task: {group.members[0].error}")
+            raise refused[0]  # of no use to anybody: nothing says in which project the group is
 
     async def _create_task(
         self, group: Any, index: int, skip_cache: bool, request_id: str, name: str
@@ -161,16 +168,12 @@ class Groups:
         wanted.task.labels.update(group.labels)
         wanted.task.priority = group.priority
         wanted.task.spec.CopyFrom(_spec_for(group, version))
-        member = TaskGroupMember(model_version=version)
         try:
             task = await self._tasks.create(wanted, name)
-            member.task, group.project = task.name, task.project
-        except (LatheError, grpc.aio.AioRpcError) as error:
-            told = from_rpc_error(error) if isinstance(error, grpc.aio.AioRpcError) else error
-            if is_transient(told.code):  # it says nothing of the version: a repeat of the request goes on from here
-                raise
-            member.error = told.message
-        return member
+        except grpc.aio.AioRpcError as error:
+            raise from_rpc_error(error) from error
+        group.project = task.project
+        return TaskGroupMember(model_version=version, task=task.name)
 
     def _check_spec(self, group: Any) -> None:
         """Refuse a specification that no version can have; LatheError INVALID_ARGUMENT naming `group.spec.…`."""

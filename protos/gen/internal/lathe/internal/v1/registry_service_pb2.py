@@ -19,9 +19,10 @@ from lathe.registry.v1 import architecture_service_pb2 as lathe_dot_registry_dot
 from lathe.registry.v1 import model_service_pb2 as lathe_dot_registry_dot_v1_dot_model__service__pb2
 from lathe.registry.v1 import project_service_pb2 as lathe_dot_registry_dot_v1_dot_project__service__pb2
 from lathe.type.v1 import access_pb2 as lathe_dot_type_dot_v1_dot_access__pb2
+from lathe.type.v1 import digest_pb2 as lathe_dot_type_dot_v1_dot_digest__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(lathe/internal/v1/registry_service.proto\x12\x11lathe.internal.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a!lathe/internal/v1/selection.proto\x1a,lathe/registry/v1/architecture_service.proto\x1a%lathe/registry/v1/model_service.proto\x1a\'lathe/registry/v1/project_service.proto\x1a\x1alathe/type/v1/access.proto\":\n\x11ReadGrantsRequest\x12\x15\n\x04user\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x10\x01\x12\x0e\n\x06groups\x18\x02 \x03(\t\"\x80\x01\n\x06Grants\x12\x33\n\x05roles\x18\x01 \x03(\x0b\x32$.lathe.internal.v1.Grants.RolesEntry\x1a\x41\n\nRolesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\"\n\x05value\x18\x02 \x01(\x0e\x32\x13.lathe.type.v1.Role:\x02\x38\x01\"\x13\n\x11ReadQuotasRequest\"\xc4\x01\n\nQuotaTable\x12=\n\x08projects\x18\x01 \x03(\x0b\x32+.lathe.internal.v1.QuotaTable.ProjectsEntry\x12+\n\x08\x64\x65\x66\x61ults\x18\x02 \x01(\x0b\x32\x19.lathe.registry.v1.Quotas\x1aJ\n\rProjectsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12(\n\x05value\x18\x02 \x01(\x0b\x32\x19.lathe.registry.v1.Quotas:\x02\x38\x01\"\xc5\x02\n\x15ReadTaskSourceRequest\x12<\n\x04name\x18\x01 \x01(\tB.\xbaH+r)2\'^models/[^/]+/(versions|aliases)/[^/]+$\x12\x31\n\x0coutput_model\x18\x02 \x01(\tB\x1b\xbaH\x12r\x10\x32\x0e^models/[^/]+$\xbaH\x03\xd8\x01\x01\x12J\n\x11\x64\x65scribed_formats\x18\x03 \x03(\x0e\x32\x1e.lathe.registry.v1.ModelFormatB\x0f\xbaH\x0c\x92\x01\t\x10@\"\x05\x82\x01\x02\x10\x01\x12:\n\rarchitectures\x18\x04 \x03(\tB#\xbaH \x92\x01\x1d\x10\x64\"\x19r\x17\x32\x15^architectures/[^/]+$\x12\x33\n\x07project\x18\x05 \x01(\tB\"\xbaH\x19r\x17\x32\x15^projects/[^/-][^/]*$\xbaH\x03\xd8\x01\x01\"\xa0\x02\n\nTaskSource\x12\x36\n\rmodel_version\x18\x01 \x01(\x0b\x32\x1f.lathe.registry.v1.ModelVersion\x12\'\n\x05model\x18\x02 \x01(\x0b\x32\x18.lathe.registry.v1.Model\x12\x31\n\x08original\x18\x03 \x01(\x0b\x32\x1f.lathe.registry.v1.ModelVersion\x12\x38\n\x0b\x64\x65scription\x18\x04 \x01(\x0b\x32#.lathe.registry.v1.ModelDescription\x12\x36\n\rarchitectures\x18\x05 \x03(\x0b\x32\x1f.lathe.registry.v1.Architecture\x12\x0c\n\x04made\x18\x06 \x03(\t\"\xfb\x01\n\x1bRegisterModelVersionRequest\x12%\n\x06parent\x18\x01 \x01(\tB\x15\xbaH\x12r\x10\x32\x0e^models/[^/]+$\x12>\n\rmodel_version\x18\x02 \x01(\x0b\x32\x1f.lathe.registry.v1.ModelVersionB\x06\xbaH\x03\xc8\x01\x01\x12\"\n\nrequest_id\x18\x03 \x01(\tB\x0e\xbaH\x05r\x03\xb0\x01\x01\xbaH\x03\xd8\x01\x01\x12\x38\n\x0b\x64\x65scription\x18\x04 \x01(\x0b\x32#.lathe.registry.v1.ModelDescription\x12\x17\n\x0fprovenance_json\x18\x05 \x01(\t\"\xa4\x01\n\x17HoldModelVersionRequest\x12\x32\n\x04name\x18\x01 \x01(\tB$\xbaH!r\x1f\x32\x1d^models/[^/]+/versions/[^/]+$\x12\x1a\n\x06holder\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xc8\x01\x12\x39\n\x03ttl\x18\x04 \x01(\x0b\x32\x19.google.protobuf.DurationB\x11\xbaH\x0e\xaa\x01\x0b\"\x05\x08\x80\x9a\x9e\x01\x32\x02\x08\x01\"k\n\x19UnholdModelVersionRequest\x12\x32\n\x04name\x18\x01 \x01(\tB$\xbaH!r\x1f\x32\x1d^models/[^/]+/versions/[^/]+$\x12\x1a\n\x06holder\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xc8\x01\"q\n\x19SelectDatasetItemsRequest\x12%\n\x04name\x18\x01 \x01(\tB\x17\xbaH\x14r\x12\x32\x10^datasets/[^/]+$\x12\x16\n\x05\x63ount\x18\x02 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12\x15\n\x04seed\x18\x03 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\"\x92\x01\n\x12HoldDatasetRequest\x12%\n\x04name\x18\x01 \x01(\tB\x17\xbaH\x14r\x12\x32\x10^datasets/[^/]+$\x12\x1a\n\x06holder\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xc8\x01\x12\x39\n\x03ttl\x18\x04 \x01(\x0b\x32\x19.google.protobuf.DurationB\x11\xbaH\x0e\xaa\x01\x0b\"\x05\x08\x80\x9a\x9e\x01\x32\x02\x08\x01\"Y\n\x14UnholdDatasetRequest\x12%\n\x04name\x18\x01 \x01(\tB\x17\xbaH\x14r\x12\x32\x10^datasets/[^/]+$\x12\x1a\n\x06holder\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xc8\x01\x32\xea\x06\n\x0fRegistryService\x12S\n\nReadGrants\x12$.lathe.internal.v1.ReadGrantsRequest\x1a\x19.lathe.internal.v1.Grants\"\x04\xa0\x86\x19\x07\x12W\n\nReadQuotas\x12$.lathe.internal.v1.ReadQuotasRequest\x1a\x1d.lathe.internal.v1.QuotaTable\"\x04\xa0\x86\x19\x07\x12_\n\x0eReadTaskSource\x12(.lathe.internal.v1.ReadTaskSourceRequest\x1a\x1d.lathe.internal.v1.TaskSource\"\x04\xa0\x86\x19\x07\x12m\n\x14RegisterModelVersion\x12..lathe.internal.v1.RegisterModelVersionRequest\x1a\x1f.lathe.registry.v1.ModelVersion\"\x04\xa0\x86\x19\x07\x12\\\n\x10HoldModelVersion\x12*.lathe.internal.v1.HoldModelVersionRequest\x1a\x16.google.protobuf.Empty\"\x04\xa0\x86\x19\x07\x12`\n\x12UnholdModelVersion\x12,.lathe.internal.v1.UnholdModelVersionRequest\x1a\x16.google.protobuf.Empty\"\x04\xa0\x86\x19\x07\x12m\n\x12SelectDatasetItems\x12,.lathe.internal.v1.SelectDatasetItemsRequest\x1a#.lathe.internal.v1.DatasetSelection\"\x04\xa0\x86\x19\x07\x12R\n\x0bHoldDataset\x12%.lathe.internal.v1.HoldDatasetRequest\x1a\x16.google.protobuf.Empty\"\x04\xa0\x86\x19\x07\x12V\n\rUnholdDataset\x12\'.lathe.internal.v1.UnholdDatasetRequest\x1a\x16.google.protobuf.Empty\"\x04\xa0\x86\x19\x07\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(lathe/internal/v1/registry_service.proto\x12\x11lathe.internal.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a!lathe/internal/v1/selection.proto\x1a,lathe/registry/v1/architecture_service.proto\x1a%lathe/registry/v1/model_service.proto\x1a\'lathe/registry/v1/project_service.proto\x1a\x1alathe/type/v1/access.proto\x1a\x1alathe/type/v1/digest.proto\":\n\x11ReadGrantsRequest\x12\x15\n\x04user\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x10\x01\x12\x0e\n\x06groups\x18\x02 \x03(\t\"\x80\x01\n\x06Grants\x12\x33\n\x05roles\x18\x01 \x03(\x0b\x32$.lathe.internal.v1.Grants.RolesEntry\x1a\x41\n\nRolesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\"\n\x05value\x18\x02 \x01(\x0e\x32\x13.lathe.type.v1.Role:\x02\x38\x01\"\x13\n\x11ReadQuotasRequest\"\xc4\x01\n\nQuotaTable\x12=\n\x08projects\x18\x01 \x03(\x0b\x32+.lathe.internal.v1.QuotaTable.ProjectsEntry\x12+\n\x08\x64\x65\x66\x61ults\x18\x02 \x01(\x0b\x32\x19.lathe.registry.v1.Quotas\x1aJ\n\rProjectsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12(\n\x05value\x18\x02 \x01(\x0b\x32\x19.lathe.registry.v1.Quotas:\x02\x38\x01\"\xc5\x02\n\x15ReadTaskSourceRequest\x12<\n\x04name\x18\x01 \x01(\tB.\xbaH+r)2\'^models/[^/]+/(versions|aliases)/[^/]+$\x12\x31\n\x0coutput_model\x18\x02 \x01(\tB\x1b\xbaH\x12r\x10\x32\x0e^models/[^/]+$\xbaH\x03\xd8\x01\x01\x12J\n\x11\x64\x65scribed_formats\x18\x03 \x03(\x0e\x32\x1e.lathe.registry.v1.ModelFormatB\x0f\xbaH\x0c\x92\x01\t\x10@\"\x05\x82\x01\x02\x10\x01\x12:\n\rarchitectures\x18\x04 \x03(\tB#\xbaH \x92\x01\x1d\x10\x64\"\x19r\x17\x32\x15^architectures/[^/]+$\x12\x33\n\x07project\x18\x05 \x01(\tB\"\xbaH\x19r\x17\x32\x15^projects/[^/-][^/]*$\xbaH\x03\xd8\x01\x01\"\xa0\x02\n\nTaskSource\x12\x36\n\rmodel_version\x18\x01 \x01(\x0b\x32\x1f.lathe.registry.v1.ModelVersion\x12\'\n\x05model\x18\x02 \x01(\x0b\x32\x18.lathe.registry.v1.Model\x12\x31\n\x08original\x18\x03 \x01(\x0b\x32\x1f.lathe.registry.v1.ModelVersion\x12\x38\n\x0b\x64\x65scription\x18\x04 \x01(\x0b\x32#.lathe.registry.v1.ModelDescription\x12\x36\n\rarchitectures\x18\x05 \x03(\x0b\x32\x1f.lathe.registry.v1.Architecture\x12\x0c\n\x04made\x18\x06 \x03(\t\"\xfb\x01\n\x1bRegisterModelVersionRequest\x12%\n\x06parent\x18\x01 \x01(\tB\x15\xbaH\x12r\x10\x32\x0e^models/[^/]+$\x12>\n\rmodel_version\x18\x02 \x01(\x0b\x32\x1f.lathe.registry.v1.ModelVersionB\x06\xbaH\x03\xc8\x01\x01\x12\"\n\nrequest_id\x18\x03 \x01(\tB\x0e\xbaH\x05r\x03\xb0\x01\x01\xbaH\x03\xd8\x01\x01\x12\x38\n\x0b\x64\x65scription\x18\x04 \x01(\x0b\x32#.lathe.registry.v1.ModelDescription\x12\x17\n\x0fprovenance_json\x18\x05 \x01(\t\"\xa4\x01\n\x17HoldModelVersionRequest\x12\x32\n\x04name\x18\x01 \x01(\tB$\xbaH!r\x1f\x32\x1d^models/[^/]+/versions/[^/]+$\x12\x1a\n\x06holder\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xc8\x01\x12\x39\n\x03ttl\x18\x04 \x01(\x0b\x32\x19.google.protobuf.DurationB\x11\xbaH\x0e\xaa\x01\x0b\"\x05\x08\x80\x9a\x9e\x01\x32\x02\x08\x01\"k\n\x19UnholdModelVersionRequest\x12\x32\n\x04name\x18\x01 \x01(\tB$\xbaH!r\x1f\x32\x1d^models/[^/]+/versions/[^/]+$\x12\x1a\n\x06holder\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xc8\x01\"\x95\x01\n\x13UseArtifactsRequest\x12-\n\x07project\x18\x01 \x01(\tB\x1c\xbaH\x19r\x17\x32\x15^projects/[^/-][^/]*$\x12\x1c\n\x08resource\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xc8\x01\x12\x31\n\x07\x64igests\x18\x03 \x03(\x0b\x32\x15.lathe.type.v1.DigestB\t\xbaH\x06\x92\x01\x03\x10\xe8\x07\"q\n\x19SelectDatasetItemsRequest\x12%\n\x04name\x18\x01 \x01(\tB\x17\xbaH\x14r\x12\x32\x10^datasets/[^/]+$\x12\x16\n\x05\x63ount\x18\x02 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12\x15\n\x04seed\x18\x03 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\"\x92\x01\n\x12HoldDatasetRequest\x12%\n\x04name\x18\x01 \x01(\tB\x17\xbaH\x14r\x12\x32\x10^datasets/[^/]+$\x12\x1a\n\x06holder\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xc8\x01\x12\x39\n\x03ttl\x18\x04 \x01(\x0b\x32\x19.google.protobuf.DurationB\x11\xbaH\x0e\xaa\x01\x0b\"\x05\x08\x80\x9a\x9e\x01\x32\x02\x08\x01\"Y\n\x14UnholdDatasetRequest\x12%\n\x04name\x18\x01 \x01(\tB\x17\xbaH\x14r\x12\x32\x10^datasets/[^/]+$\x12\x1a\n\x06holder\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xc8\x01\x32\xc0\x07\n\x0fRegistryService\x12S\n\nReadGrants\x12$.lathe.internal.v1.ReadGrantsRequest\x1a\x19.lathe.internal.v1.Grants\"\x04\xa0\x86\x19\x07\x12W\n\nReadQuotas\x12$.lathe.internal.v1.ReadQuotasRequest\x1a\x1d.lathe.internal.v1.QuotaTable\"\x04\xa0\x86\x19\x07\x12_\n\x0eReadTaskSource\x12(.lathe.internal.v1.ReadTaskSourceRequest\x1a\x1d.lathe.internal.v1.TaskSource\"\x04\xa0\x86\x19\x07\x12m\n\x14RegisterModelVersion\x12..lathe.internal.v1.RegisterModelVersionRequest\x1a\x1f.lathe.registry.v1.ModelVersion\"\x04\xa0\x86\x19\x07\x12\\\n\x10HoldModelVersion\x12*.lathe.internal.v1.HoldModelVersionRequest\x1a\x16.google.protobuf.Empty\"\x04\xa0\x86\x19\x07\x12`\n\x12UnholdModelVersion\x12,.lathe.internal.v1.UnholdModelVersionRequest\x1a\x16.google.protobuf.Empty\"\x04\xa0\x86\x19\x07\x12T\n\x0cUseArtifacts\x12&.lathe.internal.v1.UseArtifactsRequest\x1a\x16.google.protobuf.Empty\"\x04\xa0\x86\x19\x07\x12m\n\x12SelectDatasetItems\x12,.lathe.internal.v1.SelectDatasetItemsRequest\x1a#.lathe.internal.v1.DatasetSelection\"\x04\xa0\x86\x19\x07\x12R\n\x0bHoldDataset\x12%.lathe.internal.v1.HoldDatasetRequest\x1a\x16.google.protobuf.Empty\"\x04\xa0\x86\x19\x07\x12V\n\rUnholdDataset\x12\'.lathe.internal.v1.UnholdDatasetRequest\x1a\x16.google.protobuf.Empty\"\x04\xa0\x86\x19\x07\x62\x06proto3')
 
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, globals())
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'lathe.internal.v1.registry_service_pb2', globals())
@@ -60,6 +61,12 @@ if _descriptor._USE_C_DESCRIPTORS == False:
   _UNHOLDMODELVERSIONREQUEST.fields_by_name['name']._serialized_options = b'\272H!r\0372\035^models/[^/]+/versions/[^/]+$'
   _UNHOLDMODELVERSIONREQUEST.fields_by_name['holder']._options = None
   _UNHOLDMODELVERSIONREQUEST.fields_by_name['holder']._serialized_options = b'\272H\007r\005\020\001\030\310\001'
+  _USEARTIFACTSREQUEST.fields_by_name['project']._options = None
+  _USEARTIFACTSREQUEST.fields_by_name['project']._serialized_options = b'\272H\031r\0272\025^projects/[^/-][^/]*$'
+  _USEARTIFACTSREQUEST.fields_by_name['resource']._options = None
+  _USEARTIFACTSREQUEST.fields_by_name['resource']._serialized_options = b'\272H\007r\005\020\001\030\310\001'
+  _USEARTIFACTSREQUEST.fields_by_name['digests']._options = None
+  _USEARTIFACTSREQUEST.fields_by_name['digests']._serialized_options = b'\272H\006\222\001\003\020\350\007'
   _SELECTDATASETITEMSREQUEST.fields_by_name['name']._options = None
   _SELECTDATASETITEMSREQUEST.fields_by_name['name']._serialized_options = b'\272H\024r\0222\020^datasets/[^/]+$'
   _SELECTDATASETITEMSREQUEST.fields_by_name['count']._options = None
@@ -88,40 +95,44 @@ if _descriptor._USE_C_DESCRIPTORS == False:
   _REGISTRYSERVICE.methods_by_name['HoldModelVersion']._serialized_options = b'\240\206\031\007'
   _REGISTRYSERVICE.methods_by_name['UnholdModelVersion']._options = None
   _REGISTRYSERVICE.methods_by_name['UnholdModelVersion']._serialized_options = b'\240\206\031\007'
+  _REGISTRYSERVICE.methods_by_name['UseArtifacts']._options = None
+  _REGISTRYSERVICE.methods_by_name['UseArtifacts']._serialized_options = b'\240\206\031\007'
   _REGISTRYSERVICE.methods_by_name['SelectDatasetItems']._options = None
   _REGISTRYSERVICE.methods_by_name['SelectDatasetItems']._serialized_options = b'\240\206\031\007'
   _REGISTRYSERVICE.methods_by_name['HoldDataset']._options = None
   _REGISTRYSERVICE.methods_by_name['HoldDataset']._serialized_options = b'\240\206\031\007'
   _REGISTRYSERVICE.methods_by_name['UnholdDataset']._options = None
   _REGISTRYSERVICE.methods_by_name['UnholdDataset']._serialized_options = b'\240\206\031\007'
-  _READGRANTSREQUEST._serialized_start=342
-  _READGRANTSREQUEST._serialized_end=400
-  _GRANTS._serialized_start=403
-  _GRANTS._serialized_end=531
-  _GRANTS_ROLESENTRY._serialized_start=466
-  _GRANTS_ROLESENTRY._serialized_end=531
-  _READQUOTASREQUEST._serialized_start=533
-  _READQUOTASREQUEST._serialized_end=552
-  _QUOTATABLE._serialized_start=555
-  _QUOTATABLE._serialized_end=751
-  _QUOTATABLE_PROJECTSENTRY._serialized_start=677
-  _QUOTATABLE_PROJECTSENTRY._serialized_end=751
-  _READTASKSOURCEREQUEST._serialized_start=754
-  _READTASKSOURCEREQUEST._serialized_end=1079
-  _TASKSOURCE._serialized_start=1082
-  _TASKSOURCE._serialized_end=1370
-  _REGISTERMODELVERSIONREQUEST._serialized_start=1373
-  _REGISTERMODELVERSIONREQUEST._serialized_end=1624
-  _HOLDMODELVERSIONREQUEST._serialized_start=1627
-  _HOLDMODELVERSIONREQUEST._serialized_end=1791
-  _UNHOLDMODELVERSIONREQUEST._serialized_start=1793
-  _UNHOLDMODELVERSIONREQUEST._serialized_end=1900
-  _SELECTDATASETITEMSREQUEST._serialized_start=1902
-  _SELECTDATASETITEMSREQUEST._serialized_end=2015
-  _HOLDDATASETREQUEST._serialized_start=2018
-  _HOLDDATASETREQUEST._serialized_end=2164
-  _UNHOLDDATASETREQUEST._serialized_start=2166
-  _UNHOLDDATASETREQUEST._serialized_end=2255
-  _REGISTRYSERVICE._serialized_start=2258
-  _REGISTRYSERVICE._serialized_end=3132
+  _READGRANTSREQUEST._serialized_start=370
+  _READGRANTSREQUEST._serialized_end=428
+  _GRANTS._serialized_start=431
+  _GRANTS._serialized_end=559
+  _GRANTS_ROLESENTRY._serialized_start=494
+  _GRANTS_ROLESENTRY._serialized_end=559
+  _READQUOTASREQUEST._serialized_start=561
+  _READQUOTASREQUEST._serialized_end=580
+  _QUOTATABLE._serialized_start=583
+  _QUOTATABLE._serialized_end=779
+  _QUOTATABLE_PROJECTSENTRY._serialized_start=705
+  _QUOTATABLE_PROJECTSENTRY._serialized_end=779
+  _READTASKSOURCEREQUEST._serialized_start=782
+  _READTASKSOURCEREQUEST._serialized_end=1107
+  _TASKSOURCE._serialized_start=1110
+  _TASKSOURCE._serialized_end=1398
+  _REGISTERMODELVERSIONREQUEST._serialized_start=1401
+  _REGISTERMODELVERSIONREQUEST._serialized_end=1652
+  _HOLDMODELVERSIONREQUEST._serialized_start=1655
+  _HOLDMODELVERSIONREQUEST._serialized_end=1819
+  _UNHOLDMODELVERSIONREQUEST._serialized_start=1821
+  _UNHOLDMODELVERSIONREQUEST._serialized_end=1928
+  _USEARTIFACTSREQUEST._serialized_start=1931
+  _USEARTIFACTSREQUEST._serialized_end=2080
+  _SELECTDATASETITEMSREQUEST._serialized_start=2082
+  _SELECTDATASETITEMSREQUEST._serialized_end=2195
+  _HOLDDATASETREQUEST._serialized_start=2198
+  _HOLDDATASETREQUEST._serialized_end=2344
+  _UNHOLDDATASETREQUEST._serialized_start=2346
+  _UNHOLDDATASETREQUEST._serialized_end=2435
+  _REGISTRYSERVICE._serialized_start=2438
+  _REGISTRYSERVICE._serialized_end=3398
 # @@protoc_insertion_point(module_scope)

@@ -12,6 +12,7 @@ from lathe.registry.v1 import architecture_service_pb2 as _architecture_service_
 from lathe.registry.v1 import model_service_pb2 as _model_service_pb2
 from lathe.registry.v1 import project_service_pb2 as _project_service_pb2
 from lathe.type.v1 import access_pb2 as _access_pb2
+from lathe.type.v1 import digest_pb2 as _digest_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -366,6 +367,38 @@ class UnholdModelVersionRequest(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___UnholdModelVersionRequest: _TypeAlias = UnholdModelVersionRequest  # noqa: Y015
+
+@_typing.final
+class UseArtifactsRequest(_message.Message):
+    """Request of UseArtifacts."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROJECT_FIELD_NUMBER: _builtins.int
+    RESOURCE_FIELD_NUMBER: _builtins.int
+    DIGESTS_FIELD_NUMBER: _builtins.int
+    project: _builtins.str
+    """`projects/{project}`."""
+    resource: _builtins.str
+    """What names the bytes: a task or a comparison."""
+    @_builtins.property
+    def digests(self) -> _containers.RepeatedCompositeFieldContainer[_digest_pb2.Digest]:
+        """The bytes."""
+
+    def __init__(
+        self,
+        *,
+        project: _builtins.str = ...,
+        resource: _builtins.str = ...,
+        digests: _abc.Iterable[_digest_pb2.Digest] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["digests", b"digests", "project", b"project", "resource", b"resource"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UseArtifactsRequest: _TypeAlias = UseArtifactsRequest  # noqa: Y015
 
 @_typing.final
 class SelectDatasetItemsRequest(_message.Message):

@@ -48,6 +48,11 @@ class RegistryServiceStub(object):
                 request_serializer=lathe_dot_internal_dot_v1_dot_registry__service__pb2.UnholdModelVersionRequest.SerializeToString,
                 response_deserializer=google_dot_protobuf_dot_empty__pb2.Empty.FromString,
                 )
+        self.UseArtifacts = channel.unary_unary(
+                '/lathe.internal.v1.RegistryService/UseArtifacts',
+                request_serializer=lathe_dot_internal_dot_v1_dot_registry__service__pb2.UseArtifactsRequest.SerializeToString,
+                response_deserializer=google_dot_protobuf_dot_empty__pb2.Empty.FromString,
+                )
         self.SelectDatasetItems = channel.unary_unary(
                 '/lathe.internal.v1.RegistryService/SelectDatasetItems',
                 request_serializer=lathe_dot_internal_dot_v1_dot_registry__service__pb2.SelectDatasetItemsRequest.SerializeToString,
@@ -111,6 +116,13 @@ class RegistryServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def UseArtifacts(self, request, context):
+        """Lets the members of a project read stored bytes that something of theirs names. A repeat changes nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def SelectDatasetItems(self, request, context):
         """Chooses items and stores the choice, as workers fetch it. The same request gives the same selection.
         """
@@ -163,6 +175,11 @@ def add_RegistryServiceServicer_to_server(servicer, server):
             'UnholdModelVersion': grpc.unary_unary_rpc_method_handler(
                     servicer.UnholdModelVersion,
                     request_deserializer=lathe_dot_internal_dot_v1_dot_registry__service__pb2.UnholdModelVersionRequest.FromString,
+                    response_serializer=google_dot_protobuf_dot_empty__pb2.Empty.SerializeToString,
+            ),
+            'UseArtifacts': grpc.unary_unary_rpc_method_handler(
+                    servicer.UseArtifacts,
+                    request_deserializer=lathe_dot_internal_dot_v1_dot_registry__service__pb2.UseArtifactsRequest.FromString,
                     response_serializer=google_dot_protobuf_dot_empty__pb2.Empty.SerializeToString,
             ),
             'SelectDatasetItems': grpc.unary_unary_rpc_method_handler(
@@ -289,6 +306,23 @@ class RegistryService(object):
             metadata=None):
         return grpc.experimental.unary_unary(request, target, '/lathe.internal.v1.RegistryService/UnholdModelVersion',
             lathe_dot_internal_dot_v1_dot_registry__service__pb2.UnholdModelVersionRequest.SerializeToString,
+            google_dot_protobuf_dot_empty__pb2.Empty.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def UseArtifacts(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/lathe.internal.v1.RegistryService/UseArtifacts',
+            lathe_dot_internal_dot_v1_dot_registry__service__pb2.UseArtifactsRequest.SerializeToString,
             google_dot_protobuf_dot_empty__pb2.Empty.FromString,
             options, channel_credentials,
             insecure, call_credentials, compression, wait_for_ready, timeout, metadata)

@@ -48,6 +48,8 @@ class RegistryServiceStub:
     """Keeps a version from being deleted while a task uses it. Holding twice renews the hold."""
     UnholdModelVersion: _grpc.UnaryUnaryMultiCallable[_registry_service_pb2.UnholdModelVersionRequest, _empty_pb2.Empty]
     """Ends a hold. Ending one that is not there is no error."""
+    UseArtifacts: _grpc.UnaryUnaryMultiCallable[_registry_service_pb2.UseArtifactsRequest, _empty_pb2.Empty]
+    """Lets the members of a project read stored bytes that something of theirs names. A repeat changes nothing."""
     SelectDatasetItems: _grpc.UnaryUnaryMultiCallable[_registry_service_pb2.SelectDatasetItemsRequest, _selection_pb2.DatasetSelection]
     """Chooses items and stores the choice, as workers fetch it. The same request gives the same selection."""
     HoldDataset: _grpc.UnaryUnaryMultiCallable[_registry_service_pb2.HoldDatasetRequest, _empty_pb2.Empty]
@@ -72,6 +74,8 @@ class RegistryServiceAsyncStub(RegistryServiceStub):
     """Keeps a version from being deleted while a task uses it. Holding twice renews the hold."""
     UnholdModelVersion: _aio.UnaryUnaryMultiCallable[_registry_service_pb2.UnholdModelVersionRequest, _empty_pb2.Empty]  # type: ignore[assignment]
     """Ends a hold. Ending one that is not there is no error."""
+    UseArtifacts: _aio.UnaryUnaryMultiCallable[_registry_service_pb2.UseArtifactsRequest, _empty_pb2.Empty]  # type: ignore[assignment]
+    """Lets the members of a project read stored bytes that something of theirs names. A repeat changes nothing."""
     SelectDatasetItems: _aio.UnaryUnaryMultiCallable[_registry_service_pb2.SelectDatasetItemsRequest, _selection_pb2.DatasetSelection]  # type: ignore[assignment]
     """Chooses items and stores the choice, as workers fetch it. The same request gives the same selection."""
     HoldDataset: _aio.UnaryUnaryMultiCallable[_registry_service_pb2.HoldDatasetRequest, _empty_pb2.Empty]  # type: ignore[assignment]
@@ -129,6 +133,14 @@ class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_empty_pb2.Empty, _abc.Awaitable[_empty_pb2.Empty]]:
         """Ends a hold. Ending one that is not there is no error."""
+
+    @_abc_1.abstractmethod
+    def UseArtifacts(
+        self,
+        request: _registry_service_pb2.UseArtifactsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_empty_pb2.Empty, _abc.Awaitable[_empty_pb2.Empty]]:
+        """Lets the members of a project read stored bytes that something of theirs names. A repeat changes nothing."""
 
     @_abc_1.abstractmethod
     def SelectDatasetItems(
