@@ -30,6 +30,7 @@ from services.local.nats import NatsServer
 from services.local.postgres import PostgresServer
 from services.local.s3 import S3Server
 from services.platform.errors import from_rpc_error
+from services.platform.logs import configure_logs
 from services.platform.settings import Settings
 from tests.contract.fuzzing import junk, spoil
 from tests.contract.requests import METHODS, request_of, right
@@ -137,6 +138,7 @@ def main() -> None:
     parser.add_argument("--calls", type=int, default=50_000)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
+    configure_logs(Settings(log_level="error"), "fuzz")
     with tempfile.TemporaryDirectory(prefix="lathe-fuzz-") as folder, servers(Path(folder)) as settings:
         made = asyncio.run(fuzz(settings, options.calls, options.seed))
     names = sorted({code for _, code in made.codes})

@@ -185,7 +185,9 @@ def running(
         undone.callback(setattr, restart, "_LONGEST_SECONDS", before)
         cluster = Cluster(folder / "cluster", servers)
         undone.callback(cluster.stop)
-        environment |= {"LATHE_NATS_URL": cluster.url, "LATHE_NATS_REPLICAS": str(servers)}
+        environment["LATHE_NATS_URL"] = cluster.url
+        if servers > 1:
+            environment["LATHE_NATS_REPLICAS"] = str(servers)
         if small_disk:
             _mount(folder / "s3")
             undone.callback(_unmount, folder / "s3")
