@@ -111,6 +111,8 @@ def refused_row(call: Call, name: str, error: LatheError | None, project: str = 
     """Return the row for a call, or a part of it, that was refused; or that changed nothing, without an error."""
     if error is not None:
         project = error.metadata.get("project", "") or project
+    # PostgreSQL stores no NUL character, which a refused name may have.
+    name, project = (each.replace("\0", "\N{SYMBOL FOR NULL}") for each in (name, project))
     record = AuditRecord()
     if error is not None and error.reason in words(ErrorReason):
         record.entry.reason = number(ErrorReason, error.reason)

@@ -212,6 +212,9 @@ def running(
             environment=environment,
             say=lambda _: None,
         )
+        if tree != ROOT:
+            # A release before may know nothing of roles at the servers.
+            stack._roles = {}
         stack.start()
         undone.callback(stack.stop)
         watching = threading.Thread(target=stack.run)

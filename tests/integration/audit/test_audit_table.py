@@ -11,10 +11,11 @@ import pytest
 from lathe.internal.v1.audit_service_pb2 import AuditRecord
 from lathe.registry.v1.model_service_pb2 import Model
 
-from services.audit.entries import INSERT, Call, become, current_call, note
+from services.audit.entries import INSERT, Call, become, current_call, note, refused_row
 from services.audit.recorder import Recorder
 from services.audit.schema import AUDIT_TABLE, KEPT_AT_LEAST_DAYS
 from services.database.pool import Database
+from services.platform.errors import not_found
 from services.platform.identity import Caller
 
 
@@ -53,6 +54,12 @@ async def test_an_entry_is_there_if_and_only_if_its_change_is(database: Database
     call = current_call()
     assert call is not None
     assert call.noted
+
+
+async def test_a_refusal_is_told_whatever_is_in_the_name(database: Database) -> None:
+    row = refused_row(Call("Service/Method", Caller("ann"), "peer", "", "", ""), "models/\0", not_found("model", "x"))
+    await database.executemany(INSERT, [row])
+    assert await database.fetchval("SELECT resource FROM audit") == "models/␀"
 
 
 async def test_nobody_changes_or_removes_what_is_written(database: Database) -> None:
