@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo test check format gen baseline pools up dashboards sbom bench lock clean setup
+.PHONY: demo test check format gen baseline pools rights up dashboards sbom bench lock clean setup
 
 setup: $(VENV)/.installed
 
@@ -49,6 +49,9 @@ pools: setup  ## the Kubernetes pools of workers, from the catalog of devices
 
 up: setup  ## the whole suite on this machine, until Ctrl-C
 	$(BIN)/lathe up
+
+rights: setup  ## what NATS and MinIO are told of rights, from the tables in services
+	$(BIN)/python -m deploy.rights
 
 dashboards: setup  ## what Grafana shows, from deploy/grafana/dashboards.py
 	$(BIN)/python deploy/grafana/dashboards.py

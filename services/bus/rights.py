@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from textwrap import wrap
 
 from services.bus.connection import inbox_of
 from services.bus.topology import (
@@ -147,7 +148,11 @@ def authorization(owner: str, users: Mapping[str, Rights], passwords: Mapping[st
 
 
 def _listed(name: str, subjects: Iterable[str]) -> list[str]:
-    return [f"      {name}: [", *(f"        {json.dumps(each)}" for each in subjects), "      ]"]
+    text = ", ".join(json.dumps(each) for each in subjects)
+    inside = wrap(
+        text, 120, initial_indent=" " * 8, subsequent_indent=" " * 8, break_long_words=False, break_on_hyphens=False
+    )
+    return [f"      {name}: [", *inside, "      ]"]
 
 
 def _api(call: str, *names: str) -> str:

@@ -54,7 +54,7 @@ class SharedSchemaError(Exception):
     def __init__(self) -> None:
         super().__init__(
             f"This release needs a newer schema '{SHARED_SCHEMA}' of the database, which its owner alone changes. Run "
-            "`python -m services.process.database_roles PASSWORDS` of this release with the owner's LATHE_DATABASE_URL "
+            "`python -m services.process.database_roles` of this release with the owner's LATHE_DATABASE_URL "
             "first (deploy/README.md, Rights in the stores)."
         )
 

@@ -15,7 +15,7 @@ class ServiceEntry:
         port: Preferred port.
         kinds: Kinds of task that it serves.
         changes: Kinds of resources, tasks apart, whose changes it publishes.
-        storage: What it may do in the object store: "owner", a role of `services.storage.rights`, or nothing if empty.
+        storage: What it may do in the object store: a role of `services.storage.rights`; nothing if empty.
     """
 
     name: str
@@ -51,7 +51,7 @@ class WorkerEntry:
 
 
 SERVICES = (
-    ServiceEntry("registry", "services.registry.main", 50051, changes=("dataset", "release"), storage="owner"),
+    ServiceEntry("registry", "services.registry.main", 50051, changes=("dataset", "release"), storage="registry"),
     ServiceEntry("template", "services.template.main", 50052, storage=""),
     ServiceEntry("converter", "services.converter.main", 50053, kinds=("conversion",)),
     ServiceEntry("quantizer", "services.quantizer.main", 50054, kinds=("quantization",)),

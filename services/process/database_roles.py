@@ -1,16 +1,14 @@
-"""Gives each service a role of its own in PostgreSQL: `python -m services.process.database_roles PASSWORDS`.
+"""Gives each service a role of its own in PostgreSQL: `python -m services.process.database_roles`.
 
-LATHE_DATABASE_URL is that of the database's owner. PASSWORDS is a JSON file, service → password of its role, such as
-{"registry": "…"}. Run it before the first start, and before the services of a new release.
+LATHE_DATABASE_URL is that of the database's owner, and POSTGRES_PASSWORD_REGISTRY and so on are the passwords of
+the roles, `lathe_registry` and so on. Run it before the first start, and before the services of a new release.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
-import sys
+import os
 from collections.abc import Mapping
-from pathlib import Path
 
 import asyncpg
 
@@ -19,11 +17,13 @@ from services.database.roles import give_roles
 from services.platform.settings import ConfigurationError, Settings, load_settings
 from services.process.startup import StartupError, migrations_of, refuse, wait_for
 
+_PREFIX = "POSTGRES_PASSWORD_"
+
 
 def main() -> None:
     """Make the roles, or end with a sentence on standard error."""
     try:
-        passwords = _read(Path(sys.argv[1]) if len(sys.argv) == 2 else None)
+        passwords = _passwords(os.environ)
         asyncio.run(make_roles(load_settings(), passwords))
     except (ConfigurationError, NewerSchemaError, StartupError, asyncpg.PostgresError) as error:
         refuse("database_roles", error)
@@ -50,19 +50,17 @@ async def make_roles(settings: Settings, passwords: Mapping[str, str]) -> None:
     await give_roles(url, schemas, passwords)
 
 
-def _read(file: Path | None) -> dict[str, str]:
-    if file is None:
-        raise ConfigurationError("Name the file with the passwords: python -m services.process.database_roles FILE.")
-    try:
-        passwords: dict[str, str] = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ConfigurationError(f"{file} is no JSON file of services and passwords: {error}.") from None
-    known = {name: list(migrations_of(name)) for name in passwords}
-    if not known or (strange := [name for name, found in known.items() if not found]):
-        raise ConfigurationError(
-            f"{file} names {strange[0] if known else 'nothing'}, which is no service with a schema."
-        )
-    return passwords
+def _passwords(environment: Mapping[str, str]) -> dict[str, str]:
+    given = {
+        name.removeprefix(_PREFIX).lower(): value
+        for name, value in environment.items()
+        if name.startswith(_PREFIX) and value
+    }
+    if not given:
+        raise ConfigurationError(f"No password is given: set {_PREFIX}REGISTRY, and so on for each service.")
+    if strange := [name for name in given if not list(migrations_of(name))]:
+        raise ConfigurationError(f"{_PREFIX}{strange[0].upper()} names no service that has a schema.")
+    return given
 
 
 if __name__ == "__main__":

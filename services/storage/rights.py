@@ -1,7 +1,6 @@
 """What each role may do in the bucket, as policies in the language of AWS, which MinIO and SeaweedFS speak, too.
 
-The registry owns the bucket, and needs no policy. Nobody else removes stored bytes, and a worker reaches nothing beside
-them.
+The registry may do everything there. Nobody else removes stored bytes, and a worker reaches nothing beside them.
 """
 
 from __future__ import annotations
@@ -11,13 +10,15 @@ from typing import Any
 
 from services.storage.folders import OWN_PREFIXES
 
-ROLES = ("tasks", "worker")
-"""The task services, and the workers."""
+ROLES = ("registry", "tasks", "worker")
+"""The registry, the task services, and the workers."""
 
 
 def policy(role: str, bucket: str) -> dict[str, Any]:
     """Return the policy of a role, one of ROLES, in a bucket."""
     everything = f"arn:aws:s3:::{bucket}"
+    if role == "registry":
+        return _policy([_statement("Allow", ("*",), everything, f"{everything}/*")])
     # Who may not list is told 403 of a key that is not there, and not 404.
     statements = [_statement("Allow", ("GetBucketLocation", "ListBucket"), everything)]
     if role == "worker":
@@ -31,11 +32,15 @@ def policy(role: str, bucket: str) -> dict[str, Any]:
             _statement("Deny", ("DeleteObject",), *own),
             _statement("Deny", _PUT, *others),
         ]
-    return {"Version": "2012-10-17", "Statement": statements}
+    return _policy(statements)
 
 
 # Of large files, parts are sent.
 _PUT = ("PutObject", "AbortMultipartUpload", "ListMultipartUploadParts")
+
+
+def _policy(statements: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    return {"Version": "2012-10-17", "Statement": list(statements)}
 
 
 def _statement(effect: str, actions: Sequence[str], *resources: str) -> dict[str, Any]:

@@ -129,11 +129,43 @@ def test_the_compose_file_has_the_service(service: ServiceEntry) -> None:
     assert entry["ports"] == [f"127.0.0.1:{service.port}:{service.port}"]
 
 
+ENDING = {"database", "minio-rights"}
+"""What runs once at each start, and has to have ended well before others start."""
+
+
+def test_what_ends_has_ended_before_others_start() -> None:
+    for name, entry in compose()["services"].items():
+        waits = entry.get("depends_on", {})
+        assert all(
+            (waits[other]["condition"] == "service_completed_successfully") == (other in ENDING) for other in waits
+        )
+        if name in {service.name for service in SERVICES}:
+            assert "database" in waits
+        assert (name in ENDING) == (entry.get("restart") == "on-failure")
+
+
+def test_every_role_has_keys_of_its_own() -> None:
+    """Nobody but the stores and what makes the roles is given the password of an owner."""
+    owners = {"POSTGRES_PASSWORD", "NATS_PASSWORD", "S3_PASSWORD"}
+    seen: dict[str, set[str]] = {}
+    for name, entry in compose()["services"].items():
+        for value in map(str, entry.get("environment", {}).values()):
+            for variable in re.findall(r"\$\{([A-Z0-9_]*PASSWORD[A-Z0-9_]*)", value):
+                seen.setdefault(variable, set()).add(name)
+    stores = {"postgres", "nats", "minio"} | ENDING
+    assert {variable for variable in owners if seen[variable] <= stores} == owners
+    shared = {"S3_PASSWORD_TASKS": {"converter", "quantizer", "optimizer", "evaluator"}}
+    for variable, users in seen.items():
+        ours = users - stores
+        assert ours <= shared.get(variable, ours), variable
+        assert len(ours) <= 1 or variable in shared or "WORKER" in variable, variable
+
+
 def test_the_compose_file_is_open_to_this_machine_alone() -> None:
     parsed = compose()
     for name, entry in parsed["services"].items():
         assert all(port.startswith("127.0.0.1:") for port in entry.get("ports", [])), name
-        assert "healthcheck" in entry or name in WORKER_NAMES
+        assert "healthcheck" in entry or name in WORKER_NAMES or name in ENDING
         assert set(entry.get("depends_on", {})) <= set(parsed["services"])
         named = {volume.partition(":")[0] for volume in entry.get("volumes", []) if not volume.startswith(".")}
         assert named <= set(parsed["volumes"])
@@ -189,7 +221,7 @@ def test_what_works_on_files_has_a_disk(name: str) -> None:
 
 def test_a_service_of_ours_writes_where_it_may() -> None:
     ours = {name: each for name, each in compose()["services"].items() if "build" in each}
-    assert ours.keys() == {service.name for service in SERVICES} | set(WORKER_NAMES)
+    assert ours.keys() == {service.name for service in SERVICES} | set(WORKER_NAMES) | {"database"}
     for name, each in ours.items():
         assert each["read_only"], name
         assert each["cap_drop"] == ["ALL"]

@@ -14,6 +14,8 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from engines.spec.devices import load_catalog
+from services.local.roster import SERVICES
 from services.platform.tokens import hash_of, read_tokens
 from tests.manifests import keda
 from tests.manifests.deployed import OVERLAYS, built, compose, container_of, pod_of, workloads
@@ -69,7 +71,12 @@ def test_whatever_a_pod_names_is_in_the_overlay(overlay: tuple[dict[str, Any], .
     secrets = {name for key in ("secretRef", "secretKeyRef", "secretName") for name in references(found, key)}
     assert len(secrets) >= 5
     # Only `complete` makes them itself; the others tell who installs them.
-    assert secrets == names(overlay, "Secret") if names(overlay, "StatefulSet") else not names(overlay, "Secret")
+    made = names(overlay, "Secret")
+    if not names(overlay, "StatefulSet"):
+        assert not made
+        return
+    assert secrets <= made
+    assert all(name.startswith("lathe-worker-") for name in made - secrets), "of pools that may be added"
 
 
 @pytest.mark.parametrize(("name", "fewest"), [*zip(OVERLAYS, (1, 2, 2), strict=True)])
@@ -106,7 +113,7 @@ def test_an_overlay_takes_any_pool(tree: Path) -> None:
     made = {each["metadata"]["name"] for each in workloads(resources)}
     assert {f"worker-{path.parent.name}" for path in tree.glob("pools/*/pool.yaml")} <= made
     # Also in ScaledJobs, which kustomize does not know: names with digests, and versions of images.
-    (settings,) = names(resources, "ConfigMap") - {name for name in names(resources, "ConfigMap") if "nats" in name}
+    (settings,) = {name for name in names(resources, "ConfigMap") if name.startswith("lathe-")}
     for each in workloads(resources):
         assert container_of(each)["envFrom"][0]["configMapRef"]["name"] == settings != "lathe-settings"
         assert ":" in container_of(each)["image"]
@@ -146,29 +153,39 @@ def test_a_store_has_no_privileges_a_volume_and_a_place_of_its_own(tree: Path) -
             assert each["metadata"]["name"] in names(resources, "PodDisruptionBudget")
 
 
+def settings(text: str) -> dict[str, str]:
+    return dict(line.split("=", 1) for line in text.splitlines())
+
+
 def test_the_passwords_are_made_once_and_belong_together(tree: Path, tmp_path: Path) -> None:
     for name in ("secrets.sh", ".gitignore"):
         shutil.copy(tree / "overlays/complete" / name, tmp_path)
     script = [str(tmp_path / "secrets.sh")]
     first = subprocess.run(script, capture_output=True, text=True, check=True)
     made = {path.name: path.read_text() for path in (tmp_path / "secrets").iterdir()}
-    values = dict(
-        line.split("=", 1) for text in made.values() for line in text.splitlines() if line.startswith(("L", "P", "N"))
-    )
-    assert f"lathe:{values['POSTGRES_PASSWORD']}@postgres" in values["LATHE_DATABASE_URL"]
-    assert f"lathe:{values['NATS_PASSWORD']}@nats" in values["LATHE_NATS_URL"]
     token = re.findall(r"LATHE_TOKEN=(\w+)", first.stderr)[0]
     (known,) = read_tokens(tmp_path / "secrets/tokens.json")
     assert (known.user, known.sha256) == ("admin", hash_of(token))
     assert token not in made["tokens.json"]
-    passwords = [
-        values["POSTGRES_PASSWORD"],
-        values["NATS_PASSWORD"],
-        values["LATHE_S3_SECRET_KEY"],
-        values["LATHE_SERVICE_TOKEN"],
-        token,
-    ]
-    assert len(set(passwords)) == 5
+    owner, bus, store = (settings(made[f"{name}.env"]) for name in ("database-owner", "nats", "minio"))
+    assert f"lathe:{settings(made['postgres.env'])['POSTGRES_PASSWORD']}@postgres" in owner["LATHE_DATABASE_URL"]
+    workers = [f"worker-{device.id}" for device in load_catalog().devices.values() if device.buildable_runtimes]
+    for name in [service.name for service in SERVICES] + workers + ["watcher"]:
+        told, variable = settings(made[f"{name}.env"]), name.upper().replace("-", "_")
+        if name in {service.name for service in SERVICES}:
+            password = owner[f"POSTGRES_PASSWORD_{variable}"]
+            assert told["LATHE_DATABASE_URL"] == f"postgresql://lathe_{name}:{password}@postgres:5432/lathe"
+        if name != "template":
+            assert told["LATHE_NATS_URL"] == f"nats://{name}:{bus[f'NATS_PASSWORD_{variable}']}@nats:4222"
+        if name not in ("template", "watcher"):
+            role = "registry" if name == "registry" else "worker" if name in workers else "tasks"
+            assert told["LATHE_S3_ACCESS_KEY"] == role
+            assert told["LATHE_S3_SECRET_KEY"] == store[f"S3_PASSWORD_{role.upper()}"]
+        assert ("LATHE_DATABASE_URL" in told) == (name not in workers and name != "watcher")
+    token_of_services = settings(made["service.env"])["LATHE_SERVICE_TOKEN"]
+    passwords = [*bus.values(), *store.values(), *owner.values(), token_of_services, token]
+    passwords = [each for each in passwords if "/" not in each and each != "lathe"]
+    assert len(set(passwords)) == len(passwords) > 30
     assert all(re.fullmatch(r"[a-z][A-Za-z0-9]{32}", each) for each in passwords), (
         "in URLs, they must stand as they are"
     )
@@ -178,3 +195,26 @@ def test_the_passwords_are_made_once_and_belong_together(tree: Path, tmp_path: P
     assert again.returncode == 1
     assert "volumes" in again.stderr
     assert "secrets/" in (tmp_path / ".gitignore").read_text().splitlines()
+
+
+def test_an_installation_of_an_earlier_release_keeps_its_passwords(tree: Path, tmp_path: Path) -> None:
+    shutil.copy(tree / "overlays/complete/secrets.sh", tmp_path)
+    old = {
+        "postgres.env": "POSTGRES_PASSWORD=p1\n",
+        "store.env": "LATHE_S3_ACCESS_KEY=lathe\nLATHE_S3_SECRET_KEY=p2\n",
+        "nats.env": "NATS_PASSWORD=p3\n",
+        "service.env": "LATHE_SERVICE_TOKEN=p4\n",
+        **dict.fromkeys(("tokens.json", "signing.pem", "signing.pub"), "kept"),
+    }
+    (tmp_path / "secrets").mkdir()
+    for name, text in old.items():
+        (tmp_path / "secrets" / name).write_text(text)
+    subprocess.run([str(tmp_path / "secrets.sh")], capture_output=True, check=True)
+    made = {path.name: path.read_text() for path in (tmp_path / "secrets").iterdir()}
+    assert {name: made[name] for name in old if name not in ("store.env", "nats.env")} == {
+        name: old[name] for name in old if name not in ("store.env", "nats.env")
+    }
+    assert settings(made["minio.env"])["MINIO_ROOT_PASSWORD"] == "p2"
+    assert settings(made["nats.env"])["NATS_PASSWORD"] == "p3"
+    assert settings(made["database-owner.env"])["LATHE_DATABASE_URL"] == "postgresql://lathe:p1@postgres:5432/lathe"
+    assert (tmp_path / "secrets.old").is_dir()

@@ -173,6 +173,7 @@ def test_a_pool_of_processors_is_scaled_from_zero(pool: str) -> None:
 def test_a_pool_has_the_settings_and_the_credentials_of_workers_alone(pool: str) -> None:
     sources = container_of(workers_of(pool))["envFrom"]
     assert [each["configMapRef"]["name"] for each in sources if "configMapRef" in each] == ["lathe-settings"]
-    assert {each["secretRef"]["name"] for each in sources if "secretRef" in each} == {"lathe-bus", "lathe-store"}
+    own = f"lathe-worker-{device_of(pool).id}"
+    assert {each["secretRef"]["name"] for each in sources if "secretRef" in each} == {"lathe-bus", "lathe-store", own}
     assert pod_of(workers_of(pool))["serviceAccountName"] == "workers"
     assert "LATHE_NATS_URL" not in shared_settings()

@@ -170,6 +170,7 @@ def _template(pool: WorkerPool, more: dict[str, str]) -> dict[str, Any]:
             {"configMapRef": {"name": "lathe-settings"}},
             {"secretRef": {"name": "lathe-bus"}},
             {"secretRef": {"name": "lathe-store"}},
+            {"secretRef": {"name": f"lathe-worker-{device.id}", "optional": True}},
         ],
         "env": [{"name": name, "value": value} for name, value in told.items()],
         "ports": [{"name": "metrics", "containerPort": 9464}],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -26,6 +27,7 @@ PASSWORD = "p0123456789"
 async def servers(tmp_path: Path) -> AsyncIterator[dict[str, tuple[str, ChildProcess]]]:
     """The URL and the process of each server, by its name."""
     text = (KUBERNETES / "overlays/complete/nats.conf").read_text(encoding="utf-8")
+    users = (KUBERNETES / "overlays/complete/nats-users.conf").read_text(encoding="utf-8")
     routes = [free_port(None) for _ in range(3)]
     started = {}
     for number, route in enumerate(routes):
@@ -37,7 +39,9 @@ async def servers(tmp_path: Path) -> AsyncIterator[dict[str, tuple[str, ChildPro
             own = own.replace(f"nats-{other}.nats-nodes:6222", f"127.0.0.1:{port}")
         assert "nats-nodes" not in own
         (folder / "nats.conf").write_text(own, encoding="utf-8")
-        environment = {**os.environ, "POD_NAME": f"nats-{number}", "NATS_PASSWORD": PASSWORD}
+        (folder / "nats-users.conf").write_text(users, encoding="utf-8")
+        passwords = dict.fromkeys(re.findall(r"\$(NATS_PASSWORD\w*)", users), PASSWORD)
+        environment = {**os.environ, "POD_NAME": f"nats-{number}", **passwords}
         command = [str(installed_binary("nats-server", "LATHE_NATS_URL")), "--config", str(folder / "nats.conf")]
         process = ChildProcess(f"nats-{number}", command, folder / "log", folder, environment)
         process.start()

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import sys
-from pathlib import Path
+import asyncio
 
 import asyncpg
 import pytest
@@ -12,7 +10,6 @@ import pytest
 from services.database.migration import SharedSchemaError
 from services.database.pool import Database, migrate
 from services.database.roles import give_roles, url_of
-from services.platform.settings import Settings
 from services.process import database_roles
 from services.process.startup import migrations_of
 from services.registry import migrations as registry_migrations
@@ -118,20 +115,30 @@ async def test_a_role_whose_shared_schema_is_old_is_told_who_can_change_it(
     connection = await asyncpg.connect(database_url)
     await connection.execute("DROP SCHEMA lathe CASCADE")
     await connection.close()
-    with pytest.raises(SharedSchemaError, match="database_roles PASSWORDS"):
+    with pytest.raises(SharedSchemaError, match="database_roles` of this release"):
         await migrate(url_of(database_url, "template", "another"), "template", template_migrations)
 
 
-async def test_the_command_reads_the_passwords(
-    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [({}, "No password is given"), ({"POSTGRES_PASSWORD_BAKER": "x"}, "_BAKER names no service")],
+)
+def test_the_command_says_what_it_lacks(
+    given: dict[str, str], told: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    file = tmp_path / "passwords.json"
-    file.write_text(json.dumps(PASSWORDS))
-    await database_roles.make_roles(Settings(database_url=database_url), PASSWORDS)
-    await (await asyncpg.connect(url_of(database_url, "optimizer", "third"))).close()
-    for content, told in (("{}", "names nothing"), ('{"baker": "x"}', "names baker"), ("no", "no JSON file")):
-        file.write_text(content)
-        monkeypatch.setattr(sys, "argv", ["database_roles", str(file)])
-        with pytest.raises(SystemExit):
-            database_roles.main()
-        assert told in capsys.readouterr().err
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SystemExit):
+        database_roles.main()
+    assert told in capsys.readouterr().err
+
+
+def test_the_command_makes_the_roles(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LATHE_DATABASE_URL", database_url)
+    monkeypatch.setenv("POSTGRES_PASSWORD_OPTIMIZER", "third")
+    database_roles.main()
+
+    async def connect() -> None:
+        await (await asyncpg.connect(url_of(database_url, "optimizer", "third"))).close()
+
+    asyncio.run(connect())

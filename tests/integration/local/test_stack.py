@@ -25,7 +25,7 @@ from services.local.stack import Stack, Stopped
 
 ROOT = Path(__file__).parents[3]
 SERVICES = (
-    ServiceEntry("registry", "tests.integration.local.fake_service", 50051, changes=("dataset",), storage="owner"),
+    ServiceEntry("registry", "tests.integration.local.fake_service", 50051, changes=("dataset",), storage="registry"),
     ServiceEntry("template", "tests.integration.local.fake_service", 50051),
 )
 WORKERS = (WorkerEntry("worker-cpu", "tests.integration.local.fake_worker", "fake"),)
