@@ -25,7 +25,7 @@ from services.database.pool import Database
 from services.platform.settings import Settings
 from services.platform.words import word
 from services.storage.bucket import Bucket
-from services.storage.keys import STAGING
+from services.storage.keys import CONTENT, STAGING
 from tests.chaos.installation import Installation
 from tests.chaos.load import CHANNEL, ENDED, MODEL, Load
 from tests.e2e.beasts import COUNT
@@ -148,7 +148,7 @@ async def _blobs(settings: Settings) -> tuple[int, list[str]]:
 
     def read(*_: Any) -> tuple[int, list[str]]:
         count, spoilt = 0, []
-        for entry in bucket.objects("cas/"):
+        for entry in bucket.objects(CONTENT):
             key = str(entry.object_name)
             with bucket.client.get_object(bucket.name, key) as answer:
                 data = answer.read()
