@@ -45,6 +45,7 @@ from services.cli.tasks import tasks
 from services.cli.templates import templates
 from services.cli.tokens import tokens
 from services.cli.top import top
+from services.cli.usage import usage
 from services.cli.verify import verify
 
 COMMANDS: dict[str, Callable[..., None]] = {
@@ -54,6 +55,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "backup": backup,
     "restore": restore,
     "gc": gc,
+    "usage": usage,
     "convert": convert,
     "quantize": quantize,
     "optimize": optimize,

@@ -30,5 +30,5 @@ class ReferenceServicer(ReferenceServiceServicer):
             first.oldest_work.FromDatetime(oldest)
         yield first
         for database in self._databases:
-            async for part in references(database):
-                yield pb.ListReferencesResponse(sha256s=b"".join(part))
+            async for project, part in references(database):
+                yield pb.ListReferencesResponse(project=project, sha256s=b"".join(part))

@@ -45,29 +45,36 @@ def others(service: str) -> tuple[str, ...]:
     return tuple(name for name in DEFAULT_PORTS if name != service)
 
 
-async def references(database: Database, leave_out: Collection[str] = ()) -> AsyncIterator[set[bytes]]:
-    """Yield the digests, 32 bytes each, that the tables of a schema refer to, as they are at one moment.
+async def references(database: Database, leave_out: Collection[str] = ()) -> AsyncIterator[tuple[str, set[bytes]]]:
+    """Yield projects and the digests, 32 bytes each, that the tables of a schema refer to, as they are at one moment.
 
-    A set has MOST_IN_A_PART at most.
+    The project is empty for what does not say to which it belongs. A set has MOST_IN_A_PART digests at most.
 
     Args:
         database: Whose schema.
         leave_out: Tables whose rows name digests without keeping their bytes.
     """
     async with database.connection() as connection, connection.transaction(isolation="repeatable_read", readonly=True):
-        found: set[bytes] = set()
         for table, columns in (await _tables(connection, database.schema)).items():
             if table in leave_out or table in _HISTORY:
                 continue
-            query = f'SELECT {", ".join(columns)} FROM "{database.schema}"."{table}"'  # noqa: S608 - of the catalog
+            project = '"project"' if '"project"::text' in columns else "''"
+            query = f'SELECT {project}, {", ".join(columns)} FROM "{database.schema}"."{table}"'  # noqa: S608 - of the catalog
+            found: dict[str, set[bytes]] = {}
             async for row in connection.cursor(query, prefetch=_ROWS_AT_ONCE):
+                of_project = found.setdefault(row[0], set())
                 for value in row:
                     for digest in digests_in(value or ""):
-                        found.add(digest)
-                        if len(found) >= MOST_IN_A_PART:
-                            yield found
-                            found = set()
-        yield found
+                        of_project.add(digest)
+                        if len(of_project) >= MOST_IN_A_PART:
+                            yield row[0], of_project.copy()
+                            of_project.clear()
+                if sum(map(len, found.values())) >= MOST_IN_A_PART:
+                    for each in found.items():
+                        yield each
+                    found = {}
+            for each in found.items():
+                yield each
 
 
 async def oldest_work(database: Database) -> datetime | None:

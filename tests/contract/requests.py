@@ -184,6 +184,7 @@ def right(method: str, made: Mapping[str, Any]) -> dict[str, Any]:
         },
         "GetInfo": {},
         "ListReferences": {},
+        "ListProjectUsages": {"page_size": 2},
         "CreateGarbageCollection": {
             "garbage_collection": {"display_name": "Fuzz", "labels": {"team": "a"}, "dry_run": True}
         },

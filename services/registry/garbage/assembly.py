@@ -11,6 +11,7 @@ from services.registry.garbage.collections import Collections
 from services.registry.garbage.collector import Collector
 from services.registry.garbage.gathering import References
 from services.registry.garbage.servicer import StorageServicer
+from services.registry.garbage.usage import Usages
 from services.storage.bucket import Bucket
 from services.storage.removal import Removal
 
@@ -33,4 +34,4 @@ def assemble(platform: Platform, indexes: IndexFiles) -> GarbageParts:
         timedelta(hours=settings.gc_grace_hours),
     )
     collections = Collections(platform.database, collector, settings)
-    return GarbageParts(StorageServicer(collections), collections)
+    return GarbageParts(StorageServicer(collections, Usages(platform.database)), collections)

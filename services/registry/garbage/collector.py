@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -39,8 +39,8 @@ STORED_BYTES = Gauge(
 )
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _MARKED_PART = 0.4
-_MARK = "INSERT INTO marks SELECT unnest($1::bytea[]) ON CONFLICT DO NOTHING"
-_MARKED = "SELECT sha256 FROM marks WHERE sha256 = ANY ($1)"
+_MARK = "INSERT INTO marks (sha256, project) SELECT unnest($1::bytea[]), $2 ON CONFLICT DO NOTHING"
+_MARKED = "SELECT sha256, project FROM marks WHERE sha256 = ANY ($1)"
 _PARDON = "DELETE FROM condemned WHERE sha256 = ANY ($1)"
 _CONDEMN = """
     INSERT INTO condemned (sha256, since, seen) SELECT unnest($1::text[]), now(), $2
@@ -86,6 +86,7 @@ class _Run:
     dry: bool
     before: datetime
     least_age: timedelta
+    projects: dict[str, _Count] = field(default_factory=dict)
     referred: _Count = field(default_factory=_Count)
     waiting: _Count = field(default_factory=_Count)
     removed: _Count = field(default_factory=_Count)
@@ -151,6 +152,9 @@ class Collector:
         async with self._database.transaction() as connection:
             await lease.confirm(connection)
             await connection.execute("TRUNCATE marks")
+            await connection.execute("DELETE FROM project_usages")
+            used = [(project, each.files, each.bytes, now) for project, each in run.projects.items() if project]
+            await connection.executemany("INSERT INTO project_usages VALUES ($1, $2, $3, $4)", used)
             if not run.dry:
                 # What is not in the bucket any more is condemned anew if it comes back.
                 await connection.execute("DELETE FROM condemned WHERE seen <> $1", run.name)
@@ -174,8 +178,8 @@ class Collector:
         async with self._database.transaction() as connection:
             await lease.confirm(connection)
             await connection.execute("TRUNCATE marks")
-        async for part in self._references.gather():
-            await self._database.execute(_MARK, sorted(part))
+        async for project, part in self._references.gather():
+            await self._database.execute(_MARK, sorted(part), project)
 
     async def _settle(self, page: Sequence[Stored], run: _Run, lease: Lease) -> None:
         """Count a page of stored bytes, and remove those whose time has come."""
@@ -183,7 +187,10 @@ class Collector:
             # If the lease is lost, another collection may have emptied the marks.
             await lease.confirm(connection)
             rows = await connection.fetch(_MARKED, [bytes.fromhex(each.sha256) for each in page])
-            marked = {row["sha256"].hex() for row in rows}
+            projects: dict[str, list[str]] = {}
+            for row in rows:
+                projects.setdefault(row["sha256"].hex(), []).append(row["project"])
+            marked = projects.keys()
             ripe = await self._judge(
                 connection, [each.sha256 for each in page if each.sha256 not in marked], marked, run
             )
@@ -191,6 +198,9 @@ class Collector:
         if ripe and not run.dry:
             removed = await asyncio.to_thread(self._removal.remove, ripe, run.least_age)
             await self._database.execute(_PARDON, sorted(removed))
+        for each in page:
+            for project in projects.get(each.sha256, ()):
+                run.projects.setdefault(project, _Count()).add([each])
         run.referred.add([each for each in page if each.sha256 in marked])
         run.waiting.add([each for each in page if each.sha256 not in marked and each.sha256 not in removed])
         gone = [each for each in page if each.sha256 in removed]
@@ -199,7 +209,9 @@ class Collector:
             REMOVED_FILES.inc(len(gone))
             REMOVED_BYTES.inc(sum(each.size for each in gone))
 
-    async def _judge(self, connection: Connection, unmarked: Sequence[str], marked: set[str], run: _Run) -> set[str]:
+    async def _judge(
+        self, connection: Connection, unmarked: Sequence[str], marked: Collection[str], run: _Run
+    ) -> set[str]:
         """Note which bytes nobody refers to; return those of which that has been so for long enough."""
         if not run.dry:
             await connection.execute(_PARDON, sorted(marked))

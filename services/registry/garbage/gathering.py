@@ -28,8 +28,8 @@ __all__ = ["References"]
 # as long as the index that it was packed from.
 _INVENTORY = ("artifact_uses", "blobs", "condemned", "marks", "uploads", "dataset_archives")
 _CHUNK = 20_000
-_UPLOADS = "SELECT sha256, wanted_sha256 FROM uploads WHERE state <> $1"
-_DATASETS = "SELECT name, body FROM datasets WHERE name > $1 ORDER BY name LIMIT 100"
+_UPLOADS = "SELECT project, sha256, wanted_sha256 FROM uploads WHERE state <> $1"
+_DATASETS = "SELECT name, project, body FROM datasets WHERE name > $1 ORDER BY name LIMIT 100"
 _ARCHIVES = "SELECT index_sha256, sha256 FROM dataset_archives"
 
 
@@ -47,8 +47,10 @@ class References:
         """When the oldest work began that went on when `gather` asked; None if there was none."""
         return min(self._began, default=None)
 
-    async def gather(self) -> AsyncIterator[set[bytes]]:
-        """Yield the digests, 32 bytes each, of all that is referred to; some of them several times.
+    async def gather(self) -> AsyncIterator[tuple[str, set[bytes]]]:
+        """Yield projects and the digests, 32 bytes each, of all that they refer to; some of them several times.
+
+        The project is empty for what belongs to none, or does not say to which.
 
         Raises:
             EngineFailure: INFRASTRUCTURE if a service does not answer, INPUT_UNAVAILABLE if an index is lost.
@@ -60,30 +62,26 @@ class References:
         for service in others("registry"):
             async for part in self._of(service):
                 yield part
-        yield await self._timings()
+        yield "", await self._timings()
         async for part in references(self._database, _INVENTORY):
             yield part
-        yield {
-            digest
-            for row in await self._database.fetch(_UPLOADS, UPLOAD_STATE_ABORTED)
-            for text in row
-            for digest in digests_in(text)
-        }
+        for row in await self._database.fetch(_UPLOADS, UPLOAD_STATE_ABORTED):
+            yield row["project"], {*digests_in(row["sha256"]), *digests_in(row["wanted_sha256"])}
         indexes: set[str] = set()
-        async for index, part in self._items():
+        async for project, index, contents in self._items():
             indexes.add(index)
-            yield part
+            yield project, contents
         archives = await self._database.fetch(_ARCHIVES)
-        yield {bytes.fromhex(row["sha256"]) for row in archives if row["index_sha256"] in indexes}
+        yield "", {bytes.fromhex(row["sha256"]) for row in archives if row["index_sha256"] in indexes}
 
-    async def _of(self, service: str) -> AsyncIterator[set[bytes]]:
+    async def _of(self, service: str) -> AsyncIterator[tuple[str, set[bytes]]]:
         stub = ReferenceServiceStub(self._platform.channel(service))
         try:
             async for part in stub.ListReferences(ListReferencesRequest()):
                 if part.HasField("oldest_work"):
                     self._began.append(part.oldest_work.ToDatetime(tzinfo=UTC))
                 joined = part.sha256s
-                yield {joined[start : start + 32] for start in range(0, len(joined), 32)}
+                yield part.project, {joined[start : start + 32] for start in range(0, len(joined), 32)}
         except grpc.aio.AioRpcError as error:
             raise EngineFailure(
                 FailureReason.INFRASTRUCTURE,
@@ -102,8 +100,8 @@ class References:
         values = [(await bucket.get(key)).value or b"" for key in keys]
         return {digest for value in values for digest in digests_in(value)}
 
-    async def _items(self) -> AsyncIterator[tuple[str, set[bytes]]]:
-        """Yield each index of a dataset with the contents of its items, part by part."""
+    async def _items(self) -> AsyncIterator[tuple[str, str, set[bytes]]]:
+        """Yield the project and the index of each dataset, with the contents of its items, part by part."""
         after = ""
         while rows := await self._database.fetch(_DATASETS, after):
             after = rows[-1]["name"]
@@ -111,7 +109,7 @@ class References:
                 index = Dataset.FromString(row["body"]).index
                 if index.sha256:
                     for part in await self._contents(row["name"], index):
-                        yield index.sha256, part
+                        yield row["project"], index.sha256, part
 
     async def _contents(self, dataset: str, index: Digest) -> list[set[bytes]]:
         try:

@@ -10,6 +10,7 @@ from lathe.registry.v1 import storage_service_pb2 as pb
 from lathe.registry.v1.storage_service_pb2_grpc import StorageServiceServicer
 
 from services.registry.garbage.collections import Collections
+from services.registry.garbage.usage import Usages
 from services.resources.batches import deleted
 from services.resources.listing import ListQuery
 
@@ -19,9 +20,15 @@ Context = grpc.aio.ServicerContext[object, object]
 class StorageServicer(StorageServiceServicer):
     """Answers the calls of StorageService."""
 
-    def __init__(self, collections: Collections) -> None:
+    def __init__(self, collections: Collections, usages: Usages) -> None:
         self._collections = collections
+        self._usages = usages
         self._operations = collections.operations
+
+    async def ListProjectUsages(
+        self, request: pb.ListProjectUsagesRequest, context: Context
+    ) -> pb.ListProjectUsagesResponse:
+        return await self._usages.page(request)
 
     async def CreateGarbageCollection(
         self, request: pb.CreateGarbageCollectionRequest, context: Context

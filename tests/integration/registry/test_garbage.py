@@ -14,7 +14,11 @@ import pytest
 from lathe.internal.v1.timings_pb2 import KeptTimings
 from lathe.registry.v1.artifact_service_pb2 import UPLOAD_STATE_ABORTED, UPLOAD_STATE_OPEN
 from lathe.registry.v1.dataset_service_pb2 import Dataset
-from lathe.registry.v1.storage_service_pb2 import CreateGarbageCollectionRequest, GarbageCollection
+from lathe.registry.v1.storage_service_pb2 import (
+    CreateGarbageCollectionRequest,
+    GarbageCollection,
+    ListProjectUsagesRequest,
+)
 from lathe.type.v1.digest_pb2 import Digest, File
 from lathe.type.v1.operation_pb2 import OPERATION_STATE_SUCCEEDED
 
@@ -37,6 +41,7 @@ from services.registry.datasets.index_files import IndexFiles
 from services.registry.garbage.collections import Collections
 from services.registry.garbage.collector import Collector
 from services.registry.garbage.gathering import References
+from services.registry.garbage.usage import Usages
 from services.registry.kinds import DATASETS
 from services.resources.store import ResourceStore
 from services.storage import S3ContentStore, hash_bytes
@@ -158,6 +163,13 @@ async def test_what_is_referred_to_anywhere_stays_and_the_rest_goes(site: Site, 
         await site.blobs.get(put["alone"].sha256)
     assert await site.database.fetchval("SELECT count(*) FROM dataset_archives") == 1
 
+    # What belongs to a project counts for it, and the items of its datasets, too.
+    (usage,) = (await Usages(site.database).page(ListProjectUsagesRequest())).project_usages
+    assert usage.project == "projects/default"
+    own = [put[name] for name in ("body", "live", "assignment", "outcome", "label", "open")]
+    assert usage.stored.files == len(own) + len(items) + 1
+    assert usage.stored.bytes == sum(each.size_bytes for each in (*own, *items, index))
+
     # What referred to them goes, in each of the schemas: the rest follows.
     await tasks.execute("DELETE FROM tasks")
     await site.database.execute("DELETE FROM datasets")
@@ -266,7 +278,7 @@ async def test_nothing_goes_once_another_process_has_taken_over(site: Site) -> N
     collector = site.collector()
     gather = collector._references.gather
 
-    async def slow() -> AsyncIterator[set[bytes]]:
+    async def slow() -> AsyncIterator[tuple[str, set[bytes]]]:
         async for part in gather():
             yield part
         # This process slept; another one has the lease, and has emptied the marks.
@@ -341,5 +353,5 @@ async def test_digests_are_found_wherever_they_stand(site: Site) -> None:
     assert bytes.fromhex(one) in set(digests_in(Digest(sha256=one).SerializeToString() + b"0f"))
     assert bytes.fromhex(two) in set(digests_in("a" * 1000 + one + two))
     assert not list(digests_in("ab" * 31 + "xy" + "AB" * 32))
-    parts = [part async for part in references(site.database, ("installation",))]
+    parts = [part async for _, part in references(site.database, ("installation",))]
     assert all(len(digest) == 32 for part in parts for digest in part)

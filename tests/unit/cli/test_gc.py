@@ -1,10 +1,16 @@
-"""`lathe gc`: what it asks for, and what it says."""
+"""`lathe gc` and `lathe usage`: what they ask for, and what they say."""
 
 from __future__ import annotations
 
 import json
 
-from lathe.registry.v1.storage_service_pb2 import CreateGarbageCollectionRequest, GarbageCollection, StoredBytes
+from lathe.registry.v1.storage_service_pb2 import (
+    CreateGarbageCollectionRequest,
+    GarbageCollection,
+    ListProjectUsagesResponse,
+    ProjectUsage,
+    StoredBytes,
+)
 from lathe.type.v1.failure_pb2 import Failure
 from lathe.type.v1.operation_pb2 import OPERATION_STATE_FAILED, OPERATION_STATE_SUCCEEDED
 
@@ -63,3 +69,12 @@ def test_a_failure_says_why_and_what_to_do(suite: Suite, lathe: Lathe) -> None:
     ended = lathe("gc", "--yes")
     assert ended.code == ExitCode.TASK_FAILED
     assert "The evaluator does not say. See its log." in " ".join(ended.err.split())
+
+
+def test_usage_lists_projects(suite: Suite, lathe: Lathe) -> None:
+    used = ProjectUsage(project="projects/vision", stored=StoredBytes(files=1200, bytes=3 << 30))
+    suite.answers["ListProjectUsages"] = ListProjectUsagesResponse(project_usages=[used])
+    out = lathe("usage").out
+    assert "vision" in out
+    assert "1,200" in out
+    assert "3.0 GiB" in out

@@ -48,6 +48,94 @@ class StoredBytes(_message.Message):
 Global___StoredBytes: _TypeAlias = StoredBytes  # noqa: Y015
 
 @_typing.final
+class ProjectUsage(_message.Message):
+    """What a project uses of the object store."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROJECT_FIELD_NUMBER: _builtins.int
+    STORED_FIELD_NUMBER: _builtins.int
+    MEASURE_TIME_FIELD_NUMBER: _builtins.int
+    project: _builtins.str
+    """`projects/{project}`."""
+    @_builtins.property
+    def stored(self) -> Global___StoredBytes:
+        """What its models, datasets, tasks, uploads and so on refer to."""
+
+    @_builtins.property
+    def measure_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was measured."""
+
+    def __init__(
+        self,
+        *,
+        project: _builtins.str = ...,
+        stored: Global___StoredBytes | None = ...,
+        measure_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["measure_time", b"measure_time", "stored", b"stored"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["measure_time", b"measure_time", "project", b"project", "stored", b"stored"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ProjectUsage: _TypeAlias = ProjectUsage  # noqa: Y015
+
+@_typing.final
+class ListProjectUsagesRequest(_message.Message):
+    """Request of ListProjectUsages."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    page_size: _builtins.int
+    """Most entries to return: 50 if 0, at most 1000."""
+    page_token: _builtins.str
+    """`next_page_token` of the page before."""
+    def __init__(
+        self,
+        *,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListProjectUsagesRequest: _TypeAlias = ListProjectUsagesRequest  # noqa: Y015
+
+@_typing.final
+class ListProjectUsagesResponse(_message.Message):
+    """Response of ListProjectUsages."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROJECT_USAGES_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Asks for the next page; empty on the last."""
+    @_builtins.property
+    def project_usages(self) -> _containers.RepeatedCompositeFieldContainer[Global___ProjectUsage]:
+        """One page, in the order of the projects' names. A project of which nothing is stored is left out."""
+
+    def __init__(
+        self,
+        *,
+        project_usages: _abc.Iterable[Global___ProjectUsage] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "project_usages", b"project_usages"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListProjectUsagesResponse: _TypeAlias = ListProjectUsagesResponse  # noqa: Y015
+
+@_typing.final
 class GarbageCollection(_message.Message):
     """One search for bytes that nobody refers to, and what it removed."""
 

@@ -22,6 +22,11 @@ class StorageServiceStub(object):
         Args:
             channel: A grpc.Channel.
         """
+        self.ListProjectUsages = channel.unary_unary(
+                '/lathe.registry.v1.StorageService/ListProjectUsages',
+                request_serializer=lathe_dot_registry_dot_v1_dot_storage__service__pb2.ListProjectUsagesRequest.SerializeToString,
+                response_deserializer=lathe_dot_registry_dot_v1_dot_storage__service__pb2.ListProjectUsagesResponse.FromString,
+                )
         self.CreateGarbageCollection = channel.unary_unary(
                 '/lathe.registry.v1.StorageService/CreateGarbageCollection',
                 request_serializer=lathe_dot_registry_dot_v1_dot_storage__service__pb2.CreateGarbageCollectionRequest.SerializeToString,
@@ -63,6 +68,14 @@ class StorageServiceServicer(object):
     somebody last stored it or asked for it. A collection removes nothing if one of the services does not answer, or if several
     installations use the bucket.
     """
+
+    def ListProjectUsages(self, request, context):
+        """Lists how much of the object store each project uses that the caller is a member of, as the last collection found it. Files
+        that several projects use count for each.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
 
     def CreateGarbageCollection(self, request, context):
         """Starts a collection; by default, one is started each day. It goes on by itself: see WatchGarbageCollection. Collections take
@@ -110,6 +123,11 @@ class StorageServiceServicer(object):
 
 def add_StorageServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
+            'ListProjectUsages': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListProjectUsages,
+                    request_deserializer=lathe_dot_registry_dot_v1_dot_storage__service__pb2.ListProjectUsagesRequest.FromString,
+                    response_serializer=lathe_dot_registry_dot_v1_dot_storage__service__pb2.ListProjectUsagesResponse.SerializeToString,
+            ),
             'CreateGarbageCollection': grpc.unary_unary_rpc_method_handler(
                     servicer.CreateGarbageCollection,
                     request_deserializer=lathe_dot_registry_dot_v1_dot_storage__service__pb2.CreateGarbageCollectionRequest.FromString,
@@ -156,6 +174,23 @@ class StorageService(object):
     somebody last stored it or asked for it. A collection removes nothing if one of the services does not answer, or if several
     installations use the bucket.
     """
+
+    @staticmethod
+    def ListProjectUsages(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/lathe.registry.v1.StorageService/ListProjectUsages',
+            lathe_dot_registry_dot_v1_dot_storage__service__pb2.ListProjectUsagesRequest.SerializeToString,
+            lathe_dot_registry_dot_v1_dot_storage__service__pb2.ListProjectUsagesResponse.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
 
     @staticmethod
     def CreateGarbageCollection(request,

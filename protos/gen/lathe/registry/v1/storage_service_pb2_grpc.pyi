@@ -41,6 +41,10 @@ class StorageServiceStub:
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> StorageServiceAsyncStub: ...
+    ListProjectUsages: _grpc.UnaryUnaryMultiCallable[_storage_service_pb2.ListProjectUsagesRequest, _storage_service_pb2.ListProjectUsagesResponse]
+    """Lists how much of the object store each project uses that the caller is a member of, as the last collection found it. Files
+    that several projects use count for each.
+    """
     CreateGarbageCollection: _grpc.UnaryUnaryMultiCallable[_storage_service_pb2.CreateGarbageCollectionRequest, _storage_service_pb2.GarbageCollection]
     """Starts a collection; by default, one is started each day. It goes on by itself: see WatchGarbageCollection. Collections take
     turns. One that is cancelled or interrupted has done no harm.
@@ -68,6 +72,10 @@ class StorageServiceAsyncStub(StorageServiceStub):
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
+    ListProjectUsages: _aio.UnaryUnaryMultiCallable[_storage_service_pb2.ListProjectUsagesRequest, _storage_service_pb2.ListProjectUsagesResponse]  # type: ignore[assignment]
+    """Lists how much of the object store each project uses that the caller is a member of, as the last collection found it. Files
+    that several projects use count for each.
+    """
     CreateGarbageCollection: _aio.UnaryUnaryMultiCallable[_storage_service_pb2.CreateGarbageCollectionRequest, _storage_service_pb2.GarbageCollection]  # type: ignore[assignment]
     """Starts a collection; by default, one is started each day. It goes on by itself: see WatchGarbageCollection. Collections take
     turns. One that is cancelled or interrupted has done no harm.
@@ -92,6 +100,16 @@ class StorageServiceServicer(metaclass=_abc_1.ABCMeta):
     somebody last stored it or asked for it. A collection removes nothing if one of the services does not answer, or if several
     installations use the bucket.
     """
+
+    @_abc_1.abstractmethod
+    def ListProjectUsages(
+        self,
+        request: _storage_service_pb2.ListProjectUsagesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_storage_service_pb2.ListProjectUsagesResponse, _abc.Awaitable[_storage_service_pb2.ListProjectUsagesResponse]]:
+        """Lists how much of the object store each project uses that the caller is a member of, as the last collection found it. Files
+        that several projects use count for each.
+        """
 
     @_abc_1.abstractmethod
     def CreateGarbageCollection(

@@ -15,7 +15,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from lathe.type.v1 import access_pb2 as lathe_dot_type_dot_v1_dot_access__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)lathe/internal/v1/reference_service.proto\x12\x11lathe.internal.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1alathe/type/v1/access.proto\"\x17\n\x15ListReferencesRequest\"Z\n\x16ListReferencesResponse\x12\x0f\n\x07sha256s\x18\x01 \x01(\x0c\x12/\n\x0boldest_work\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp2\x81\x01\n\x10ReferenceService\x12m\n\x0eListReferences\x12(.lathe.internal.v1.ListReferencesRequest\x1a).lathe.internal.v1.ListReferencesResponse\"\x04\xa0\x86\x19\x07\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)lathe/internal/v1/reference_service.proto\x12\x11lathe.internal.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1alathe/type/v1/access.proto\"\x17\n\x15ListReferencesRequest\"k\n\x16ListReferencesResponse\x12\x0f\n\x07sha256s\x18\x01 \x01(\x0c\x12/\n\x0boldest_work\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07project\x18\x03 \x01(\t2\x81\x01\n\x10ReferenceService\x12m\n\x0eListReferences\x12(.lathe.internal.v1.ListReferencesRequest\x1a).lathe.internal.v1.ListReferencesResponse\"\x04\xa0\x86\x19\x07\x30\x01\x62\x06proto3')
 
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, globals())
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'lathe.internal.v1.reference_service_pb2', globals())
@@ -27,7 +27,7 @@ if _descriptor._USE_C_DESCRIPTORS == False:
   _LISTREFERENCESREQUEST._serialized_start=125
   _LISTREFERENCESREQUEST._serialized_end=148
   _LISTREFERENCESRESPONSE._serialized_start=150
-  _LISTREFERENCESRESPONSE._serialized_end=240
-  _REFERENCESERVICE._serialized_start=243
-  _REFERENCESERVICE._serialized_end=372
+  _LISTREFERENCESRESPONSE._serialized_end=257
+  _REFERENCESERVICE._serialized_start=260
+  _REFERENCESERVICE._serialized_end=389
 # @@protoc_insertion_point(module_scope)

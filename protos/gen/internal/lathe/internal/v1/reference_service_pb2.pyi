@@ -42,8 +42,11 @@ class ListReferencesResponse(_message.Message):
 
     SHA256S_FIELD_NUMBER: _builtins.int
     OLDEST_WORK_FIELD_NUMBER: _builtins.int
+    PROJECT_FIELD_NUMBER: _builtins.int
     sha256s: _builtins.bytes
     """Digests, 32 bytes each, one after the other. The same may come several times."""
+    project: _builtins.str
+    """The project of what refers to these bytes; empty if it has none of its own."""
     @_builtins.property
     def oldest_work(self) -> _timestamp_pb2.Timestamp:
         """In the first message: when the oldest work that goes on in the background was begun, if there is any. It may rely on what it
@@ -55,10 +58,11 @@ class ListReferencesResponse(_message.Message):
         *,
         sha256s: _builtins.bytes = ...,
         oldest_work: _timestamp_pb2.Timestamp | None = ...,
+        project: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["oldest_work", b"oldest_work"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["oldest_work", b"oldest_work", "sha256s", b"sha256s"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["oldest_work", b"oldest_work", "project", b"project", "sha256s", b"sha256s"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
