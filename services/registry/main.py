@@ -83,7 +83,7 @@ async def build(platform: Platform) -> ServiceParts:
     database, content = platform.database, platform.cas
     await ensure_topology(platform.bus, kinds=[], devices=[], copies=platform.settings.nats_replicas)
     publisher = Publisher(database, platform.bus, PUBLISH_POLL_SECONDS)
-    projects = Projects(database, platform.channel("template"), platform.settings)
+    projects = Projects(platform)
     blobs = Blobs(database, content)
     uploads = Uploads(platform.settings)
     verifying = verifications(database, uploads, blobs, platform.settings)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
+from typing import Any
 
-import grpc
 from lathe.internal.v1.registry_service_pb2 import QuotaTable, UseArtifactsRequest
 from lathe.registry.v1.artifact_service_pb2 import UPLOAD_STATE_ABORTED, UPLOAD_STATE_FINALIZED
 from lathe.registry.v1.project_service_pb2 import (
@@ -16,14 +17,15 @@ from lathe.registry.v1.project_service_pb2 import (
 )
 from lathe.template.v1.template_service_pb2 import ListTemplatesRequest
 from lathe.template.v1.template_service_pb2_grpc import TemplateServiceStub
+from lathe_client.tasks import KINDS
 
-from services.database.pool import Connection, Database
+from services.database.pool import Connection
 from services.platform.access import DEFAULT_PROJECT, Role, role_required
 from services.platform.errors import failed_precondition
 from services.platform.identity import may_administer
 from services.platform.interceptors.validation import check
 from services.platform.quotas import Table
-from services.platform.settings import Settings
+from services.process.composition import Platform
 from services.process.quotas import table_of
 from services.registry.blobs import add_uses
 from services.registry.kinds import PROJECTS
@@ -46,15 +48,15 @@ UNION ALL SELECT 'uploads/' || uid FROM uploads WHERE project = $1 LIMIT 1
 class Projects:
     """Creates, reads, changes and deletes projects."""
 
-    def __init__(self, database: Database, templates: grpc.aio.Channel, settings: Settings) -> None:
-        """Keep projects in `database`; `templates` leads to the template service."""
+    def __init__(self, platform: Platform) -> None:
+        settings, database = platform.settings, platform.database
+        self._platform = platform
         self._database = database
         self._defaults = Quotas(
             waiting_tasks=settings.quota_waiting_tasks,
             running_tasks=settings.quota_running_tasks,
             open_uploads=settings.quota_open_uploads,
         )
-        self._templates = TemplateServiceStub(templates)
         self._store: ResourceStore[Project] = ResourceStore(database, PROJECTS)
 
     async def create(self, request: CreateProjectRequest) -> Project:
@@ -108,10 +110,7 @@ class Projects:
             what = f"'{name}' stays: what states no project belongs to it. Change its members instead."
             raise failed_precondition("IN_USE", what, subject=name)
         await self._store.get(name)
-        if found := await self._templates.ListTemplates(
-            ListTemplatesRequest(filter=f'project = "{name}"', page_size=1)
-        ):
-            _refuse(name, [template.name for template in found.templates])
+        _refuse(name, await self._elsewhere(name))
 
         async def remove(connection: Connection, _project: Project) -> None:
             await connection.execute(_FORGET_UPLOADS, name, [UPLOAD_STATE_FINALIZED, UPLOAD_STATE_ABORTED])
@@ -134,6 +133,16 @@ class Projects:
         """Let the members of a project read stored bytes."""
         async with self._database.transaction() as connection:
             await add_uses(connection, PROJECTS.table, request.project, request.resource, request.digests)
+
+    async def _elsewhere(self, project: str) -> list[str]:
+        """Return one each of the templates and the tasks of a project, as their services tell an administrator."""
+        inside: dict[str, Any] = {"filter": f'project = "{project}"', "page_size": 1}
+        templates = TemplateServiceStub(self._platform.channel("template"))
+        client: Any = self._platform
+        of_tasks = (kind.method(client, "List")(kind.request("List", **inside)) for kind in KINDS.values())
+        answers: list[Any] = await asyncio.gather(templates.ListTemplates(ListTemplatesRequest(**inside)), *of_tasks)
+        pages = [getattr(answer, answer.DESCRIPTOR.fields[0].name) for answer in answers]
+        return [entry.name for page in pages for entry in page]
 
     async def roles(self, user: str, groups: frozenset[str]) -> Mapping[str, int]:
         """Return a user's role in each project in which there is one, the highest that a name or a group gives."""

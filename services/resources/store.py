@@ -26,7 +26,7 @@ from services.platform import errors
 from services.platform.access import Role, is_visible, readable, require_change, require_project, require_role
 from services.platform.changes import apply_mask, check_etag
 from services.platform.identity import current_user
-from services.resources.filters.fields import COMMON_FIELDS
+from services.resources.filters.fields import COMMON_FIELDS, TEXT, Fields
 from services.resources.idempotency import claim_request, find_first, fingerprint, method_of
 from services.resources.kind import ResourceKind
 from services.resources.listing import Listing, ListQuery, list_page
@@ -47,7 +47,7 @@ class ResourceStore(Generic[M]):
             kind.table,
             columns=", ".join(["body", *kind.live]),
             details=kind.detail_fields,
-            fields={**COMMON_FIELDS, **kind.fields},
+            fields={**COMMON_FIELDS, **_project_field(kind), **kind.fields},
             default_order=kind.default_order,
             visible="" if kind.scope is None else READABLE,
         )
@@ -335,3 +335,8 @@ class ResourceStore(Generic[M]):
             what = f"The {self._kind.noun} that a request with this request_id created is deleted"
             raise errors.failed_precondition("ALREADY_DELETED", f"{what}. Use a new request_id to create another one.")
         return found
+
+
+def _project_field(kind: ResourceKind[M]) -> Fields:
+    """Return the field `project` of lists, if the resources of a kind state theirs."""
+    return {"project": TEXT} if "project" in kind.message_type.DESCRIPTOR.fields_by_name else {}

@@ -47,7 +47,6 @@ TEMPLATES = ResourceKind(
         "built_in": lambda template: template.built_in,
     },
     fields={
-        "project": TEXT,
         "device": TEXT,
         "runtime": TEXT,
         "source_format": word_field(ModelFormat),

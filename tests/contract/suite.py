@@ -46,14 +46,8 @@ class Suite:
 
     async def call(self, method: str, request: Message, user: str = "ann") -> dict[str, Any]:
         """Call a method; return its answer, or its first one."""
-        process, path, descriptor = METHODS[method]
-        channel = self._channels[process]
-        make: Any = channel.unary_stream if descriptor.server_streaming else channel.unary_unary
-        answer_type = message_factory.GetMessageClass(descriptor.output_type)
-        call = make(path, type(request).SerializeToString, answer_type.FromString)(
-            request, metadata=self._metadata(user)
-        )
-        if not descriptor.server_streaming:
+        call = self.stream(method, request, user)
+        if not METHODS[method][2].server_streaming:
             return MessageToDict(await call, preserving_proto_field_name=True)
         try:
             async with asyncio.timeout(STREAM_SECONDS):
@@ -64,6 +58,15 @@ class Suite:
         finally:
             call.cancel()
         return {}
+
+    def stream(self, method: str, request: Message, user: str) -> Any:
+        """Begin a call, of whatever kind."""
+        process, path, descriptor = METHODS[method]
+        channel = self._channels[process]
+        make: Any = channel.unary_stream if descriptor.server_streaming else channel.unary_unary
+        answer_type = message_factory.GetMessageClass(descriptor.output_type)
+        begin = make(path, type(request).SerializeToString, answer_type.FromString)
+        return begin(request, metadata=self._metadata(user))
 
     def _metadata(self, user: str) -> tuple[tuple[str, str], ...]:
         if not self._tokens:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 import grpc
 import httpx
@@ -10,12 +12,15 @@ import pytest
 from google.protobuf.json_format import MessageToDict
 from lathe.type.v1.access_pb2 import ACCESS_AUTHENTICATED, ACCESS_OPERATOR, ACCESS_SERVICE
 
-from services.platform.errors import LatheError
+from services.platform import grants
+from services.platform.errors import LatheError, from_rpc_error
+from services.platform.interceptors import access as interceptor
 from services.platform.interceptors.access import declared
 from services.platform.settings import Settings
 from tests.contract.access import CALLERS, allowed_callers, answer, open_guarded
 from tests.contract.registry.conftest import digest_of
-from tests.contract.requests import METHODS, SPECS, request_of
+from tests.contract.registry.samples import state_dict
+from tests.contract.requests import CHANNEL, METHODS, MODEL, PACKAGE, SPECS, request_of
 from tests.contract.suite import Suite
 
 # Of which processes the methods are held to what they declare.
@@ -34,13 +39,18 @@ OF_EVERYTHING = {
     "WatchTasks",
     *(f"List{kind}{what}" for kind in SPECS for what in ("Tasks", "TaskGroups")),
 }
+OTHERS = "projects/others"
 REFUSALS = {grpc.StatusCode.NOT_FOUND, grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNAUTHENTICATED}
 
 
 @pytest.fixture(scope="session")
 async def guarded(apart: Callable[[], Settings], tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Suite]:
-    async with open_guarded(apart(), tmp_path_factory.mktemp("tokens")) as opened:
-        yield opened
+    with pytest.MonkeyPatch.context() as patch:
+        # Five and three seconds, so that a removal counts after eight.
+        patch.setattr(grants, "KEPT_SECONDS", 1.0)
+        patch.setattr(interceptor, "RENEW_SECONDS", 0.6)
+        async with open_guarded(apart(), tmp_path_factory.mktemp("tokens")) as opened:
+            yield opened
 
 
 def test_every_method_declares_what_it_takes() -> None:
@@ -92,3 +102,74 @@ async def test_the_members_of_a_project_read_what_their_tasks_made(guarded: Suit
     made = {"project": "projects/default", "resource": "evaluationTasks/x", "digests": [digest]}
     await guarded.call("UseArtifacts", request_of("UseArtifacts", made), "service")
     assert (await guarded.call("GetDownload", asked, "viewer"))["url"]
+
+
+def call(suite: Suite, method: str, caller: str, **values: Any) -> Any:
+    return suite.call(method, request_of(method, values), caller)
+
+
+async def refused(answer: Any) -> str:
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await answer
+    return from_rpc_error(caught.value).reason
+
+
+async def test_to_know_a_digest_gives_nothing(guarded: Suite) -> None:
+    file = guarded.made["file"]
+    artifact = f"artifacts/{file['digest']['sha256']}"
+    model = await call(guarded, "CreateModel", "stranger", model={"display_name": "Mine", "project": OTHERS})
+    version = {"parent": model["name"], "model_version": {"format": "PTH", "files": [file]}}
+    assert await refused(call(guarded, "CreateModelVersion", "stranger", **version)) == "BLOB_NOT_FOUND"
+    # Whoever announces the bytes has to send them.
+    upload = await call(guarded, "CreateUpload", "stranger", project=OTHERS, **announced(file))
+    assert "direct" not in upload
+    finalize = {"name": upload["name"], "digest": file["digest"]}
+    assert await refused(call(guarded, "FinalizeUpload", "stranger", **finalize)) == "UPLOAD_INCOMPLETE"
+    assert await refused(call(guarded, "GetArtifact", "stranger", name=artifact)) == "NOT_FOUND"
+    async with httpx.AsyncClient() as http:
+        (await http.put(upload["parts"][0]["url"], content=state_dict())).raise_for_status()
+    await call(guarded, "FinalizeUpload", "stranger", **finalize)
+    assert (await call(guarded, "GetArtifact", "stranger", name=artifact))["name"] == artifact
+    assert (await call(guarded, "CreateModelVersion", "stranger", **version))["name"].endswith("/versions/1")
+    assert await refused(call(guarded, "DeleteProject", "ann", name=OTHERS)) == "PROJECT_NOT_EMPTY"
+
+
+async def test_what_is_shared_is_read_with_all_that_belongs_to_it(guarded: Suite) -> None:
+    named = {"name": f"{PACKAGE}"}
+    package = await call(guarded, "GetModelVersion", "viewer", **named)
+    artifact = {"name": f"artifacts/{package['files'][0]['digest']['sha256']}"}
+    update = {"model": {"name": MODEL, "shared_with": [OTHERS]}, "update_mask": "sharedWith"}
+    assert await refused(call(guarded, "UpdateModel", "releaser", **update)) == "ROLE_REQUIRED"
+    assert await refused(call(guarded, "GetDownload", "stranger", **artifact)) == "NOT_FOUND"
+    await call(guarded, "UpdateModel", "admin", **update)
+    assert (await call(guarded, "GetModelVersion", "stranger", **named))["uid"] == package["uid"]
+    assert await call(guarded, "GetDownload", "stranger", **artifact)
+    assert await call(guarded, "ListReleases", "stranger", parent=CHANNEL)
+    nodes = {node["name"] for node in (await call(guarded, "GetLineage", "stranger", **named))["nodes"]}
+    assert nodes == {PACKAGE}
+    change = {"model_version": {**named, "description": "mine"}, "update_mask": "description"}
+    assert await refused(call(guarded, "UpdateModelVersion", "stranger", **change)) == "ROLE_REQUIRED"
+    await call(guarded, "UpdateModel", "admin", **update | {"model": {"name": MODEL}})
+    assert await refused(call(guarded, "GetModelVersion", "stranger", **named)) == "NOT_FOUND"
+    assert await refused(call(guarded, "GetDownload", "stranger", **artifact)) == "NOT_FOUND"
+
+
+async def test_a_removed_member_sees_nothing_some_seconds_later(guarded: Suite) -> None:
+    """Nor does a watch that goes on."""
+    project = {"display_name": "Short", "members": [{"member": "user:stranger", "role": "EDITOR"}]}
+    made = await call(guarded, "CreateProject", "ann", project=project)
+    dataset = {"display_name": "Waiting", "project": made["name"], "files": [guarded.made["images"]]}
+    mapping = {"entries": [{"task": "animal", "key": "class", "classes": ["unicorn"]}]}
+    waiting = await call(guarded, "CreateDataset", "ann", dataset=dataset | {"mapping": mapping})
+    await asyncio.sleep(1.1)  # until the new member is known
+    watch = guarded.stream("WatchDataset", request_of("WatchDataset", {"name": waiting["name"]}), "stranger")
+    assert (await watch.read()).name == waiting["name"]
+    await call(guarded, "UpdateProject", "ann", project={"name": made["name"]}, update_mask="members")
+    async with asyncio.timeout(2):
+        assert await watch.code() is grpc.StatusCode.NOT_FOUND
+    assert await refused(call(guarded, "GetDataset", "stranger", name=waiting["name"])) == "NOT_FOUND"
+
+
+def announced(file: dict[str, Any]) -> dict[str, Any]:
+    digest = file["digest"]
+    return {"display_name": file["path"], "size_bytes": digest["size_bytes"], "sha256": digest["sha256"]}

@@ -24,7 +24,7 @@ _FIELDS = {
     "owner": TEXT,
     "create_time": TIME,
 }
-IN_SEEN_CHANNEL = "EXISTS (SELECT 1 FROM channels c WHERE c.name = parent AND c.readers && {})"
+IN_SEEN_CHANNEL = "parent IN (SELECT name FROM channels WHERE readers && {})"
 """What holds for releases and approvals that a caller may see: they are where their channel is."""
 LISTING = Listing("releases", fields=_FIELDS, default_order="number desc", visible=IN_SEEN_CHANNEL)
 _GET = "SELECT r.body, c.readers FROM releases r JOIN channels c ON c.name = r.parent WHERE r.name = $1"

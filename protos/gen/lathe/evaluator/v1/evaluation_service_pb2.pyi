@@ -695,7 +695,7 @@ class ListEvaluationTasksRequest(_message.Message):
     filter: _builtins.str
     """Which entries, in the language of https://google.aip.dev/160:
     `state = RUNNING AND labels.team = vision AND create_time > 2026-05-31`.
-    Fields: `name`, `display_name`, `owner`, `labels`, `create_time`, `update_time`, `device`, `state`, `priority`, `group`,
+    Fields: `name`, `display_name`, `owner`, `labels`, `create_time`, `update_time`, `project`, `device`, `state`, `priority`, `group`,
     `uses`: the resources that the specification names, as in `uses:models/digits/versions/1`.
     """
     view: _view_pb2.View.ValueType
@@ -1423,7 +1423,7 @@ class ListEvaluationComparisonsRequest(_message.Message):
     filter: _builtins.str
     """Which entries, in the language of https://google.aip.dev/160:
     `state = SUCCEEDED AND tasks:evaluationTasks/0198…`.
-    Fields: `name`, `display_name`, `owner`, `labels`, `create_time`, `update_time`, `state`, `tasks`.
+    Fields: `name`, `display_name`, `owner`, `labels`, `create_time`, `update_time`, `project`, `state`, `tasks`.
     """
     view: _view_pb2.View.ValueType
     """How much of each entry to show; VIEW_BASIC by default, without `deltas` and `regressions`."""
@@ -1659,7 +1659,7 @@ class ListEvaluationTaskGroupsRequest(_message.Message):
     filter: _builtins.str
     """Which entries, in the language of https://google.aip.dev/160:
     `labels.team = vision`.
-    Fields: `name`, `display_name`, `owner`, `labels`, `create_time`, `update_time`.
+    Fields: `name`, `display_name`, `owner`, `labels`, `create_time`, `update_time`, `project`.
     """
     def __init__(
         self,

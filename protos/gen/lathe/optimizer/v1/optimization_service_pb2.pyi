@@ -755,7 +755,7 @@ class ListOptimizationTasksRequest(_message.Message):
     filter: _builtins.str
     """Which entries, in the language of https://google.aip.dev/160:
     `state = RUNNING AND labels.team = vision AND create_time > 2026-05-31`.
-    Fields: `name`, `display_name`, `owner`, `labels`, `create_time`, `update_time`, `device`, `state`, `priority`, `group`,
+    Fields: `name`, `display_name`, `owner`, `labels`, `create_time`, `update_time`, `project`, `device`, `state`, `priority`, `group`,
     `uses`: the resources that the specification names, as in `uses:models/digits/versions/1`.
     """
     view: _view_pb2.View.ValueType
@@ -1624,7 +1624,7 @@ class ListOptimizationTaskGroupsRequest(_message.Message):
     filter: _builtins.str
     """Which entries, in the language of https://google.aip.dev/160:
     `labels.team = vision`.
-    Fields: `name`, `display_name`, `owner`, `labels`, `create_time`, `update_time`.
+    Fields: `name`, `display_name`, `owner`, `labels`, `create_time`, `update_time`, `project`.
     """
     def __init__(
         self,
