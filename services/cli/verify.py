@@ -112,7 +112,8 @@ def _facts(provenance: Provenance) -> Iterator[tuple[str, str]]:
     yield "finished", _text(_part(run, "metadata").get("finishedOn"))
     yield "from", _text(inside.get("sources") or spec.get("model_version"))
     template = _part(_part(_part(inside, "work"), "conversion") or _part(inside, "work"), "template")
-    yield "for", " ".join(_text(template.get(name)) for name in ("device", "runtime", "precision")).strip()
+    target = " ".join(_text(template.get(name)) for name in ("device", "runtime", "precision"))
+    yield "for", target.replace("PRECISION_", "").strip()
     inputs = [each for each in definition.get("resolvedDependencies", []) if isinstance(each, dict)]
     for each in inputs[:_MOST_SHOWN]:
         yield "input", f"{_text(each.get('name'))} sha256:{_text(_part(each, 'digest').get('sha256'))}"
@@ -122,7 +123,9 @@ def _facts(provenance: Provenance) -> Iterator[tuple[str, str]]:
         where = report.get("verified_on") or report.get("missing") if isinstance(report, dict) else ""
         verdict = _text(_part({"report": report}, "report").get("verdict")).removeprefix("VERDICT_")
         yield f"parity of {component}", f"{verdict} {_text(where)}".strip()
-    yield "tools", ", ".join(f"{name} {_text(each)}" for name, each in _part(inside, "environment").items())
+    environment = _part(inside, "environment")
+    yield "worker", ", ".join(f"{name} {_text(each)}" for name, each in environment.items() if name != "software")
+    yield "tools", _text(environment.get("software"))
 
 
 def _part(value: Any, name: str) -> dict[str, Any]:
@@ -132,7 +135,12 @@ def _part(value: Any, name: str) -> dict[str, Any]:
 
 
 def _text(value: Any) -> str:
-    return ", ".join(map(_text, value)) if isinstance(value, list) else "" if value is None else str(value)
+    """Return any JSON value in a line, programs as `name version`."""
+    if isinstance(value, list):
+        return ", ".join(map(_text, value))
+    if isinstance(value, dict):
+        return " ".join(map(_text, value.values()))
+    return "" if value is None else str(value)
 
 
 def _visible(text: str) -> str:

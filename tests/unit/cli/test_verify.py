@@ -18,8 +18,8 @@ PREDICATE = {
         "buildType": "lathe:lathe.converter.v1.ConversionTask",
         "externalParameters": {"spec": {"model_version": "models/net/versions/1"}},
         "internalParameters": {
-            "work": {"template": {"device": "cpu-x86-64", "runtime": "openvino", "precision": "FP32"}},
-            "environment": {"openvino": "2026.4"},
+            "work": {"template": {"device": "cpu-x86-64", "runtime": "openvino", "precision": "PRECISION_FP32"}},
+            "environment": {"machine": "x86_64", "software": [{"name": "openvino", "version": "2026.4"}]},
         },
         "resolvedDependencies": [{"name": f"source/{number}", "digest": {"sha256": "0" * 64}} for number in range(7)],
     },
@@ -41,7 +41,7 @@ def test_a_package_that_is_as_it_was_made_is_shown(lathe: Lathe, signed: tuple[s
     ended = lathe("verify", package, "--key", key)
     assert ended.code == 0, ended.err
     shown = ("conversionTasks/one", "cpu-x86-64 openvino FP32", "PASS a processor", "source/0", "and 2 more")
-    assert all(text in ended.out for text in (*shown, "openvino 2026.4", "models/net/versions/1"))
+    assert all(text in ended.out for text in (*shown, "openvino 2026.4", "machine x86_64", "models/net/versions/1"))
     assert "All 4 files are as the provenance says, and it is signed by the key" in ended.err
 
 
