@@ -430,7 +430,9 @@ class ModelVersion(_message.Message):
 
     @_builtins.property
     def files(self) -> _containers.RepeatedCompositeFieldContainer[_digest_pb2.File]:
-        """The files, each stored already."""
+        """The files, each stored already. Of a package that a task made, `provenance.intoto.jsonl` is one: what it was made from, signed
+        if the installation has a key; `sbom.cdx.json` lists the software that it needs.
+        """
 
     @_builtins.property
     def package(self) -> Global___PackageInfo:
