@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import subprocess
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import asyncpg
 import psutil
 import pytest
 
@@ -113,18 +115,20 @@ def test_secrets_stay_where_they_belong(tmp_path: Path, login: Provider) -> None
             engines = family_of_engines(suite)
             assert engines, "each worker keeps a child ready"
             texts = {f"environment of process {each.pid}": repr(each.environ()).encode() for each in engines}
+            texts |= asyncio.run(rows(suite))
             texts |= {f"command of {each.name()}": repr(each.cmdline()).encode() for each in suite.family()}
         finally:
             left = suite.stop()
         assert left == []
     texts |= {"what commands said": desk.said.encode(), "traces": bytes(receiver.kept)}
     assert receiver.kept, "no span has come"
+    assert b"tiny" in texts["table registry.models"]
     for folder in (state, tmp_path / "package"):
         texts |= dict(contents(folder))
     assert found(texts, secrets) == []
     # The search does find them where they are kept.
     kept = {
-        path.name: path.read_bytes()
+        str(path): path.read_bytes()
         for path in state.rglob("*")
         if path.is_file() and KEPT.match(path.relative_to(state).as_posix())
     }
@@ -140,6 +144,27 @@ def embedded(suite: Suite) -> dict[str, str]:
         secrets[f"the password for NATS of {name}"] = urlsplit(told["LATHE_NATS_URL"]).password or ""
         secrets[f"the password for PostgreSQL of {name}"] = urlsplit(told.get("LATHE_DATABASE_URL", "")).password or ""
     return {name: secret for name, secret in secrets.items() if len(secret) >= 8}
+
+
+async def rows(suite: Suite) -> dict[str, bytes]:
+    """Return the rows of all tables that a service can read; in the files of the database, long ones are compressed."""
+    texts = {}
+    for name in ("registry", "template", "converter"):
+        url = psutil.Process(suite.parts[name]["pid"]).environ()["LATHE_DATABASE_URL"]
+        connection = await asyncpg.connect(url)
+        try:
+            tables = await connection.fetch(
+                "SELECT format('%I.%I', schemaname, tablename) AS name FROM pg_tables "
+                "WHERE schemaname NOT IN ('pg_catalog', 'information_schema') "
+                "AND has_table_privilege(format('%I.%I', schemaname, tablename), 'SELECT') "
+                "AND has_schema_privilege(schemaname, 'USAGE')"
+            )
+            for table in [each["name"] for each in tables]:
+                found = await connection.fetch(f"SELECT t::text AS row FROM {table} AS t")
+                texts[f"table {table}"] = "\n".join(each["row"] for each in found).encode()
+        finally:
+            await connection.close()
+    return texts
 
 
 def contents(folder: Path) -> Iterator[tuple[str, bytes]]:
