@@ -27,6 +27,7 @@ from services.platform.quotas import CachedQuotas
 from services.process.composition import Need, Platform
 from services.process.confinement import require_confinement
 from services.process.server import ServiceParts, run
+from services.process.startup import wait_for
 from services.registry.alias_servicer import AliasServicer
 from services.registry.aliases import Aliases
 from services.registry.architecture_servicer import ArchitectureServicer
@@ -81,7 +82,14 @@ async def build(platform: Platform) -> ServiceParts:
     """Return the parts of the registry."""
     await require_confinement(platform.settings)
     database, content = platform.database, platform.cas
-    await ensure_topology(platform.bus, kinds=[], devices=[], copies=platform.settings.nats_replicas)
+    settings = platform.settings
+    await wait_for(
+        "JetStream",
+        "LATHE_NATS_URL",
+        settings.nats_url,
+        settings.startup_wait_seconds,
+        lambda: ensure_topology(platform.bus, kinds=[], devices=[], copies=settings.nats_replicas),
+    )
     publisher = Publisher(database, platform.bus, PUBLISH_POLL_SECONDS)
     projects = Projects(platform)
     blobs = Blobs(database, content)

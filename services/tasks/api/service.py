@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 
@@ -14,6 +13,7 @@ from services.platform.quotas import CachedQuotas
 from services.process.composition import Platform
 from services.process.quotas import RegistryQuotas
 from services.process.server import ServiceParts
+from services.process.startup import wait_for
 from services.tasks.api.claims import Claims, Pace
 from services.tasks.api.creation import Creator
 from services.tasks.api.deadletters import DeadLetters
@@ -161,8 +161,15 @@ async def task_service(
     if type(kind).unverified is not TaskKind.unverified:
         queues += map(on_device, scaler.devices)
     options = replace(options, quotas=CachedQuotas(RegistryQuotas(platform.channel("registry")).fetch))
-    async with asyncio.timeout(platform.settings.startup_wait_seconds or None):
-        await ensure_topology(platform.bus, [kind.name], queues, options.timing, copies=platform.settings.nats_replicas)
+    settings, timing = platform.settings, options.timing
+    await wait_for(
+        # A cluster that has just started refuses for a while, and takes its time for many queues.
+        "JetStream",
+        "LATHE_NATS_URL",
+        settings.nats_url,
+        settings.startup_wait_seconds,
+        lambda: ensure_topology(platform.bus, [kind.name], queues, timing, copies=settings.nats_replicas),
+    )
     engine = build_engine(kind, platform.database, platform.bus, platform.cas, options)
     scaler.join(engine.demand)
     own = more(engine) if more is not None else None
