@@ -136,13 +136,19 @@ def limit(
     waiting_tasks: Annotated[int | None, typer.Option(min=-1, help="Tasks of each kind that may wait.")] = None,
     running_tasks: Annotated[int | None, typer.Option(min=-1, help="Tasks of each kind that may run.")] = None,
     open_uploads: Annotated[int | None, typer.Option(min=-1, help="Uploads that may be open.")] = None,
+    stored_bytes: Annotated[int | None, typer.Option(min=-1, help="Bytes that may be stored.")] = None,
     output: Output = TABLE,
 ) -> None:
     """Set how much a project may use: 0 is any number, -1 is what the installation says for all.
 
     For administrators of the installation.
     """
-    wanted = {"waiting_tasks": waiting_tasks, "running_tasks": running_tasks, "open_uploads": open_uploads}
+    wanted = {
+        "waiting_tasks": waiting_tasks,
+        "running_tasks": running_tasks,
+        "open_uploads": open_uploads,
+        "stored_bytes": stored_bytes,
+    }
     given = {name: value for name, value in wanted.items() if value is not None}
     if not given:
         raise CliError("Say what to limit, such as --running-tasks 8.", ExitCode.USAGE)
@@ -202,7 +208,7 @@ def _told(member: ProjectMember) -> str:
 
 
 def _quotas(quotas: Quotas) -> str:
-    words = ("waiting_tasks", "running_tasks", "open_uploads")
+    words = ("waiting_tasks", "running_tasks", "open_uploads", "stored_bytes")
     return ", ".join(f"{name.replace('_', ' ')} {getattr(quotas, name)}" for name in words if quotas.HasField(name))  # type: ignore[arg-type] # one of its fields
 
 

@@ -6,6 +6,7 @@ last goes on, and nothing is limited before anything is known.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from time import monotonic
@@ -30,11 +31,13 @@ class Limits:
         waiting_tasks: Tasks of one kind that are PENDING.
         running_tasks: Tasks of one kind that workers have, or that are on the way to them.
         open_uploads: Uploads that are OPEN.
+        stored_bytes: Bytes that the project stores, and those of its open uploads.
     """
 
     waiting_tasks: int = 0
     running_tasks: int = 0
     open_uploads: int = 0
+    stored_bytes: int = 0
 
 
 NO_LIMITS = Limits()
@@ -76,6 +79,7 @@ class CachedQuotas:
         self._fetch = fetch
         self._table = Table()
         self._until = 0.0
+        self._asking: asyncio.Task[None] | None = None
 
     async def of(self, project: str) -> Limits:
         """Return the limits of a project."""
@@ -84,16 +88,23 @@ class CachedQuotas:
     async def table(self) -> Table:
         """Return the limits of all projects."""
         if monotonic() >= self._until:
-            # Whoever comes meanwhile takes what is known.
-            self._until = monotonic() + KEPT_SECONDS
-            try:
-                self._table = await self._fetch()
-            except (LatheError, grpc.aio.AioRpcError) as error:
-                log.info("quotas.unread", error=str(error) or type(error).__name__)
+            if self._asking is None:
+                # In a task of its own: nobody's answer may end with another one's call.
+                self._asking = asyncio.create_task(self._ask())
+            await asyncio.shield(self._asking)
         return self._table
 
+    async def _ask(self) -> None:
+        try:
+            self._table = await self._fetch()
+        except (LatheError, grpc.aio.AioRpcError) as error:
+            log.info("quotas.unread", error=str(error) or type(error).__name__)
+        finally:
+            self._until = monotonic() + KEPT_SECONDS
+            self._asking = None
 
-def exceeded(project: str, quota: str, what: str, limit: int, used: int) -> LatheError:
+
+def exceeded(project: str, quota: str, what: str, limit: int, used: int, *, more: str = "") -> LatheError:
     """Return the error for a project that uses all that it may.
 
     Args:
@@ -102,11 +113,12 @@ def exceeded(project: str, quota: str, what: str, limit: int, used: int) -> Lath
         what: What is counted, in words: `conversion tasks that wait`.
         limit: How many there may be.
         used: How many there are.
+        more: What the call would add, in words.
     """
     error = resource_exhausted(
         "QUOTA_EXCEEDED",
-        f"The quota {quota} of {project} is {limit} {what}, and there are {used}. Wait until some have ended, cancel "
-        "what is not needed, or ask an administrator of the installation for more.",
+        f"The quota {quota} of {project} is {limit} {what}, and there are {used}{more}. Wait until some have ended, "
+        "cancel or delete what is not needed, or ask an administrator of the installation for more.",
         retry_after=RETRY_SECONDS,
     )
     error.metadata.update(project=project, quota=quota, limit=str(limit), used=str(used))

@@ -36,4 +36,5 @@ def _limits(quotas: Quotas, others: Limits) -> Limits:
         quotas.waiting_tasks if quotas.HasField("waiting_tasks") else others.waiting_tasks,
         quotas.running_tasks if quotas.HasField("running_tasks") else others.running_tasks,
         quotas.open_uploads if quotas.HasField("open_uploads") else others.open_uploads,
+        quotas.stored_bytes if quotas.HasField("stored_bytes") else others.stored_bytes,
     )

@@ -29,7 +29,8 @@ from services.operations.watching import changes
 from services.platform.access import DEFAULT_PROJECT, require_change, require_project
 from services.platform.errors import failed_precondition, not_found
 from services.platform.identity import current_user
-from services.platform.quotas import CachedQuotas, exceeded
+from services.platform.quotas import CachedQuotas
+from services.registry.allowance import Allowance
 from services.registry.blobs import Blobs
 from services.registry.upload_rows import UPLOADS, find_upload, message_of, require_same
 from services.registry.verification import finalize
@@ -41,8 +42,6 @@ UPLOAD_LIFETIME = timedelta(days=7)
 DOWNLOAD_LIFETIME = timedelta(hours=6)
 _EXPIRED = "SELECT uid FROM uploads WHERE state = $1 AND expire_time < now() ORDER BY expire_time LIMIT 100"
 _VERIFY = "UPDATE uploads SET state = $2, wanted_sha256 = $3, failure = '' WHERE uid = $1"
-_QUOTA_LOCK = "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))"
-_COUNT_OPEN = "SELECT count(*) FROM uploads WHERE project = $1 AND state = $2"
 _KEEP_PROJECT = "SELECT 1 FROM projects WHERE name = $1 FOR KEY SHARE"
 _INSERT = """
 INSERT INTO uploads (uid, display_name, size_bytes, state, owner, create_time, expire_time, sha256, project, direct)
@@ -64,7 +63,7 @@ class Artifacts:
         quotas: CachedQuotas | None = None,
     ) -> None:
         self._database = database
-        self._quotas = quotas or CachedQuotas()
+        self._allowance = Allowance(quotas or CachedQuotas())
         self._verifications = verifications
         self._content = content
         self._uploads = uploads
@@ -103,22 +102,12 @@ class Artifacts:
                 )
                 if not await connection.fetchval(_KEEP_PROJECT, project):
                     raise not_found("project", project)
-                await self._require_quota(connection, project)
+                await self._allowance.require(connection, project, request.size_bytes)
                 row = await connection.fetchrow(_INSERT, uid, *values, request.sha256, project, direct)
                 await note(connection, None, message_of(row, []), project)
         if earlier is not None:
             return await self.get(f"uploads/{earlier}")
         return await self._shown(row, await self._uploads.open(str(uid), request.size_bytes))
-
-    async def _require_quota(self, connection: Connection, project: str) -> None:
-        """Refuse an upload if the project has as many OPEN ones as it may: LatheError QUOTA_EXCEEDED."""
-        most = (await self._quotas.of(project)).open_uploads
-        if most:
-            # Replicas count one after the other, and each sees what the one before has opened.
-            await connection.execute(_QUOTA_LOCK, f"uploads of {project}")
-            found = await connection.fetchval(_COUNT_OPEN, project, UPLOAD_STATE_OPEN)
-            if found >= most:
-                raise exceeded(project, "open_uploads", "open uploads", most, found)
 
     async def _may_store_directly(self, request: CreateUploadRequest) -> bool:
         """Return whether an upload may be finalized without parts: not if others' bytes could be taken for its own."""

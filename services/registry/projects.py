@@ -56,6 +56,7 @@ class Projects:
             waiting_tasks=settings.quota_waiting_tasks,
             running_tasks=settings.quota_running_tasks,
             open_uploads=settings.quota_open_uploads,
+            stored_bytes=settings.quota_stored_bytes,
         )
         self._store: ResourceStore[Project] = ResourceStore(database, PROJECTS)
 

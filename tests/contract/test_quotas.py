@@ -66,6 +66,31 @@ async def test_no_more_uploads_are_open_than_may(suite: Suite) -> None:
     await call(suite, "CreateUpload", upload)
 
 
+async def test_no_more_bytes_are_uploaded_than_may_be_stored(suite: Suite) -> None:
+    project = {"display_name": "Small", "quotas": {"stored_bytes": 10}}
+    made = await call(suite, "CreateProject", {"project": project, "project_id": "small"})
+    await asyncio.sleep(KEPT_SECONDS)
+    await call(suite, "CreateUpload", {"size_bytes": 7, "project": made["name"]})
+    error = await refused(suite, "CreateUpload", {"size_bytes": 4, "project": made["name"]})
+    assert error.metadata | {"project": ""} == {"project": "", "quota": "stored_bytes", "limit": "10", "used": "7"}
+    assert "without the 4 of this upload" in error.message
+    await call(suite, "CreateUpload", {"size_bytes": 3, "project": made["name"]})
+
+
+async def test_bytes_that_are_stored_count(suite: Suite) -> None:
+    size = int(suite.made["file"]["digest"]["size_bytes"])
+    default = {"project": {"name": "projects/default", "quotas": {"stored_bytes": size}}, "update_mask": "quotas"}
+    await call(suite, "UpdateProject", default)
+    try:
+        await asyncio.sleep(KEPT_SECONDS)
+        error = await refused(suite, "CreateUpload", {"size_bytes": 1})
+        # The suite has stored its file, and more.
+        assert int(error.metadata["used"]) > size
+    finally:
+        await call(suite, "UpdateProject", {"project": {"name": "projects/default"}, "update_mask": "quotas"})
+        await asyncio.sleep(KEPT_SECONDS)
+
+
 async def test_what_a_project_does_not_state_is_as_for_the_others(suite: Suite) -> None:
     told = QuotaTable(
         projects={"projects/a": Quotas(waiting_tasks=0), "projects/b": Quotas(running_tasks=2)},

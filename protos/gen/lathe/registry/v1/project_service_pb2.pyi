@@ -122,33 +122,43 @@ class Quotas(_message.Message):
     WAITING_TASKS_FIELD_NUMBER: _builtins.int
     RUNNING_TASKS_FIELD_NUMBER: _builtins.int
     OPEN_UPLOADS_FIELD_NUMBER: _builtins.int
+    STORED_BYTES_FIELD_NUMBER: _builtins.int
     waiting_tasks: _builtins.int
     """Tasks of each kind that are PENDING. One more is refused: RESOURCE_EXHAUSTED, reason QUOTA_EXCEEDED."""
     running_tasks: _builtins.int
     """Tasks of each kind that workers have, or that are on the way to them. More of them wait."""
     open_uploads: _builtins.int
     """Uploads that are OPEN. One more is refused."""
+    stored_bytes: _builtins.int
+    """Bytes that the project stores, each file once, and those of its open uploads. An upload that would be more is refused; what tasks
+    make is counted, and never refused.
+    """
     def __init__(
         self,
         *,
         waiting_tasks: _builtins.int | None = ...,
         running_tasks: _builtins.int | None = ...,
         open_uploads: _builtins.int | None = ...,
+        stored_bytes: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_open_uploads", b"_open_uploads", "_running_tasks", b"_running_tasks", "_waiting_tasks", b"_waiting_tasks", "open_uploads", b"open_uploads", "running_tasks", b"running_tasks", "waiting_tasks", b"waiting_tasks"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_open_uploads", b"_open_uploads", "_running_tasks", b"_running_tasks", "_stored_bytes", b"_stored_bytes", "_waiting_tasks", b"_waiting_tasks", "open_uploads", b"open_uploads", "running_tasks", b"running_tasks", "stored_bytes", b"stored_bytes", "waiting_tasks", b"waiting_tasks"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_open_uploads", b"_open_uploads", "_running_tasks", b"_running_tasks", "_waiting_tasks", b"_waiting_tasks", "open_uploads", b"open_uploads", "running_tasks", b"running_tasks", "waiting_tasks", b"waiting_tasks"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_open_uploads", b"_open_uploads", "_running_tasks", b"_running_tasks", "_stored_bytes", b"_stored_bytes", "_waiting_tasks", b"_waiting_tasks", "open_uploads", b"open_uploads", "running_tasks", b"running_tasks", "stored_bytes", b"stored_bytes", "waiting_tasks", b"waiting_tasks"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__open_uploads: _TypeAlias = _typing.Literal["open_uploads"]  # noqa: Y015
     _WhichOneofArgType__open_uploads: _TypeAlias = _typing.Literal["_open_uploads", b"_open_uploads"]  # noqa: Y015
     _WhichOneofReturnType__running_tasks: _TypeAlias = _typing.Literal["running_tasks"]  # noqa: Y015
     _WhichOneofArgType__running_tasks: _TypeAlias = _typing.Literal["_running_tasks", b"_running_tasks"]  # noqa: Y015
+    _WhichOneofReturnType__stored_bytes: _TypeAlias = _typing.Literal["stored_bytes"]  # noqa: Y015
+    _WhichOneofArgType__stored_bytes: _TypeAlias = _typing.Literal["_stored_bytes", b"_stored_bytes"]  # noqa: Y015
     _WhichOneofReturnType__waiting_tasks: _TypeAlias = _typing.Literal["waiting_tasks"]  # noqa: Y015
     _WhichOneofArgType__waiting_tasks: _TypeAlias = _typing.Literal["_waiting_tasks", b"_waiting_tasks"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__open_uploads) -> _WhichOneofReturnType__open_uploads | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__running_tasks) -> _WhichOneofReturnType__running_tasks | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__stored_bytes) -> _WhichOneofReturnType__stored_bytes | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__waiting_tasks) -> _WhichOneofReturnType__waiting_tasks | None: ...
 
