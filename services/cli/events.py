@@ -10,7 +10,7 @@ import typer
 from services.cli.client import connect
 from services.cli.exit_codes import ExitCode
 from services.cli.failures import CliError
-from services.cli.listing import Filter, Label, Mine, filter_of
+from services.cli.listing import Filter, Label, Mine, filter_of, of_project
 from services.cli.output import TABLE, Output, OutputFormat, message_json, plain, print_json_line
 from services.cli.task_services import known_kinds
 from services.cli.views import colored, enum_name, when
@@ -44,7 +44,7 @@ def events(
 
     request = WatchTasksRequest(
         kinds=[found.name for each in kind or [] for found in known_kinds(each)],
-        filter=filter_of(filter_, label, device=device or []),
+        filter=of_project(filter_of(filter_, label, device=device or [])),
         mine_only=mine,
         send_existing=existing,
         resume_token=_read(resume),

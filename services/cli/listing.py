@@ -93,4 +93,14 @@ def _restrict(request: Any, field: str, project: str) -> None:
     only = f"project = {quoted(project)}"
     if "built_in" in entry.fields_by_name:
         only = f"({only} OR built_in = true)"
-    request.filter = f"({request.filter}) AND {only}" if request.filter.strip() else only
+    request.filter = _both(request.filter, only)
+
+
+def of_project(wanted: str) -> str:
+    """Return a filter of tasks that asks for those of the project alone that the command names, if it does."""
+    project = current_options().project
+    return _both(wanted, f"project = {quoted(project)}") if project else wanted
+
+
+def _both(wanted: str, only: str) -> str:
+    return f"({wanted}) AND {only}" if wanted.strip() else only

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from services.cli.client import connect
-from services.cli.listing import filter_of
+from services.cli.listing import filter_of, of_project
 from services.cli.output import TABLE, Output, OutputFormat, message_json, plain, print_json, print_json_line
 from services.cli.task_services import known_kinds
 from services.cli.views import doing, enum_name
@@ -111,6 +111,7 @@ def look(connection: Connection, devices: list[str]) -> View:
     wanted = filter_of(
         "state = RUNNING OR state = CANCELLING", None, device=[name.rpartition("/")[2] for name in names]
     )
+    wanted = of_project(wanted)
     for kind in known_kinds(""):
         if kind.name not in silent:
             page = kind.call(connection, "List", filter=wanted, page_size=MOST_TASKS, order_by="create_time")

@@ -170,6 +170,43 @@ async def test_a_removed_member_sees_nothing_some_seconds_later(guarded: Suite) 
     assert await refused(call(guarded, "GetDataset", "stranger", name=waiting["name"])) == "NOT_FOUND"
 
 
+async def test_who_leaves_a_project_sees_no_more_of_its_tasks(guarded: Suite) -> None:
+    """In one stream of the tasks of all services, that is; those of other projects go on."""
+    project = {"display_name": "Watched", "members": [{"member": "user:viewer", "role": "VIEWER"}]}
+    made = (await call(guarded, "CreateProject", "ann", project=project))["name"]
+    await asyncio.sleep(1.7)  # until the new member is known
+    told: list[str] = []
+    watch = guarded.stream("WatchTasks", request_of("WatchTasks", {}), "viewer")
+    assert (await watch.read()).resume_token
+
+    async def read() -> None:
+        while (response := await watch.read()) is not grpc.aio.EOF:
+            told.extend(change.task.name for change in response.changes)
+
+    async def create(*, watched: bool, seed: int) -> str:
+        spec = {"model_version": PACKAGE, "device": "cpu-x86-64", "batch_sizes": [seed]}
+        task = {"spec": spec, "project": made if watched else "projects/default"}
+        return str((await call(guarded, "CreateProfileTask", "ann", task=task))["name"])
+
+    async def seen(name: str) -> None:
+        async with asyncio.timeout(20):
+            while name not in told:
+                await asyncio.sleep(0.02)
+
+    reading = asyncio.create_task(read())
+    first = await create(watched=True, seed=3)
+    await seen(first)
+    assert await call(guarded, "GetProfileTask", "viewer", name=first)
+    await call(guarded, "UpdateProject", "ann", project={"name": made}, update_mask="members")
+    await asyncio.sleep(1.7)
+    second = await create(watched=True, seed=4)
+    assert await refused(call(guarded, "GetProfileTask", "viewer", name=first)) == "NOT_FOUND"
+    await seen(await create(watched=False, seed=5))
+    assert second not in told
+    reading.cancel()
+    assert await refused(call(guarded, "DeleteProject", "ann", name=made)) == "PROJECT_NOT_EMPTY"
+
+
 def announced(file: dict[str, Any]) -> dict[str, Any]:
     digest = file["digest"]
     return {"display_name": file["path"], "size_bytes": digest["size_bytes"], "sha256": digest["sha256"]}
