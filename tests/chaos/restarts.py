@@ -133,10 +133,17 @@ def _stream(connection: Connection, service: str) -> Any:
 
 
 class Replicas:
-    """A second replica of each of some services, beside those of the stack."""
+    """A second replica of each of some services, beside those of the stack.
 
-    def __init__(self, installation: Installation, names: Collection[str]) -> None:
+    Args:
+        installation: Whose stack it is.
+        names: The services.
+        apart: Whether these replicas ask each other, and not the services of the stack.
+    """
+
+    def __init__(self, installation: Installation, names: Collection[str], *, apart: bool = False) -> None:
         self._installation = installation
+        self._apart = apart
         self._ports = {name: free_port() for name in names}
         self._processes: dict[str, ChildProcess] = {}
 
@@ -157,6 +164,8 @@ class Replicas:
             "LATHE_SHUTDOWN_PAUSE_SECONDS": "1",
             "PYTHONPATH": os.pathsep.join(paths(ROOT)),
         }
+        if self._apart:
+            environment |= {f"LATHE_{name.upper()}_ADDRESS": where for name, where in self.addresses().items()}
         log = self._installation.folder / "logs" / f"{name}-2.log"
         command = [sys.executable, "-P", "-m", entry.module]
         self._processes[name] = ChildProcess(f"{name}-2", command, log, Path.cwd(), environment)

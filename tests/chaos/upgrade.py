@@ -2,6 +2,7 @@
 
 An installation of the old release takes tasks. Replicas of this working tree's services are started beside its own,
 which migrates the schemas under them. Then both take tasks, and in the end the new ones alone; the workers stay old.
+Services of a release ask those of the same release: what both share is PostgreSQL, NATS and S3.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ class Round(NamedTuple):
 def upgrade(folder: Path, old: Path, each: Round) -> tuple[Done, Done, Aftermath]:
     """Let both releases work; return what the old and the new one acknowledged, and what is there in the end."""
     with running(folder, servers=1, tree=old) as installation:
-        replicas = Replicas(installation, [entry.name for entry in SERVICES])
+        replicas = Replicas(installation, [entry.name for entry in SERVICES], apart=True)
         with (
             Connection(installation.addresses(), user="old") as before,
             Connection(replicas.addresses(), user="new") as after,
