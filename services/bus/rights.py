@@ -63,6 +63,9 @@ def registry_rights(changes: Iterable[str]) -> Rights:
             # Which kinds of task there are is read from their consumers.
             _api("CONSUMER.LIST", EVENTS),
             queues_subject("*"),
+            # What is removed must not be kept as timings: the collection of garbage reads all of them.
+            *_reading(f"KV_{TIMINGS}"),
+            _api("STREAM.MSG.GET", f"KV_{TIMINGS}"),
         ),
         subscribe=(stored_subject("*", "*"),),
     )
@@ -119,7 +122,7 @@ def watcher_rights() -> Rights:
     return Rights(
         publish=(
             *(_api(call, CHANGES) for call in calls),
-            *(f"$JS.API.CONSUMER.{call}.{CHANGES}.>" for call in ("CREATE", "DURABLE.CREATE", "INFO", "DELETE")),
+            *_reading(CHANGES),
             *_pulling(CHANGES, "*"),
         ),
         subscribe=(stored_subject("*", "*"),),
@@ -169,3 +172,9 @@ def _consumer(stream: str, name: str) -> tuple[str, str]:
 
 def _pulling(stream: str, consumer: str) -> tuple[str, str]:
     return _api("CONSUMER.MSG.NEXT", stream, consumer), f"$JS.ACK.{stream}.{consumer}.>"
+
+
+def _reading(stream: str) -> tuple[str, ...]:
+    """Return what it takes to read a stream by consumers of one's own."""
+    calls = [_api(f"CONSUMER.{call}", stream, ">") for call in ("CREATE", "DURABLE.CREATE", "INFO", "DELETE")]
+    return (_api("CONSUMER.CREATE", stream), *calls, f"$JS.FC.{stream}.>")

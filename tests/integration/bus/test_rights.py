@@ -165,7 +165,9 @@ async def mirrored(mirror: Mirror) -> None:
         await running
 
 
-async def test_the_registry_and_those_who_watch_have_what_they_need(user: Callable[[str], Awaitable[Bus]]) -> None:
+async def test_the_registry_and_those_who_watch_have_what_they_need(
+    user: Callable[[str], Awaitable[Bus]], server: NatsServer
+) -> None:
     carver, registry, watcher = await user("carver"), await user("registry"), await user("watcher")
     with capture_logs() as logs:
         await ensure_topology(registry, [], [])
@@ -183,6 +185,12 @@ async def test_the_registry_and_those_who_watch_have_what_they_need(user: Callab
             await heard(bus, stored, lambda: registry.publish(news, b"news"))
             assert await read_after(bus, CHANGES, news, 0)
         await registry.js.stream_info(CHANGES)
+        owner = await Bus.connect(server.url, "owner")
+        await (await owner.js.key_value(TIMINGS)).put("bob.oak.rt.1", b"kept")
+        await owner.close()
+        timings = await registry.js.key_value(TIMINGS)
+        assert "bob.oak.rt.1" in await timings.keys()
+        assert (await timings.get("bob.oak.rt.1")).value == b"kept"
         changes = await watcher.js.pull_subscribe("lathe.changes.dataset.*", "my-team", CHANGES)
         (first, *_) = await changes.fetch(1, timeout=5)
         await first.ack_sync()
