@@ -33,7 +33,7 @@ WORKERS = tuple(
     for kind, count in (("conversion", 2), ("quantization", 1), ("optimization", 1), ("evaluation", 1))
     for number in range(1, count + 1)
 )
-CLOCKS = {"LATHE_ACK_WAIT_SECONDS": "2", "LATHE_HEARTBEAT_SECONDS": "0.5", "LATHE_MAX_ATTEMPTS": "20"}
+CLOCKS = {"LATHE_ACK_WAIT_SECONDS": "5", "LATHE_HEARTBEAT_SECONDS": "1", "LATHE_MAX_ATTEMPTS": "20"}
 DISK_BYTES = 1 << 30
 _CABLES = {"worker-conversion-2": "LATHE_NATS_URL", "converter": "LATHE_DATABASE_URL"}
 """Who is behind a cable, and to which server."""
