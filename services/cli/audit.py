@@ -9,7 +9,7 @@ import typer
 from services.cli.client import connect
 from services.cli.listing import Filter, Limit, Page, filter_of, pages
 from services.cli.output import TABLE, Column, Output, note, plain, show_messages
-from services.cli.views import short, when
+from services.cli.views import when
 
 
 def _result(entry: Any) -> str:
@@ -17,14 +17,15 @@ def _result(entry: Any) -> str:
 
     from services.platform.words import word
 
-    return f"{entry.code}: {word(ErrorReason, entry.reason)}" if entry.reason else str(entry.code)
+    reason = word(ErrorReason, entry.reason) if entry.reason else entry.code
+    return str(entry.code) if reason == entry.code else f"{entry.code}: {reason}"
 
 
 COLUMNS: list[Column[Any]] = [
     Column("when", lambda entry: when(entry.create_time), whole=True),
     Column("user", lambda entry: plain(entry.user) + (" (by a service)" if entry.by_service else "")),
     Column("method", lambda entry: entry.method.rpartition("/")[2], whole=True),
-    Column("resource", lambda entry: plain(short(entry.resource)), whole=True),
+    Column("resource", lambda entry: plain(entry.resource), whole=True),
     Column("result", _result, whole=True),
     Column("changed", lambda entry: plain(", ".join(sorted({*entry.before, *entry.after, *entry.omitted_fields})))),
     Column("from", lambda entry: plain(entry.peer), detail=True),
