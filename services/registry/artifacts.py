@@ -26,7 +26,7 @@ from services.database.leases import Lease, Leases
 from services.database.pool import Connection, Database, Record
 from services.operations.runner import Runner
 from services.operations.watching import changes
-from services.platform.access import DEFAULT_PROJECT, require_change, require_project
+from services.platform.access import DEFAULT_PROJECT, Role, has_role, require_change, require_project
 from services.platform.errors import failed_precondition, not_found
 from services.platform.identity import current_user
 from services.platform.quotas import CachedQuotas
@@ -110,7 +110,7 @@ class Artifacts:
         return await self._shown(row, await self._uploads.open(str(uid), request.size_bytes))
 
     async def _may_store_directly(self, request: CreateUploadRequest) -> bool:
-        """Return whether an upload may be finalized without parts: not if others' bytes could be taken for its own."""
+        """Return whether an upload is offered to send its bytes at once: not if another's have their name already."""
         if not request.sha256 or await self._blobs.seen([request.sha256]):
             return True
         return not await self._content.exists(Digest(sha256=request.sha256, size_bytes=request.size_bytes))
@@ -161,8 +161,7 @@ class Artifacts:
 
     async def _settle(self, lease: Lease, row: Record, digest: Digest) -> None:
         upload_id, size = str(row["uid"]), row["size_bytes"]
-        announced = row["direct"] and row["sha256"] == digest.sha256
-        unsent = announced or bool(await self._blobs.seen([digest.sha256]))
+        unsent = bool(await self._blobs.seen([digest.sha256]))
         later = size > SMALL_BYTES and await self._uploads.must_read(upload_id, size, digest, unsent=unsent)
         if not later:
             await self._uploads.verify_and_commit(upload_id, size, digest, unsent=unsent)
@@ -176,6 +175,8 @@ class Artifacts:
             await self._note_change(connection, row)
         if later:
             self._verifications.wake()
+        else:
+            await self._uploads.abort(upload_id)
 
     async def cancel(self, name: str) -> Upload:
         """Give up an upload, remove what had arrived, and return the upload.
@@ -244,8 +245,15 @@ class Artifacts:
         await note(connection, message_of(before, []), message_of(after, []), before["project"])
 
     async def _shown(self, row: Record, parts: list[StagedPart]) -> Upload:
-        """Return an upload as a message, with a request that sends the file at once if there can be one."""
+        """Return an upload as a message, with a request that sends the file at once if there can be one.
+
+        Who may only look at it gets nothing with which bytes could be sent.
+        """
         upload = message_of(row, parts)
+        if not has_role(row["project"], Role.EDITOR):
+            for part in upload.parts:
+                part.ClearField("url")
+            return upload
         if row["state"] == UPLOAD_STATE_VERIFYING:
             done = await self._verifications.backlog.progress([row["uid"]])
             upload.verified_bytes = round((done.get(row["uid"]) or 0) * row["size_bytes"])
@@ -253,7 +261,7 @@ class Artifacts:
             announced = Digest(sha256=row["sha256"], size_bytes=row["size_bytes"])
             # Who finds the name taken sends nothing: what may be removed soon has to stay.
             await self._blobs.keep(announced)
-            direct = await self._uploads.direct(announced)
+            direct = await self._uploads.direct(str(row["uid"]), announced)
             if direct is not None:
                 upload.direct.url = direct.url
                 upload.direct.headers.update(direct.headers)

@@ -58,7 +58,7 @@ class _Verification:
             standing.progress += more / digest.size_bytes
 
         try:
-            await self._uploads.verify_and_commit(str(claim.key), digest.size_bytes, digest, count)
+            await self._uploads.verify_and_commit(str(claim.key), digest.size_bytes, digest, count, unsent=False)
         except LatheError as error:
             if is_transient(error.code):
                 raise
@@ -68,6 +68,7 @@ class _Verification:
             if not await self._backlog.end(connection, claim):
                 raise LostError
             await finalize(connection, self._blobs, row, digest)
+        await self._uploads.abort(str(claim.key))
 
     async def fail(self, claim: Claim, failure: EngineFailure, standing: Standing) -> None:
         """Open the upload again, with the reason."""

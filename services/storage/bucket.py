@@ -26,7 +26,7 @@ from lathe.type.v1.digest_pb2 import Digest
 from services.platform.settings import Settings
 from services.storage.hashing import BLOCK_BYTES
 from services.storage.keys import STAGING
-from services.storage.signing import SignedPut, Signer, find_guard
+from services.storage.signing import UPLOAD_HEADER, SignedPut, Signer, find_guard
 
 if TYPE_CHECKING:
     import urllib3
@@ -48,10 +48,17 @@ _TIMEOUT_SECONDS = 60
 
 @dataclass(frozen=True)
 class Stat:
-    """What a store says of an object: its size in bytes, and its age in seconds by the store's own clock."""
+    """What a store says of an object.
+
+    Attributes:
+        size: In bytes.
+        age: In seconds by the store's own clock.
+        upload: The upload whose direct request stored it; empty if it came otherwise.
+    """
 
     size: int
     age: float
+    upload: str = ""
 
 
 class Bucket:
@@ -116,16 +123,18 @@ class Bucket:
 
         return await self.run(sign)
 
-    async def signed_put(self, key: str, digest: Digest) -> SignedPut | None:
+    async def signed_put(self, key: str, digest: Digest, upload: str = "") -> SignedPut | None:
         """Return a request with which anybody can store these bytes, and no others, under a key that is free.
 
-        None if one PUT cannot hold them, or if the store would accept other bytes.
+        None if one PUT cannot hold them, or if the store would accept other bytes. `stat` tells the upload.
         """
         # MinIO accepts any body with the digest of an empty one.
         if digest.sha256 == EMPTY_SHA256 or not 0 < digest.size_bytes <= SINGLE_PUT_BYTES:
             return None
         guard = await self.run(lambda client, _: self._probed(client))
-        return None if guard is None else self._signer.put(self._public_endpoint, key, digest, guard, only_new=True)
+        if guard is None:
+            return None
+        return self._signer.put(self._public_endpoint, key, digest, guard, only_new=True, upload=upload)
 
     def put(self, key: str, body: Body, digest: Digest) -> None:
         """Store bytes of this digest under a key; a store that verifies digests refuses others.
@@ -171,7 +180,7 @@ class Bucket:
             raise
         now = _date_of((found.metadata or {}).get("date", ""))
         age = (now - found.last_modified).total_seconds() if found.last_modified else 0.0
-        return Stat(found.size or 0, age)
+        return Stat(found.size or 0, age, (found.metadata or {}).get(UPLOAD_HEADER, ""))
 
     def remove_once(self, key: str) -> None:
         """Remove an object by one request that is never sent again: a second one could meet what came after the first.

@@ -60,9 +60,9 @@ class Uploads:
         self._large = asyncio.Semaphore(LARGE_AT_ONCE)
         self.precedence = Precedence()
 
-    async def direct(self, digest: Digest) -> SignedPut | None:
+    async def direct(self, upload_id: str, digest: Digest) -> SignedPut | None:
         """Return a request that stores the whole file under its digest, or None if the store cannot be trusted."""
-        return await self._bucket.signed_put(content_key(digest), digest)
+        return await self._bucket.signed_put(content_key(digest), digest, upload_id)
 
     async def open(self, upload_id: str, size: int) -> list[StagedPart]:
         """Return the parts of a new upload of `size` bytes, each with its URL."""
@@ -90,14 +90,15 @@ class Uploads:
         """Store what has arrived under its digest, if it is what the digest says.
 
         After a mismatch nothing is stored under the digest. The upload can be committed again with another digest, or
-        its parts sent again first. A repeat after success does nothing.
+        its parts sent again first. What has arrived stays, as a repeat needs it, until `abort`.
 
         Args:
             upload_id: The upload.
             size: What it was opened for.
             digest: What the bytes must be.
             on_bytes: Called in another thread with the number of bytes that were read, again and again.
-            unsent: Whether bytes that are stored already need not have been sent by this upload.
+            unsent: Whether bytes that are stored already need not have been sent by this upload: those that its direct
+                request stored always count, those that another's did are otherwise as if they were not there.
 
         Raises:
             LatheError: INVALID_ARGUMENT with reason SIZE_MISMATCH or DIGEST_MISMATCH; FAILED_PRECONDITION with reason
@@ -116,7 +117,6 @@ class Uploads:
             except WrongBytes as error:
                 await self._bucket.run(lambda *_: self._begin_again(upload_id, complete))
                 raise _mismatch(error.found, digest) from None
-        await self.abort(upload_id)
 
     async def abort(self, upload_id: str) -> None:
         """Remove what has arrived of an upload. Doing it twice is no error. A PUT that comes later is swept."""
@@ -151,7 +151,7 @@ class Uploads:
         missing = [span.number for span in spans(digest.size_bytes) if not rounds[-1].has(span)]
         if not missing:
             return rounds[-1]
-        if unsent and self._claims.take(digest):
+        if (unsent or self._came_by(upload_id, digest)) and self._claims.take(digest):
             return None
         raise failed_precondition(
             "UPLOAD_INCOMPLETE",
@@ -159,6 +159,11 @@ class Uploads:
             f"{_shortened(missing)}. Send them to the URLs that GetUpload returns, then finalize again.",
             subject=f"uploads/{upload_id}",
         )
+
+    def _came_by(self, upload_id: str, digest: Digest) -> bool:
+        """Return whether it was the direct request of an upload that stored these bytes."""
+        found = self._bucket.stat(content_key(digest))
+        return found is not None and found.upload == upload_id
 
     def _commit(self, stop: threading.Event, keys: list[str], digest: Digest, on_bytes: OnBytes) -> None:
         """Read the parts under `keys` one after the other, and store them as one object under their digest."""

@@ -134,6 +134,27 @@ async def test_to_know_a_digest_gives_nothing(guarded: Suite) -> None:
     assert await refused(call(guarded, "DeleteProject", "ann", name=OTHERS)) == "PROJECT_NOT_EMPTY"
 
 
+async def test_bytes_that_others_store_later_are_not_those_of_who_announced_them(guarded: Suite) -> None:
+    data = b"known before anybody had stored it"
+    digest = MessageToDict(digest_of(data), preserving_proto_field_name=True)
+    file = {"path": "early", "digest": digest}
+    early = await call(guarded, "CreateUpload", "stranger", project=OTHERS, **announced(file))
+    assert early["direct"]
+    upload = await call(guarded, "CreateUpload", "editor", **announced(file))
+    seen = await call(guarded, "GetUpload", "viewer", name=upload["name"])
+    assert "direct" not in seen
+    assert not any("url" in part for part in seen["parts"])
+    async with httpx.AsyncClient() as http:
+        direct = upload["direct"]
+        (await http.put(direct["url"], content=data, headers=direct["headers"])).raise_for_status()
+        finalize = {"name": early["name"], "digest": digest}
+        assert await refused(call(guarded, "FinalizeUpload", "stranger", **finalize)) == "UPLOAD_INCOMPLETE"
+        await call(guarded, "FinalizeUpload", "editor", name=upload["name"], digest=digest)
+        assert await refused(call(guarded, "FinalizeUpload", "stranger", **finalize)) == "UPLOAD_INCOMPLETE"
+        (await http.put(early["parts"][0]["url"], content=data)).raise_for_status()
+    await call(guarded, "FinalizeUpload", "stranger", **finalize)
+
+
 async def test_what_is_shared_is_read_with_all_that_belongs_to_it(guarded: Suite) -> None:
     named = {"name": f"{PACKAGE}"}
     package = await call(guarded, "GetModelVersion", "viewer", **named)

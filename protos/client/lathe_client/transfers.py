@@ -68,7 +68,7 @@ def upload_file(
         grpc.RpcError: The registry refuses.
     """
     import grpc
-    from lathe.registry.v1.artifact_service_pb2 import FinalizeUploadRequest, GetArtifactRequest, GetUploadRequest
+    from lathe.registry.v1.artifact_service_pb2 import FinalizeUploadRequest, GetArtifactRequest
 
     digest = digest_of(path)
     try:
@@ -81,21 +81,35 @@ def upload_file(
         return digest
     upload = _open_upload(client, path, digest)
     http = _http_client()
-    if not _send_at_once(http, path, upload, on_bytes):
-        upload = client.artifacts.GetUpload(GetUploadRequest(name=upload.name))
-        on_bytes(sum(part.size_bytes for part in upload.parts if part.received))
-        for _ in range(ATTEMPTS):
-            missing = [part for part in upload.parts if not part.received]
-            with ThreadPoolExecutor(PARALLEL_PARTS) as pool:
-                sent = list(pool.map(lambda part: _send_part(http, path, part, on_bytes), missing))
-            if all(sent):
-                break
-            upload = client.artifacts.GetUpload(GetUploadRequest(name=upload.name))
-        else:
-            raise TransferError(f"{path}: not every part arrived; upload it again to send the rest.")
-    upload = repeated(client.artifacts.FinalizeUpload, FinalizeUploadRequest(name=upload.name, digest=digest))
+    finalize = FinalizeUploadRequest(name=upload.name, digest=digest)
+    at_once = _send_at_once(http, path, upload, on_bytes)
+    if not at_once:
+        _send_parts(client, http, path, upload.name, on_bytes)
+    try:
+        upload = repeated(client.artifacts.FinalizeUpload, finalize)
+    except grpc.RpcError as error:
+        if not at_once or error.code() != grpc.StatusCode.FAILED_PRECONDITION:
+            raise
+        # Somebody else stored the same bytes at the same moment: they count for this upload once it has sent them.
+        _send_parts(client, http, path, upload.name, lambda count: None)
+        upload = repeated(client.artifacts.FinalizeUpload, finalize)
     wait_verified(client, upload, on_verified)
     return digest
+
+
+def _send_parts(client: Connection, http: urllib3.PoolManager, path: Path, upload: str, on_bytes: OnBytes) -> None:
+    """Send the parts that have not arrived; TransferError if they do not after several attempts."""
+    from lathe.registry.v1.artifact_service_pb2 import GetUploadRequest
+
+    found = client.artifacts.GetUpload(GetUploadRequest(name=upload))
+    on_bytes(sum(part.size_bytes for part in found.parts if part.received))
+    for _ in range(ATTEMPTS):
+        missing = [part for part in found.parts if not part.received]
+        with ThreadPoolExecutor(PARALLEL_PARTS) as pool:
+            if all(list(pool.map(lambda part: _send_part(http, path, part, on_bytes), missing))):
+                return
+        found = client.artifacts.GetUpload(GetUploadRequest(name=upload))
+    raise TransferError(f"{path}: not every part arrived; upload it again to send the rest.")
 
 
 def wait_verified(client: Connection, upload: Upload, on_verified: OnVerified) -> None:

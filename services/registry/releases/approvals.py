@@ -32,6 +32,7 @@ _NOUN = "approval"
 _FIELDS = {"name": TEXT, "model_version": TEXT, "owner": TEXT, "create_time": TIME}
 _LISTING = Listing("approvals", fields=_FIELDS, visible=IN_SEEN_CHANNEL)
 _GET = "SELECT a.body, c.readers FROM approvals a JOIN channels c ON c.name = a.parent WHERE a.name = $1"
+_MADE = "SELECT a.body, c.readers FROM approvals a JOIN channels c ON c.name = a.parent WHERE a.uid = $1"
 _INSERT = """
 INSERT INTO approvals (uid, name, parent, model_version, owner, create_time, body) VALUES ($1, $2, $3, $4, $5, $6, $7)
 ON CONFLICT (parent, model_version, owner) DO NOTHING RETURNING uid
@@ -124,14 +125,14 @@ class Approvals:
             await note(connection, found, None, await project_of(connection, channel))
 
     async def _made(self, reader: Connection | Database, uid: UUID) -> Approval:
-        body = await reader.fetchval("SELECT body FROM approvals WHERE uid = $1", uid)
-        if body is None:
+        row = await reader.fetchrow(_MADE, uid)
+        if row is None or not is_visible(row["readers"]):
             raise failed_precondition(
                 "ALREADY_DELETED",
                 "A request with this request_id made an approval, which has been taken back since. "
                 "Use a new request_id to approve again.",
             )
-        return Approval.FromString(body)
+        return Approval.FromString(row["body"])
 
 
 async def _find(reader: Connection | Database, name: str) -> Approval:

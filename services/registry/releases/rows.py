@@ -28,6 +28,7 @@ IN_SEEN_CHANNEL = "parent IN (SELECT name FROM channels WHERE readers && {})"
 """What holds for releases and approvals that a caller may see: they are where their channel is."""
 LISTING = Listing("releases", fields=_FIELDS, default_order="number desc", visible=IN_SEEN_CHANNEL)
 _GET = "SELECT r.body, c.readers FROM releases r JOIN channels c ON c.name = r.parent WHERE r.name = $1"
+_MADE = "SELECT r.body, c.readers FROM releases r JOIN channels c ON c.name = r.parent WHERE r.uid = $1"
 _INSERT = """
 INSERT INTO releases (uid, name, parent, number, model_version, kind, owner, create_time, body)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
@@ -70,13 +71,13 @@ async def release_made(reader: Connection | Database, uid: UUID) -> Release:
     """Return the release that a request made.
 
     Raises:
-        LatheError: FAILED_PRECONDITION, reason ALREADY_DELETED, if its channel is gone.
+        LatheError: FAILED_PRECONDITION, reason ALREADY_DELETED, if its channel is gone, also for this caller.
     """
-    body = await reader.fetchval("SELECT body FROM releases WHERE uid = $1", uid)
-    if body is None:
+    row = await reader.fetchrow(_MADE, uid)
+    if row is None or not is_visible(row["readers"]):
         raise failed_precondition(
             "ALREADY_DELETED",
             "A request with this request_id made a release, whose channel has been deleted since. "
             "Use a new request_id to make another one.",
         )
-    return Release.FromString(body)
+    return Release.FromString(row["body"])

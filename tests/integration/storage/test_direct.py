@@ -13,6 +13,7 @@ import httpx
 import pytest
 from lathe.type.v1.digest_pb2 import Digest
 
+from services.platform.errors import LatheError
 from services.platform.settings import Settings
 from services.storage import S3ContentStore, Uploads, hash_bytes
 from services.storage.bucket import Bucket
@@ -21,6 +22,7 @@ from services.storage.signing import SignedPut
 from tests.integration.storage.conftest import random_bytes
 
 MIB = 1 << 20
+UPLOAD = "0123"
 
 
 async def put(request: SignedPut, data: bytes, **more: str) -> int:
@@ -30,7 +32,7 @@ async def put(request: SignedPut, data: bytes, **more: str) -> int:
 
 
 async def direct(uploads: Uploads, digest: Digest) -> SignedPut:
-    request = await uploads.direct(digest)
+    request = await uploads.direct(UPLOAD, digest)
     assert request is not None
     return request
 
@@ -44,6 +46,10 @@ async def test_a_file_is_stored_by_one_request(uploads: Uploads, store: S3Conten
     assert await store.read(digest) == data
     assert await put(request, data) == 412
     await uploads.verify_and_commit(uuid.uuid4().hex, size, digest)
+    # Only the upload that stored them need send no parts, unless others' count.
+    await uploads.verify_and_commit(UPLOAD, size, digest, unsent=False)
+    with pytest.raises(LatheError, match="have not arrived"):
+        await uploads.verify_and_commit(uuid.uuid4().hex, size, digest, unsent=False)
 
 
 @pytest.mark.parametrize("size", [3000, 20 * MIB])
@@ -101,9 +107,9 @@ async def test_an_encoding_that_an_uploader_claims_changes_no_bytes(uploads: Upl
 
 async def test_what_cannot_be_trusted_to_one_request_is_not_offered_one(uploads: Uploads) -> None:
     empty = hashlib.sha256().hexdigest()
-    assert await uploads.direct(Digest(sha256=empty)) is None
-    assert await uploads.direct(Digest(sha256=empty, size_bytes=5)) is None
-    assert await uploads.direct(Digest(sha256="0" * 64, size_bytes=(5 << 30) + 1)) is None
+    assert await uploads.direct(UPLOAD, Digest(sha256=empty)) is None
+    assert await uploads.direct(UPLOAD, Digest(sha256=empty, size_bytes=5)) is None
+    assert await uploads.direct(UPLOAD, Digest(sha256="0" * 64, size_bytes=(5 << 30) + 1)) is None
 
 
 async def test_the_probe_leaves_nothing(uploads: Uploads, keys: Callable[[str], Any]) -> None:

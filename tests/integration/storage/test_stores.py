@@ -49,7 +49,7 @@ async def test_a_store_that_would_take_other_bytes_gets_files_in_parts(
         uploads, store = Uploads(settings), S3ContentStore(settings)
         data, other = random_bytes(SIZE), random_bytes(SIZE)
         digest, upload_id = hash_bytes(data), uuid.uuid4().hex
-        assert await uploads.direct(digest) is None
+        assert await uploads.direct(upload_id, digest) is None
         await send(data, await uploads.open(upload_id, SIZE))
         await uploads.verify_and_commit(upload_id, SIZE, digest)
         assert await store.read(digest) == data

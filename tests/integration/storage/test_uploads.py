@@ -54,7 +54,13 @@ async def test_a_file_in_parts_ends_under_its_digest(
     assert not await store.exists(digest)
     await uploads.verify_and_commit(upload_id, SIZE, digest)
     assert await store.read(digest) == data
+    # What has arrived proves it, until whoever commits has noted it.
+    await uploads.verify_and_commit(upload_id, SIZE, digest, unsent=False)
+    await uploads.abort(upload_id)
     assert await keys(f"staging/{upload_id}") == []
+    await refused(
+        uploads.verify_and_commit(upload_id, SIZE, digest, unsent=False), "UPLOAD_INCOMPLETE", "FAILED_PRECONDITION"
+    )
     assert await keys(content_key(digest)) == [content_key(digest)]
     await uploads.verify_and_commit(upload_id, SIZE, digest)
 
@@ -106,7 +112,6 @@ async def test_wrong_bytes_are_not_stored_and_can_be_sent_again(
     await send(data, again[1:])
     await uploads.verify_and_commit(upload_id, len(data), digest)
     assert await store.read(digest) == data
-    assert await keys(f"staging/{upload_id}") == []
 
 
 async def test_a_wrong_digest_can_be_corrected_without_sending_again(
@@ -182,7 +187,7 @@ async def test_the_same_bytes_twice_are_stored_once(
         upload_id = uuid.uuid4().hex
         await send(data, await uploads.open(upload_id, MIB))
         await uploads.verify_and_commit(upload_id, MIB, hash_bytes(data))
-        assert await keys(f"staging/{upload_id}") == []
+        await uploads.abort(upload_id)
     assert await keys(content_key(hash_bytes(data))) == [content_key(hash_bytes(data))]
 
 
@@ -279,7 +284,7 @@ async def test_a_file_too_large_for_one_put_goes_in_several(
     wrong = Digest(sha256="0" * 64, size_bytes=len(data))
     await refused(uploads.verify_and_commit(upload_id, len(data), wrong), "DIGEST_MISMATCH")
     assert not await store.exists(wrong)
-    assert await uploads.direct(hash_bytes(data)) is None
+    assert await uploads.direct(upload_id, hash_bytes(data)) is None
     await uploads.verify_and_commit(upload_id, len(data), hash_bytes(data))
     assert await store.exists(hash_bytes(data))
 
