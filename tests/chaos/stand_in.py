@@ -36,7 +36,8 @@ async def quantize(request: Request, slot: Slot, on_progress: Callable[[Progress
         "template.json": _template(request),
         "quantization.html": b"<!doctype html>",
     }
-    return await _package(slot, on_progress, texts, {"result": {"source_size_bytes": "40", "size_bytes": "10"}})
+    result = {"source_size_bytes": "40", "size_bytes": "10"}
+    return await _package(slot, on_progress, texts, {"result": result, "description": {"graphs": _GRAPHS}})
 
 
 async def optimize(request: Request, slot: Slot, on_progress: Callable[[Progress], None], _on_log: Any) -> Request:
