@@ -7,7 +7,7 @@ from time import monotonic
 from lathe.registry.v1.artifact_service_pb2 import UPLOAD_STATE_OPEN, UPLOAD_STATE_VERIFYING
 
 from services.database.pool import Connection
-from services.platform.quotas import CachedQuotas, exceeded
+from services.platform.quotas import Limits, exceeded
 
 __all__ = ["Allowance"]
 
@@ -28,17 +28,15 @@ WHERE sha256 IN (SELECT sha256 FROM artifact_uses WHERE readers[1] = $1)
 class Allowance:
     """Counts what projects with quotas have: uploads exactly, stored bytes as they were some seconds ago."""
 
-    def __init__(self, quotas: CachedQuotas) -> None:
-        self._quotas = quotas
+    def __init__(self) -> None:
         self._stored: dict[str, tuple[float, int]] = {}
 
-    async def require(self, connection: Connection, project: str, size: int) -> None:
-        """Refuse an upload that is too much for its project, in the transaction that opens it.
+    async def require(self, connection: Connection, project: str, size: int, limits: Limits) -> None:
+        """Refuse an upload that is too much for the limits of its project, in the transaction that opens it.
 
         Raises:
             LatheError: RESOURCE_EXHAUSTED, reason QUOTA_EXCEEDED.
         """
-        limits = await self._quotas.of(project)
         if not limits.open_uploads and not limits.stored_bytes:
             return
         # Replicas count one after the other, and each sees what the one before has opened.

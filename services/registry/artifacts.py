@@ -63,7 +63,8 @@ class Artifacts:
         quotas: CachedQuotas | None = None,
     ) -> None:
         self._database = database
-        self._allowance = Allowance(quotas or CachedQuotas())
+        self._quotas = quotas or CachedQuotas()
+        self._allowance = Allowance()
         self._verifications = verifications
         self._content = content
         self._uploads = uploads
@@ -88,6 +89,8 @@ class Artifacts:
         project = request.project or DEFAULT_PROJECT
         require_project(project)
         direct = await self._may_store_directly(request)
+        # Before the transaction: asking may take another connection, and all may be in transactions that wait for it.
+        limits = await self._quotas.of(project)
         async with self._database.transaction() as connection:
             earlier = await claim_first(connection, request, uid)
             if earlier is None:
@@ -102,7 +105,7 @@ class Artifacts:
                 )
                 if not await connection.fetchval(_KEEP_PROJECT, project):
                     raise not_found("project", project)
-                await self._allowance.require(connection, project, request.size_bytes)
+                await self._allowance.require(connection, project, request.size_bytes, limits)
                 row = await connection.fetchrow(_INSERT, uid, *values, request.sha256, project, direct)
                 await note(connection, None, message_of(row, []), project)
         if earlier is not None:

@@ -131,20 +131,17 @@ class ResourceStore(Generic[M]):
             raise errors.not_found(self._kind.noun, name)
         return found
 
-    async def require_change(self, name: str) -> None:
+    async def require_change(self, name: str, connection: Connection | None = None) -> None:
         """Refuse, before work that takes long, who may not change a resource.
 
         Raises:
             LatheError: NOT_FOUND; PERMISSION_DENIED, reason ROLE_REQUIRED.
         """
-        async with self._database.connection() as connection:
-            row = None
-            if "\0" not in name:
-                query = f"SELECT project, readers FROM {self._kind.table} WHERE name = $1"  # noqa: S608 - our own table
-                row = await connection.fetchrow(query, name)
-            if row is None:
-                raise errors.not_found(self._kind.noun, name)
-            require_change(self._kind.noun, name, row["project"], row["readers"])
+        query = f"SELECT project, readers FROM {self._kind.table} WHERE name = $1"  # noqa: S608 - our own table
+        row = None if "\0" in name else await (connection or self._database).fetchrow(query, name)
+        if row is None:
+            raise errors.not_found(self._kind.noun, name)
+        require_change(self._kind.noun, name, row["project"], row["readers"])
 
     async def find(
         self, column: str, value: object, *, for_update: bool = False, connection: Connection | Database | None = None

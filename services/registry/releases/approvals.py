@@ -118,7 +118,7 @@ class Approvals:
             if "\0" not in name:
                 await connection.execute("SELECT 1 FROM channels WHERE name = $1 FOR KEY SHARE", channel)
             found = await _find(connection, name)
-            await self._channels.require_change(channel)
+            await self._channels.require_change(channel, connection)
             if found.owner != current_user():
                 raise permission_denied(f"'{name}' was given by {found.owner}, who alone can take it back.")
             await connection.execute("DELETE FROM approvals WHERE name = $1", name)
