@@ -61,6 +61,8 @@ def explain_rpc(error: grpc.RpcError) -> Failure:
             ExitCode.UNAVAILABLE,
         )
     sentence, *details = str(told).splitlines()
+    if code == "UNAUTHENTICATED" and not os.environ.get("LATHE_TOKEN"):
+        details.append("Set LATHE_TOKEN to your token.")
     return Failure(sentence, tuple(details), exit_code_for(code))
 
 

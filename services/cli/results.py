@@ -112,7 +112,9 @@ def show_result(task: Any) -> None:
     }
     tables[task.name.partition("/")[0]](task.result)
     if task.origin.cache_hit:
-        note(f"The result is from the cache: {task.origin.cache_hit} did the same work.")
+        hidden = task.origin.cache_hit.endswith("/-")
+        who = "a task of another project" if hidden else task.origin.cache_hit
+        note(f"The result is from the cache: {who} did the same work.")
     if "model_version" in task.result.DESCRIPTOR.fields_by_name and task.result.model_version:
         note(f"{task.name} made {short(task.result.model_version)}", style="green")
 

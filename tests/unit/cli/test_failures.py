@@ -80,11 +80,17 @@ def failure_of(channel: grpc.Channel, key: str) -> Failure | None:
         ),
         ("long", Failure("The word" + " word" * 150 + ". [TOO_LONG]", (), ExitCode.CONFLICT)),
         ("down", Failure("PostgreSQL does not answer. [UNAVAILABLE]", (), ExitCode.UNAVAILABLE)),
-        ("who", Failure("A token is needed. [UNAUTHENTICATED]", (), ExitCode.DENIED)),
+        (
+            "who",
+            Failure("A token is needed. [UNAUTHENTICATED]", ("Set LATHE_TOKEN to your token.",), ExitCode.DENIED),
+        ),
         ("plain", Failure("broken [INTERNAL]", (), ExitCode.FAILED)),
     ],
 )
-def test_a_failure_is_a_sentence_with_its_reason(channel: grpc.Channel, key: str, expected: Failure) -> None:
+def test_a_failure_is_a_sentence_with_its_reason(
+    channel: grpc.Channel, key: str, expected: Failure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("LATHE_TOKEN", raising=False)
     assert failure_of(channel, key) == expected
 
 

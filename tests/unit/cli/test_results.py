@@ -102,6 +102,8 @@ def test_what_ran_nowhere_cannot_be_taken_for_a_pass(capsys: Printed) -> None:
 def test_a_result_of_the_action_cache_names_the_original_task(capsys: Printed) -> None:
     show_result(converted(cache_hit="conversionTasks/c0"))
     assert "The result is from the cache: conversionTasks/c0 did the same work." in capsys.readouterr().err
+    show_result(converted(cache_hit="conversionTasks/-"))
+    assert "The result is from the cache: a task of another project did the same work." in capsys.readouterr().err
 
 
 def quantized(**more: Any) -> QuantizationTask:
