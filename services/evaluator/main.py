@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+from lathe.type.v1.task_pb2 import TASK_STATE_SUCCEEDED
+
 from engines.spec.devices import load_catalog
 from services.evaluator.comparer import Comparer
 from services.evaluator.comparisons import Comparisons
@@ -16,6 +18,9 @@ from services.process.server import ServiceParts, run
 from services.tasks.api.scaler import Scaler
 from services.tasks.api.service import TaskEngine, task_service
 from services.tasks.api.servicer import Method
+
+# Evaluations with a result are the evidence of releases and the sides of comparisons, which name them.
+_STAY = f"{{0}}.state = {TASK_STATE_SUCCEEDED}"
 
 
 async def build(platform: Platform) -> ServiceParts:
@@ -29,7 +34,7 @@ async def build(platform: Platform) -> ServiceParts:
 
     kind = EvaluationKind(platform.channel("registry"), platform.cas)
     scaler = Scaler("evaluator", load_catalog().devices)
-    parts = await task_service(platform, kind, scaler, comparisons)
+    parts = await task_service(platform, kind, scaler, comparisons, stay=_STAY)
     return replace(parts, background=[*parts.background, made[0].operations.runner.run]).beside(scaler.parts)
 
 

@@ -127,6 +127,8 @@ class Settings(BaseSettings):
 
     # Days for which entries of the audit log are kept, at least 30; 0 is for ever.
     audit_retention_days: int = Field(default=365, ge=0)
+    # Days after which tasks that have ended are deleted; 0 is never.
+    task_retention_days: int = Field(default=0, ge=0)
 
     data_dir: Path = Path(".lathe")
     # Device of the catalog that a worker serves.

@@ -27,6 +27,7 @@ class TaskOptions:
         verifier_lost_after: What waits for a worker on its device is recorded as it is, once all are gone for so long.
         weights: Of owners' shares of the workers; 1 of those who are not named.
         quotas: How much each project may use.
+        retention_days: A terminal task is deleted so long after it was last changed; 0 is never.
         watch_poll: A watch looks at the table this often, should an announcement be lost.
     """
 
@@ -41,6 +42,7 @@ class TaskOptions:
     verification_wait: float = 0.0
     verifier_lost_after: float = 60.0
     watch_poll: float = 5.0
+    retention_days: int = 0
     weights: Mapping[str, float] = field(default_factory=dict)
     quotas: CachedQuotas = field(default_factory=CachedQuotas)
 
@@ -54,4 +56,5 @@ class TaskOptions:
             max_attempts=settings.max_attempts,
             verification_wait=wait,
             weights=settings.weights_of_owners,
+            retention_days=settings.task_retention_days,
         )

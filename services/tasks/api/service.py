@@ -29,6 +29,7 @@ from services.tasks.api.options import TaskOptions
 from services.tasks.api.projector import Projector
 from services.tasks.api.queues import Queues
 from services.tasks.api.relay import Outbox, Relay
+from services.tasks.api.retention import Retention
 from services.tasks.api.scaler import Scaler
 from services.tasks.api.servicer import Method, TaskServicer
 from services.tasks.api.settler import Settler
@@ -61,6 +62,7 @@ class TaskEngine:
     queues: Queues
     gauges: Gauges
     demand: Demand
+    retention: Retention
 
     @property
     def background(self) -> list[Callable[[], Awaitable[None]]]:
@@ -77,14 +79,21 @@ class TaskEngine:
             self.queues,
             self.gauges,
             self.demand,
+            self.retention,
         )
         return [part.run for part in parts]
 
 
 def build_engine(
-    kind: TaskKind, database: Database, bus: Bus, blobs: BlobReader, options: TaskOptions | None = None
+    kind: TaskKind,
+    database: Database,
+    bus: Bus,
+    blobs: BlobReader,
+    options: TaskOptions | None = None,
+    *,
+    stay: str = "",
 ) -> TaskEngine:
-    """Wire the parts; nothing runs yet."""
+    """Wire the parts; nothing runs yet. `stay` is that of `task_service`."""
     options = options or TaskOptions()
     codec, outbox = TaskCodec(kind, options.max_attempts), Outbox(database)
     publisher = Publisher(database, bus, options.relay_poll)
@@ -110,10 +119,11 @@ def build_engine(
     claims = Claims(ledger, bus, pace)
     handover = Handover(kind, workers, bus, options)
     projector = Projector(ledger, bus, claims, pace, handover)
+    groups = Groups(kind, database, handlers, Members(ledger), bus=bus, poll=options.watch_poll)
     return TaskEngine(
         handlers=handlers,
         streams=TaskStreams(handlers, kind.name, bus, blobs, options.watch_poll),
-        groups=Groups(kind, database, handlers, Members(ledger), bus=bus, poll=options.watch_poll),
+        groups=groups,
         ledger=ledger,
         relay=relay,
         dispatcher=dispatcher,
@@ -137,6 +147,7 @@ def build_engine(
         queues=queues,
         gauges=Gauges(kind.name, standing, workers),
         demand=Demand(kind.name, bus, standing.wanted),
+        retention=Retention(database, ledger, groups, days=options.retention_days, stay=stay),
     )
 
 
@@ -146,6 +157,8 @@ async def task_service(
     scaler: Scaler,
     more: Callable[[TaskEngine], Mapping[str, Method]] | None = None,
     options: TaskOptions | None = None,
+    *,
+    stay: str = "",
 ) -> ServiceParts:
     """Return the parts of a task service.
 
@@ -155,6 +168,8 @@ async def task_service(
         scaler: Tells how many workers the kind needs; each of its devices gets a queue.
         more: Returns the methods that only this service has, by name; they may use the engine.
         options: Clocks and limits; those of the settings if absent.
+        stay: Condition of SQL on a task, named `{0}`, that is needed however old it is: `LATHE_TASK_RETENTION_DAYS`
+            does not delete it.
     """
     options = options or TaskOptions.of(platform.settings)
     queues = list(scaler.devices)
@@ -170,7 +185,7 @@ async def task_service(
         settings.startup_wait_seconds,
         lambda: ensure_topology(platform.bus, [kind.name], queues, timing, copies=settings.nats_replicas),
     )
-    engine = build_engine(kind, platform.database, platform.bus, platform.cas, options)
+    engine = build_engine(kind, platform.database, platform.bus, platform.cas, options, stay=stay)
     scaler.join(engine.demand)
     own = more(engine) if more is not None else None
     servicer = TaskServicer(kind, engine.handlers, engine.streams, engine.groups, own)
