@@ -19,8 +19,8 @@ from services.tasks.api.scaler import Scaler
 from services.tasks.api.service import TaskEngine, task_service
 from services.tasks.api.servicer import Method
 
-# Evaluations with a result are the evidence of releases and the sides of comparisons, which name them.
-_STAY = f"{{0}}.state = {TASK_STATE_SUCCEEDED}"
+STAY = f"{{0}}.state = {TASK_STATE_SUCCEEDED}"
+"""Evaluations with a result are the evidence of releases and the sides of comparisons, which name them."""
 
 
 async def build(platform: Platform) -> ServiceParts:
@@ -34,7 +34,7 @@ async def build(platform: Platform) -> ServiceParts:
 
     kind = EvaluationKind(platform.channel("registry"), platform.cas)
     scaler = Scaler("evaluator", load_catalog().devices)
-    parts = await task_service(platform, kind, scaler, comparisons, stay=_STAY)
+    parts = await task_service(platform, kind, scaler, comparisons, stay=STAY)
     return replace(parts, background=[*parts.background, made[0].operations.runner.run]).beside(scaler.parts)
 
 

@@ -16,8 +16,8 @@ from services.tasks.api.scaler import Scaler
 from services.tasks.api.service import TaskEngine, task_service
 from services.tasks.api.servicer import Method
 
-# What was saved, or is being saved, names the task that recommended it.
-_STAY = "EXISTS (SELECT FROM model_saves s WHERE s.parent = 'optimizationTasks/' || {0}.uid)"
+STAY = "EXISTS (SELECT FROM model_saves s WHERE s.parent = 'optimizationTasks/' || {0}.uid)"
+"""What was saved, or is being saved, names the task that recommended it."""
 
 
 async def build(platform: Platform) -> ServiceParts:
@@ -30,7 +30,7 @@ async def build(platform: Platform) -> ServiceParts:
 
     kind = OptimizationKind(platform.channel("registry"), platform.channel("template"), platform.cas, platform.database)
     scaler = Scaler("optimizer", load_catalog().devices)
-    parts = await task_service(platform, kind, scaler, more, stay=_STAY)
+    parts = await task_service(platform, kind, scaler, more, stay=STAY)
     optimizations = replace(parts, background=[*parts.background, savers[0].operations.runner.run])
     profiles = ProfileKind(platform.channel("registry"), platform.channel("template"), platform.cas)
     profiling = await task_service(await platform.of_part("profiles"), profiles, scaler)
