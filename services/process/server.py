@@ -177,7 +177,8 @@ async def serving(
         look_up = parts.look_up or RegistryAliases(platform.channel("registry")).look_up
         grants = CachedGrants(parts.roles or RegistryGrants(platform.channel("registry")).fetch)
         recorder = Recorder(platform.database, settings.audit_retention_days) if platform.databases else None
-        pipeline = Pipeline(authenticator, grants, deadlines, look_up, Traffic(settings), auditor=recorder)
+        traffic = Traffic(settings)
+        pipeline = Pipeline(authenticator, grants, deadlines, look_up, traffic, auditor=recorder)
         age = ("grpc.max_connection_age_ms", int(settings.connection_age_seconds * 1000))
         server = grpc.aio.server(interceptors=[pipeline], options=[*_OPTIONS, age])
         certificates = Certificates.of(settings)
@@ -209,7 +210,7 @@ async def serving(
                 await health.drain()
                 # Balancers and clients that watch the health go elsewhere; until they have, every call is answered.
                 await asyncio.sleep(pause or 0)
-                await pipeline.drain(settings.drain_seconds)
+                await traffic.drain(settings.drain_seconds)
                 if pause is None:
                     await server.stop(_LAST_SECONDS)
                     await probed.stop(None)
