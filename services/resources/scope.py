@@ -11,7 +11,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from services.database.pool import Connection
-from services.platform.access import DEFAULT_PROJECT, EVERYBODY, readable, require_change
+from services.platform.access import (
+    DEFAULT_PROJECT,
+    EVERYBODY,
+    Role,
+    readable,
+    require_change,
+    require_project,
+    require_role,
+)
 from services.platform.errors import not_found
 
 __all__ = ["READABLE", "Belonging", "OfParent", "Scope", "Stated", "kept"]
@@ -48,6 +56,33 @@ class Stated:
         if not project:
             return Belonging("", [EVERYBODY])
         return Belonging(project, [project, *getattr(message, "shared_with", ())])
+
+    def require_creation(self, message: Any) -> None:
+        """Refuse who may not create a resource.
+
+        Raises:
+            LatheError: NOT_FOUND for the project; PERMISSION_DENIED, reason ROLE_REQUIRED.
+        """
+        stated = self.belonging(message)
+        require_project(stated.project)
+        if stated.readers != [stated.project]:
+            require_role(stated.project, Role.ADMIN)
+
+    async def share(self, connection: Connection, tables: Collection[str], before: Any, after: Any) -> None:
+        """Let what belongs to a changed resource, the rows of `tables`, have its new readers.
+
+        Raises:
+            LatheError: PERMISSION_DENIED, reason ROLE_REQUIRED, for who may not share it.
+        """
+        now = self.belonging(after)
+        if self.belonging(before).readers == now.readers:
+            return
+        require_role(now.project, Role.ADMIN)
+        for table in tables:
+            # What comes after "/" is "0".
+            inside = "parent = $1 OR (parent > $1 || '/' AND parent < $1 || '0')"
+            query = f"UPDATE {table} SET readers = $2 WHERE {inside}"  # noqa: S608 - our own table
+            await connection.execute(query, after.name, now.readers)
 
     def complete(self, message: Any) -> None:
         """Set the project of one that was stored before there were projects."""

@@ -10,7 +10,7 @@ its own, or in the caller's if `connection` is given, so that a service can writ
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Generic, TypeVar
 from uuid import UUID
@@ -23,7 +23,7 @@ from services.audit.entries import note
 from services.database.gathering import GatheredRows
 from services.database.pool import Connection, Database, Record
 from services.platform import errors
-from services.platform.access import Role, is_visible, readable, require_change, require_project, require_role
+from services.platform.access import is_visible, readable, require_change
 from services.platform.changes import apply_mask, check_etag
 from services.platform.identity import current_user
 from services.resources.filters.fields import COMMON_FIELDS, TEXT, Fields
@@ -108,10 +108,15 @@ class ResourceStore(Generic[M]):
             created.uid, created.owner = str(uid), owner or asker
             created.create_time.FromDatetime(datetime.now(UTC))
             created.update_time.CopyFrom(created.create_time)
-            belongs = await self._belonging(transaction, created, parent)
-            more = {**belongs, **(extra or {})}
+            self.require_creation(created)
+            scope, more, belonging = self._kind.scope, dict(extra or {}), None
+            if isinstance(scope, OfParent):
+                belonging = await scope.belonging(transaction, parent)
+                more |= asdict(belonging)
             await self._rows.insert(transaction, created, resource_id=resource_id, parent=parent, extra=more)
-            await note(transaction, None, created, str(more.get("project", "")) or self._stated(created))
+            if isinstance(scope, Stated):  # perhaps by the name that it has now
+                belonging = scope.belonging(created)
+            await note(transaction, None, created, "" if belonging is None else belonging.project)
             if on_create is not None:
                 await on_create(transaction, created)
         for field in ("uid", "create_time", "update_time", "etag") if validate_only else ():
@@ -159,15 +164,6 @@ class ResourceStore(Generic[M]):
             return None
         return self._kind.read(row)
 
-    async def _belonging(self, connection: Connection, created: M, parent: str) -> Mapping[str, object]:
-        """Refuse a creation where the caller may not create; return what a row takes from its parent."""
-        scope = self._kind.scope
-        if isinstance(scope, OfParent):
-            belonging = await scope.belonging(connection, parent)
-            return {"project": belonging.project, "readers": belonging.readers}
-        self.require_creation(created)
-        return {}
-
     def require_creation(self, message: M) -> None:
         """Refuse, before work that takes long, who may not create a resource that states its project.
 
@@ -175,14 +171,7 @@ class ResourceStore(Generic[M]):
             LatheError: NOT_FOUND for the project; PERMISSION_DENIED, reason ROLE_REQUIRED.
         """
         if isinstance(scope := self._kind.scope, Stated):
-            stated = scope.belonging(message)
-            require_project(stated.project)
-            if stated.readers != [stated.project]:
-                require_role(stated.project, Role.ADMIN)
-
-    def _stated(self, message: M) -> str:
-        scope = self._kind.scope
-        return scope.belonging(message).project if isinstance(scope, Stated) else ""
+            scope.require_creation(message)
 
     async def _by_name(self, names: Collection[str]) -> Mapping[str, Record]:
         query = f"SELECT name, {self._checked} FROM {self._kind.table} s WHERE name = ANY ($1)"  # noqa: S608
@@ -276,26 +265,12 @@ class ResourceStore(Generic[M]):
             after.create_time.CopyFrom(before.create_time)
             after.update_time.FromDatetime(max(datetime.now(UTC), earliest))
             await self._rows.replace(transaction, after, revision + 1, extra or {})
-            await self._share(transaction, before, after)
+            if isinstance(scope := self._kind.scope, Stated):
+                await scope.share(transaction, self._kind.shared_in, before, after)
             await note(transaction, before, after, project)
             if on_change is not None:
                 await on_change(transaction, before, after)
         return after  # type: ignore[no-any-return]
-
-    async def _share(self, connection: Connection, before: Any, after: Any) -> None:
-        """Let what belongs to a resource have its new readers."""
-        scope = self._kind.scope
-        if not isinstance(scope, Stated):
-            return
-        now = scope.belonging(after)
-        if scope.belonging(before).readers == now.readers:
-            return
-        require_role(now.project, Role.ADMIN)
-        for table in self._kind.shared_in:
-            # What comes after "/" is "0".
-            inside = "parent = $1 OR (parent > $1 || '/' AND parent < $1 || '0')"
-            query = f"UPDATE {table} SET readers = $2 WHERE {inside}"  # noqa: S608 - our own table
-            await connection.execute(query, after.name, now.readers)
 
     async def delete(
         self,
