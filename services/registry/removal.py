@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from services.database.pool import Connection
+from services.database.pool import Connection, Record
+from services.platform.access import is_visible
 from services.platform.errors import failed_precondition
 from services.registry import lineage
 from services.registry.blobs import drop_uses
+from services.registry.holds import told
 
 _NAMED_AT_MOST = 5
 
@@ -20,7 +22,7 @@ async def remove_versions(connection: Connection, versions: Sequence[str]) -> No
         versions: Their names. Those made from each other may be deleted together.
 
     Raises:
-        LatheError: FAILED_PRECONDITION, reason IN_USE, naming who uses one of them.
+        LatheError: FAILED_PRECONDITION, reason IN_USE, naming who uses one of them, as far as the caller may see it.
     """
     await _refuse_held(connection, versions)
     await _refuse_released(connection, versions)
@@ -38,13 +40,13 @@ async def remove_versions(connection: Connection, versions: Sequence[str]) -> No
 
 async def _refuse_held(connection: Connection, versions: Sequence[str]) -> None:
     rows = await connection.fetch(
-        "SELECT version, holder FROM holds WHERE version = ANY($1) AND expire_time > now() "
-        "ORDER BY version, holder LIMIT $2",
+        "SELECT version, holder, readers FROM holds JOIN model_versions ON name = version "
+        "WHERE version = ANY($1) AND expire_time > now() ORDER BY version, holder LIMIT $2",
         list(versions),
         _NAMED_AT_MOST,
     )
     if rows:
-        holders = ", ".join(f"{row['holder']} ({row['version']})" for row in rows)
+        holders = ", ".join(f"{told(row['holder'], row['readers'])} ({row['version']})" for row in rows)
         raise failed_precondition(
             "IN_USE",
             f"{_subject(versions)} cannot be deleted while it is used by {holders}. Wait for its end, or cancel it.",
@@ -54,13 +56,14 @@ async def _refuse_held(connection: Connection, versions: Sequence[str]) -> None:
 
 async def _refuse_released(connection: Connection, versions: Sequence[str]) -> None:
     rows = await connection.fetch(
-        "SELECT parent, model_version, max(number) AS number FROM releases WHERE model_version = ANY($1) "
-        "GROUP BY parent, model_version ORDER BY parent, model_version LIMIT $2",
+        "SELECT r.parent, r.model_version, max(r.number) AS number, c.readers FROM releases r "
+        "JOIN channels c ON c.name = r.parent WHERE r.model_version = ANY($1) "
+        "GROUP BY r.parent, r.model_version, c.readers ORDER BY r.parent, r.model_version LIMIT $2",
         list(versions),
         _NAMED_AT_MOST,
     )
     if rows:
-        channels = ", ".join(f"{row['parent']} (release {row['number']}: {row['model_version']})" for row in rows)
+        channels = ", ".join(map(_channel, rows))
         raise failed_precondition(
             "IN_USE",
             f"{_subject(versions)} cannot be deleted: it serves in a channel, or the channel can be rolled back to it: "
@@ -82,6 +85,12 @@ async def _refuse_aliased(connection: Connection, versions: Sequence[str]) -> No
             "Move the alias to another version, or delete it.",
             subject=rows[0]["model_version"],
         )
+
+
+def _channel(row: Record) -> str:
+    if not is_visible(row["readers"]):
+        return "a channel of another project"
+    return f"{row['parent']} (release {row['number']}: {row['model_version']})"
 
 
 def _subject(versions: Sequence[str]) -> str:

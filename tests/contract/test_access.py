@@ -168,11 +168,24 @@ async def test_what_is_shared_is_read_with_all_that_belongs_to_it(guarded: Suite
     assert await call(guarded, "ListReleases", "stranger", parent=CHANNEL)
     nodes = {node["name"] for node in (await call(guarded, "GetLineage", "stranger", **named))["nodes"]}
     assert nodes == {PACKAGE}
+    task = "conversionTasks/of-others"
+    await call(guarded, "HoldModelVersion", "service", **named, holder=task, ttl="60s")
+    assert [task in await told(guarded, caller) for caller in ("admin", "ann")] == [False, True]
     change = {"model_version": {**named, "description": "mine"}, "update_mask": "description"}
     assert await refused(call(guarded, "UpdateModelVersion", "stranger", **change)) == "ROLE_REQUIRED"
     await call(guarded, "UpdateModel", "admin", **update | {"model": {"name": MODEL}})
     assert await refused(call(guarded, "GetModelVersion", "stranger", **named)) == "NOT_FOUND"
     assert await refused(call(guarded, "GetDownload", "stranger", **artifact)) == "NOT_FOUND"
+    assert task in await told(guarded, "admin")
+    await call(guarded, "UnholdModelVersion", "service", **named, holder=task)
+
+
+async def told(guarded: Suite, caller: str) -> str:
+    """Return why a version that a task uses cannot be deleted."""
+    with pytest.raises(grpc.aio.AioRpcError) as error:
+        await call(guarded, "DeleteModelVersion", caller, name=PACKAGE)
+    assert "while it is used by" in str(error.value.details())
+    return str(error.value.details())
 
 
 async def test_a_removed_member_sees_nothing_some_seconds_later(guarded: Suite) -> None:

@@ -10,6 +10,7 @@ from lathe.registry.v1.dataset_service_pb2 import Dataset
 from services.database.pool import Connection, Database
 from services.platform.durations import whole_seconds
 from services.platform.errors import failed_precondition, not_found
+from services.registry.holds import told
 from services.registry.kinds import DATASETS
 from services.resources.scope import kept
 
@@ -19,7 +20,10 @@ _HOLD = """
 INSERT INTO dataset_holds (dataset, holder, expire_time) VALUES ($1, $2, now() + $3::interval)
 ON CONFLICT (dataset, holder) DO UPDATE SET expire_time = excluded.expire_time
 """
-_HOLDERS = "SELECT holder FROM dataset_holds WHERE dataset = $1 AND expire_time > now() ORDER BY holder LIMIT $2"
+_HOLDERS = """
+SELECT holder, readers FROM dataset_holds JOIN datasets ON name = dataset
+WHERE dataset = $1 AND expire_time > now() ORDER BY holder LIMIT $2
+"""
 
 
 class Holds:
@@ -48,7 +52,7 @@ async def refuse_held(connection: Connection, dataset: Dataset) -> None:
     """Refuse to delete a dataset that a task uses: LatheError FAILED_PRECONDITION, reason IN_USE, naming the tasks."""
     rows = await connection.fetch(_HOLDERS, dataset.name, _NAMED_AT_MOST)
     if rows:
-        holders = ", ".join(row["holder"] for row in rows)
+        holders = ", ".join(dict.fromkeys(told(row["holder"], row["readers"]) for row in rows))
         raise failed_precondition(
             "IN_USE",
             f"'{dataset.name}' cannot be deleted while a task uses it: {holders}. Wait for the task or cancel it.",
