@@ -20,6 +20,7 @@ from services.local.process import ChildProcess
 from services.local.readiness import await_ready, newest_announcement
 from services.local.restart import Backoff
 from services.local.roster import SERVICES, WORKERS, ServiceEntry, WorkerEntry
+from services.local.secret import stored_secret
 from services.local.servers import Servers
 from services.local.users import bus_users, roles_of
 from services.platform.settings import Settings
@@ -32,6 +33,8 @@ _NOT_INHERITED = (
     "LATHE_METRICS_PORT",
     "LATHE_IDLE_EXIT_SECONDS",
 )
+# If one is set, the services need a token of their own, with which they call each other.
+_ASK_FOR_TOKENS = ("LATHE_AUTH_TOKENS_FILE", "LATHE_AUTH_ISSUER")
 _HEALTHY_SECONDS = 90.0
 _WORKER_GRACE_SECONDS = 15.0
 _SERVICE_GRACE_SECONDS = 15.0
@@ -157,6 +160,8 @@ class Stack:
             values |= {"LATHE_PORT": str(self._ports[name]), "LATHE_BIND_HOST": "127.0.0.1"}
             # There is no load balancer in front of it.
             values.setdefault("LATHE_SHUTDOWN_PAUSE_SECONDS", "0")
+            if any(values.get(variable) for variable in _ASK_FOR_TOKENS) and not values.get("LATHE_SERVICE_TOKEN"):
+                values["LATHE_SERVICE_TOKEN"] = stored_secret(self.data_dir / "service-token")
         if name and (port := self._metrics_ports().get(name)):
             values["LATHE_METRICS_PORT"] = str(port)
         return values

@@ -72,7 +72,7 @@ def said() -> list[str]:
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory, said: list[str]) -> Iterator[Stack]:
-    stack = make_stack(tmp_path_factory.mktemp("stack"), said)
+    stack = make_stack(tmp_path_factory.mktemp("stack"), said, LATHE_AUTH_TOKENS_FILE="tokens.json")
     stack.start()
     watcher = threading.Thread(target=stack.run)
     watcher.start()
@@ -95,6 +95,15 @@ def test_all_is_healthy_and_written_down(stack: Stack, said: list[str]) -> None:
     secrets = stack.environment()["LATHE_S3_SECRET_KEY"], stack.servers.postgres.url
     text = (stack.data_dir / "endpoints.json").read_text()
     assert not any(secret in text for secret in secrets)
+
+
+def test_services_that_ask_for_tokens_share_one_of_their_own(stack: Stack) -> None:
+    tokens = {
+        name: stack.environment(name).get("LATHE_SERVICE_TOKEN") for name in ("", "registry", "template", "worker-cpu")
+    }
+    assert tokens["registry"] == tokens["template"] == (stack.data_dir / "service-token").read_text()
+    assert len(tokens["registry"] or "") == 48
+    assert tokens[""] == tokens["worker-cpu"] == os.environ.get("LATHE_SERVICE_TOKEN")
 
 
 def test_a_second_stack_on_the_same_folder_is_refused(stack: Stack) -> None:
