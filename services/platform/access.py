@@ -176,7 +176,8 @@ def role_required(project: str, needed: Role, has: Role) -> LatheError:
     return LatheError(
         grpc.StatusCode.PERMISSION_DENIED,
         "ROLE_REQUIRED",
-        f"This takes the role {needed.name} in {where}; {own}. Ask an administrator of the project for it.",
+        f"This takes the role {needed.name} in {where}; {own}. Ask an administrator of "
+        f"the {'project' if project else 'installation'} for it.",
         metadata={"role": needed.name, "project": project},
     )
 
