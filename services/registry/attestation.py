@@ -15,6 +15,7 @@ from lathe.registry.v1.model_service_pb2 import ModelVersion
 from lathe.type.v1.digest_pb2 import File
 
 from engines.package.provenance import FILE_NAME, Content, ProvenanceError, read_signer, write
+from services.platform.errors import invalid_argument
 from services.platform.settings import ConfigurationError, Settings
 from services.registry.blobs import Blobs
 from services.storage import ContentStore
@@ -51,12 +52,20 @@ class Attestation:
         Args:
             version: With its files.
             predicate_json: The SLSA provenance, as the service of the task states it.
+
+        Raises:
+            LatheError: INVALID_ARGUMENT if it is none.
         """
         files = [file for file in version.files if file.path != FILE_NAME]
-        predicate = json.loads(predicate_json)
-        run = predicate["runDetails"]
-        run["builder"] = {"id": BUILDER, "version": {"lathe": metadata.version("lathe")}}
-        run["metadata"]["finishedOn"] = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+        now = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+        try:
+            predicate = json.loads(predicate_json)
+            run = predicate["runDetails"]
+            run["builder"] = {"id": BUILDER, "version": {"lathe": metadata.version("lathe")}}
+            run["metadata"]["finishedOn"] = now
+        except (ValueError, LookupError, TypeError, RecursionError):
+            what = "The text is not the predicate of a SLSA provenance v1: a JSON object with runDetails.metadata."
+            raise invalid_argument("provenance_json", what) from None
         contents = {file.path: Content(file.digest.sha256, file.digest.size_bytes) for file in files}
         digest = await self._content.put_bytes(write(contents, predicate, self._signer))
         await self._blobs.record([digest])

@@ -26,6 +26,8 @@ SERVICES = {
         f"{REGISTRY}.DeviceService",
         f"{REGISTRY}.InfoService",
         f"{REGISTRY}.ProjectService",
+        f"{REGISTRY}.AuditService",
+        f"{REGISTRY}.StorageService",
         "lathe.watch.v1.WatchService",
     },
     "template": {"lathe.template.v1.TemplateService"},

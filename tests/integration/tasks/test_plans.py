@@ -96,9 +96,9 @@ async def test_records_are_found_by_source_and_by_digest(database_url: str) -> N
         await database.execute(_FILL_RECORDS)
         await database.execute("VACUUM ANALYZE records")
         explainer = Explainer(database)
-        await explainer.fetch(records._WRITERS, ["one", "two"])
+        await explainer.fetch(records._WRITERS, ["one", "two"], "p")
         assert " records_sha256" in explainer.plan
-        await explainer.fetch(records._NEWEST, "s7", "d")
+        await explainer.fetch(records._NEWEST, "s7", "d", "p")
         assert " records_newest" in explainer.plan
     finally:
         await database.close()

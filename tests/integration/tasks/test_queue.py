@@ -14,6 +14,7 @@ from lathe.type.v1 import task_pb2
 
 from services.bus.topology import TASKS, queues_subject
 from services.database.pool import Database
+from services.platform.access import DEFAULT_PROJECT, Access, Permit, Role, enter
 from services.platform.errors import LatheError
 from services.platform.identity import Caller, Proof, acting_as, become
 from services.platform.settings import Settings
@@ -154,6 +155,7 @@ async def test_rows_that_an_older_release_left_are_forgotten(task_settings: Sett
 
 async def test_users_take_priorities_up_to_five(site: Site) -> None:
     become(Caller("u", Proof.USER))
+    enter(Permit(Access({DEFAULT_PROJECT: Role.EDITOR}), Role.EDITOR))
     await site.create("ok", priority=5)
     with pytest.raises(LatheError, match="reserved for administrators"):
         await site.create("ok", seed=1, priority=6)

@@ -63,7 +63,8 @@ async def test_what_something_needs_stays(site: Site) -> None:
     failed = await site.reach(await site.create("fail"), task_pb2.TASK_STATE_FAILED)
     await expire(site, stay=f"{{0}}.state = {task_pb2.TASK_STATE_SUCCEEDED}")
     assert await left(site) == {done.name}
-    leader, follower = uuid.UUID(done.uid), await site.create("hang")
+    leader = uuid.UUID(done.uid)
+    follower = await site.reach(await site.create("hang"), task_pb2.TASK_STATE_RUNNING)
     database = await Database.connect(site.settings.database_url, "echo", max_size=1)
     try:
         follow = "UPDATE tasks SET leader = $1 WHERE uid = $2"

@@ -281,10 +281,10 @@ async def test_a_completion_that_ends_while_its_row_is_written_counts(
         await gate.wait()
         return await complete(task, outcome, work)
 
-    async def slow(changes: Sequence[Change]) -> set[UUID]:
+    async def slow(changes: Sequence[Change], *, noted: bool = False) -> set[UUID]:
         gate.set()
         await asyncio.sleep(0.1)
-        return await commit(changes)
+        return await commit(changes, noted=noted)
 
     task = await site.create("ok")
     await publish(site, event(task, 1, started=event_pb2.TaskStarted(device="d")))
