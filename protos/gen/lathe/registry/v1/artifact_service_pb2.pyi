@@ -76,8 +76,8 @@ class UploadPart(_message.Message):
     size_bytes: _builtins.int
     """Number of bytes."""
     url: _builtins.str
-    """Presigned URL for an HTTP PUT of exactly these bytes; empty once the part has arrived. A part of another size
-    counts as missing.
+    """Presigned URL for an HTTP PUT of exactly these bytes; empty once the part has arrived, and for who may see the upload
+    but not change it (a VIEWER). A part of another size counts as missing.
     """
     received: _builtins.bool
     """True once the part has arrived."""
