@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from datetime import timedelta
 
 from services.database.pool import Connection, Database
-from services.platform.access import readable
 from services.platform.errors import not_found
 from services.registry.kinds import VERSIONS
 from services.resources.scope import kept
@@ -23,11 +21,6 @@ async def hold(database: Database, version: str, holder: str, lasts: timedelta) 
         if not await kept(connection, "model_versions", [version]):
             raise not_found(VERSIONS.noun, version)
         await connection.execute(_HOLD, version, holder, lasts)
-
-
-def told(holder: str, readers: Collection[str]) -> str:
-    """Return what the caller is told of a task that holds a resource: a shared one may be held by another project."""
-    return holder if len(readers) == 1 or readable() is None else "a task"
 
 
 async def unhold(connection: Connection | Database, version: str, holder: str) -> None:

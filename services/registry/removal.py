@@ -9,7 +9,7 @@ from services.platform.access import is_visible
 from services.platform.errors import failed_precondition
 from services.registry import lineage
 from services.registry.blobs import drop_uses
-from services.registry.holds import told
+from services.resources.scope import told
 
 _NAMED_AT_MOST = 5
 

@@ -22,7 +22,7 @@ from services.platform.access import (
 )
 from services.platform.errors import not_found
 
-__all__ = ["READABLE", "Belonging", "OfParent", "Scope", "Stated", "kept"]
+__all__ = ["READABLE", "Belonging", "OfParent", "Scope", "Stated", "kept", "told"]
 
 READABLE = "readers && {}"
 """What holds for the rows that a caller may see; `{}` stands for the readers of `access.readable`."""
@@ -132,3 +132,8 @@ async def kept(connection: Connection, table: str, names: Collection[str], lock:
         query += f" AND {READABLE.format('$2')}"
         args.append(readers)
     return {row["name"] for row in await connection.fetch(f"{query} ORDER BY name FOR {lock}", *args)}
+
+
+def told(holder: str, readers: Collection[str]) -> str:
+    """Return what the caller is told of a task that holds a resource: a shared one may be held by another project."""
+    return holder if len(readers) == 1 or readable() is None else "a task"

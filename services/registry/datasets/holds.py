@@ -10,9 +10,8 @@ from lathe.registry.v1.dataset_service_pb2 import Dataset
 from services.database.pool import Connection, Database
 from services.platform.durations import whole_seconds
 from services.platform.errors import failed_precondition, not_found
-from services.registry.holds import told
 from services.registry.kinds import DATASETS
-from services.resources.scope import kept
+from services.resources.scope import kept, told
 
 DEFAULT_HOLD_SECONDS = 24 * 3600
 _NAMED_AT_MOST = 5
