@@ -53,7 +53,7 @@ class PlanRuntime:
     promise: float
     keeps_timings = False
     takes: tuple[str, ...] = (GRAPH,)
-    integers: Integers | None = Integers(signed=True)
+    integers: Integers | None = Integers(signed=True, block=64)
 
     def available(self, device: Device | None = None) -> str | None:
         """Return None if the runtime is installed, else what is missing. Imports no framework."""

@@ -7,7 +7,7 @@ No release builds for SM 6.1, 7.0 or 9.0, and on SM 7.5 it has no matrix product
 from __future__ import annotations
 
 from engines.runtimes.knobs import Knob
-from engines.runtimes.protocol import Integers, Runtime
+from engines.runtimes.protocol import Runtime
 from engines.runtimes.tensorrt_plans.knobs import SHARED
 from engines.runtimes.tensorrt_plans.room import PlanRuntime
 from engines.runtimes.tensorrt_rtx.opener import PACKAGES
@@ -24,7 +24,6 @@ class TensorRtRtx(PlanRuntime):
         SHARED  # it ignores hardware compatibility, and has no library for version-compatible plans
     )
     promise = 0.25
-    integers: Integers | None = Integers(signed=True, block=64)
 
 
 RUNTIME: Runtime = TensorRtRtx()

@@ -137,7 +137,8 @@ def test_a_table_whose_rows_are_used_elsewhere_too_stays_for_them(tmp_path: Path
     ("changes", "words"),
     [
         ({"bits": 3}, "8 or 4 bits, not to 3"),
-        ({"runtime": "tensorrt"}, "'tensorrt' has no form"),
+        ({"runtime": "litert"}, "'litert' has no form"),
+        ({"runtime": "tensorrt"}, "'tensorrt' takes compressed weights of 4 bits alone"),
         ({"per_channel": False}, "choose the granularity PER_CHANNEL"),
         ({"group_size": 24}, "a power of two; asked for was 24"),
         ({"excluded": set(NODES)}, "All 5 nodes with weights to compress are excluded"),

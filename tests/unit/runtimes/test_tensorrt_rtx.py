@@ -81,10 +81,11 @@ def test_weights_of_four_bits_stay_so_in_the_plan(device: str, tmp_path: Path) -
     assert plan(compressed.path, interface, precision="INT4", device=device).size_bytes < whole / 4
 
 
-def test_a_t4_has_no_weights_of_four_bits() -> None:
+@pytest.mark.parametrize("name", ["tensorrt", "tensorrt-rtx"])
+def test_a_t4_has_no_weights_of_four_bits(name: str) -> None:
     known = load_catalog()
-    assert "INT4" not in known.device(plans.T4).runtime("tensorrt-rtx").quantized
-    assert "INT4" in known.device(plans.A10).runtime("tensorrt-rtx").quantized
+    assert "INT4" not in known.device(plans.T4).runtime(name).quantized
+    assert "INT4" in known.device(plans.A10).runtime(name).quantized
 
 
 def test_a_build_tells_its_progress_and_its_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
