@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ssl
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,11 +10,11 @@ from typing import Any
 import grpc
 import structlog
 
+from services.platform.reread import Reread
 from services.platform.settings import ConfigurationError, Settings
 
 __all__ = ["Certificates", "Material", "trusting"]
 
-_LOOK_AGAIN_SECONDS = 1.0
 _log: Any = structlog.get_logger("lathe.tls")
 
 
@@ -27,13 +26,11 @@ class Material:
         key: Private key.
         chain: The certificate, and those between it and its authority.
         authorities: Whose certificates are trusted; None for those of the system.
-        number: Counts the changes.
     """
 
     key: bytes
     chain: bytes
     authorities: bytes | None
-    number: int = 1
 
 
 class Certificates:
@@ -54,9 +51,13 @@ class Certificates:
         if cert is None or key is None:
             raise ConfigurationError("LATHE_TLS_CERT_FILE and LATHE_TLS_KEY_FILE go together: set both, or none.")
         self._cert, self._key, self._ca = cert, key, settings.tls_ca_file
-        self._seen = self._state()
-        self._material = self._read(1)
-        self._look_again = time.monotonic() + _LOOK_AGAIN_SECONDS
+        self._material = Reread(
+            [path for path in (cert, key, self._ca) if path],
+            self._read,
+            _log,
+            renewed="certificates read again",
+            refused="certificates have changed and cannot be used; those from before stay",
+        )
 
     @classmethod
     def of(cls, settings: Settings) -> Certificates | None:
@@ -80,19 +81,8 @@ class Certificates:
         return cls(settings)
 
     def current(self) -> Material:
-        """Return what the files hold, or held when they could last be used."""
-        now = time.monotonic()
-        if now >= self._look_again:
-            self._look_again = now + _LOOK_AGAIN_SECONDS
-            if (state := self._state()) != self._seen:
-                self._seen = state
-                try:
-                    self._material = self._read(self._material.number + 1)
-                except ConfigurationError as error:
-                    _log.error("certificates have changed and cannot be used; those from before stay", error=str(error))
-                else:
-                    _log.info("certificates read again", file=str(self._cert))
-        return self._material
+        """Return what the files hold, or held when they could last be used: another object after each change."""
+        return self._material.current()
 
     def for_server(self, *, of_siblings: bool = False) -> grpc.ServerCredentials:
         """Return credentials for a port; each new connection gets what the files hold then.
@@ -105,7 +95,7 @@ class Certificates:
         def changed() -> grpc.ServerCertificateConfiguration | None:
             nonlocal shown
             current = self.current()
-            if current.number == shown.number:
+            if current is shown:
                 return None
             shown = current
             return _configuration(current)
@@ -116,23 +106,13 @@ class Certificates:
             require_client_authentication=of_siblings,
         )
 
-    def _read(self, number: int) -> Material:
+    def _read(self) -> Material:
         _check(self._cert, self._key, self._ca)
         try:
             authorities = self._ca.read_bytes() if self._ca else None
-            return Material(self._key.read_bytes(), self._cert.read_bytes(), authorities, number)
+            return Material(self._key.read_bytes(), self._cert.read_bytes(), authorities)
         except OSError as error:
             raise ConfigurationError(f"{error.filename} cannot be read: {error.strerror}.") from None
-
-    def _state(self) -> list[tuple[int, int, int] | None]:
-        found: list[tuple[int, int, int] | None] = []
-        for path in (self._cert, self._key, self._ca):
-            try:
-                status = path.stat() if path else None
-            except OSError:
-                status = None
-            found.append((status.st_mtime_ns, status.st_size, status.st_ino) if status else None)
-        return found
 
 
 def for_client(material: Material) -> grpc.ChannelCredentials:

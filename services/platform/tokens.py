@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
-import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from hmac import compare_digest
@@ -22,11 +21,11 @@ import structlog
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from services.platform.identity import is_name
+from services.platform.reread import Reread
 from services.platform.settings import ConfigurationError
 
 __all__ = ["StaticToken", "TokenFile", "hash_of", "new_token", "packed", "read_tokens"]
 
-_LOOK_AGAIN_SECONDS = 1.0
 _PREFIX = "lathe_"
 _log: Any = structlog.get_logger("lathe.tokens")
 
@@ -76,36 +75,24 @@ class TokenFile:
     def __init__(self, path: Path, service_token: str = "") -> None:
         self._path = path
         self._service = hash_of(service_token) if service_token else ""
-        self._seen = _state_of(path)
-        self._tokens = self._read()
-        self._look_again = time.monotonic() + _LOOK_AGAIN_SECONDS
+        self._tokens = Reread(
+            [path],
+            self._read,
+            _log,
+            renewed="tokens read again",
+            refused="the tokens have changed and cannot be used; those from before stay valid",
+        )
 
     @property
     def users(self) -> frozenset[str]:
         """The users who have a token."""
-        return frozenset(token.user for token in self._tokens.values())
+        return frozenset(token.user for token in self._tokens.current().values())
 
     def find(self, token: str) -> StaticToken | None:
         """Return what the file says of a token, also if it has expired; None if it is not in it."""
-        self._refresh()
         hashed = hash_of(token)
-        found = self._tokens.get(hashed)
+        found = self._tokens.current().get(hashed)
         return found if found is not None and compare_digest(found.sha256, hashed) else None
-
-    def _refresh(self) -> None:
-        now = time.monotonic()
-        if now < self._look_again:
-            return
-        self._look_again = now + _LOOK_AGAIN_SECONDS
-        if (state := _state_of(self._path)) == self._seen:
-            return
-        self._seen = state
-        try:
-            self._tokens = self._read()
-        except ConfigurationError as error:
-            _log.error("the tokens have changed and cannot be used; those from before stay valid", error=str(error))
-        else:
-            _log.info("tokens read again", tokens=len(self._tokens))
 
     def _read(self) -> Mapping[str, StaticToken]:
         tokens, hashed = _parsed(self._path)
@@ -186,12 +173,3 @@ def new_token() -> str:
 def hash_of(token: str) -> str:
     """Return the SHA-256 of a token, in hexadecimal. Tokens are random: a slow hash would guard nothing more."""
     return hashlib.sha256(token.encode()).hexdigest()
-
-
-def _state_of(path: Path) -> tuple[int, int, int] | None:
-    """Return what changes when a file is written or replaced; None if it is not there."""
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return status.st_mtime_ns, status.st_size, status.st_ino

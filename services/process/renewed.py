@@ -8,7 +8,7 @@ from typing import Any
 
 import grpc
 
-from services.platform.tls import Certificates, for_client
+from services.platform.tls import Certificates, Material, for_client
 
 __all__ = ["RenewedChannel"]
 
@@ -36,20 +36,20 @@ class RenewedChannel(grpc.aio.Channel):
         self._address = address
         self._certificates = certificates
         self._options, self._interceptors = options, interceptors
-        self._number = 0
+        self._material: Material | None = None
         self._channel: grpc.aio.Channel | None = None
         self._made: dict[tuple[str, str], Any] = {}
         self._leaving: set[asyncio.Task[None]] = set()
 
     def _present(self) -> grpc.aio.Channel:
         material = self._certificates.current()
-        if self._channel is None or material.number != self._number:
+        if self._channel is None or material is not self._material:
             if self._channel is not None:
                 closing = asyncio.ensure_future(self._channel.close(_GRACE_SECONDS))
                 self._leaving.add(closing)
                 closing.add_done_callback(self._leaving.discard)
             self._made.clear()
-            self._number = material.number
+            self._material = material
             self._channel = grpc.aio.secure_channel(
                 self._address, for_client(material), options=self._options, interceptors=self._interceptors
             )

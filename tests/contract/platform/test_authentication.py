@@ -14,7 +14,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from lathe.converter.v1.conversion_service_pb2 import WatchConversionTaskRequest
 from pydantic import SecretStr
 
-from services.platform import tokens
+from services.platform import reread
 from services.platform.interceptors import credentials
 from services.platform.settings import ConfigurationError, Settings
 
@@ -80,7 +80,7 @@ async def test_a_stream_ends_when_its_token_is_revoked(
     guarded: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(credentials, "LOOK_AGAIN_SECONDS", 0.02)
-    monkeypatch.setattr(tokens, "_LOOK_AGAIN_SECONDS", 0)
+    monkeypatch.setattr(reread, "LOOK_AGAIN_SECONDS", 0)
     request = WatchConversionTaskRequest(name="conversionTasks/endless")
     ann, bob = (
         guarded.conversions.WatchConversionTask(request, metadata=[("authorization", f"Bearer token-of-{user}")])

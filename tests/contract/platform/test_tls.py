@@ -19,7 +19,7 @@ from lathe_client.tls import open_channel, why_unreachable
 from pydantic import SecretStr
 from structlog.testing import capture_logs
 
-from services.platform import tls
+from services.platform import reread
 from services.platform.identity import Credential, Proof, acting_as, current_caller
 from services.platform.settings import ConfigurationError, Settings
 from services.platform.tls import Certificates
@@ -35,7 +35,7 @@ HOST = "127.0.0.1"
 
 @pytest.fixture
 def authority(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Authority:
-    monkeypatch.setattr(tls, "_LOOK_AGAIN_SECONDS", 0)
+    monkeypatch.setattr(reread, "LOOK_AGAIN_SECONDS", 0)
     return Authority(tmp_path)
 
 

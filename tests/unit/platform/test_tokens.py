@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from services.platform import tokens
+from services.platform import reread
 from services.platform.settings import ConfigurationError
 from services.platform.tokens import StaticToken, TokenFile, hash_of, new_token, packed, read_tokens
 
@@ -19,7 +19,7 @@ BOB = StaticToken(id="2", sha256=hash_of("of-bob"), user="bob", groups=("vision"
 
 @pytest.fixture
 def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(tokens, "_LOOK_AGAIN_SECONDS", 0)
+    monkeypatch.setattr(reread, "LOOK_AGAIN_SECONDS", 0)
     path = tmp_path / "tokens.json"
     path.write_text(packed([ANN]))
     return path
