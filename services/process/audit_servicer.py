@@ -15,10 +15,10 @@ from lathe.registry.v1.audit_service_pb2 import AuditEntry
 
 from services.audit.entries import strip
 from services.database.pool import Database, Record
-from services.platform.messages import MAX_PAGE_BYTES
 from services.resources.conditions import Conditions
 from services.resources.filters.fields import TEXT, TIME, Fields, FilterField, Kind, checked
 from services.resources.filters.sql import condition_of
+from services.resources.listing import fitting
 
 __all__ = ["AuditLogServicer", "joined"]
 
@@ -55,14 +55,10 @@ def joined(pages: Sequence[AuditLogPage], limit: int) -> AuditLogPage:
     # What a part did not tell may be newer than the oldest entries of another one.
     known = max((page.entries[-1].name for page in pages if page.more), default="")
     entries = sorted((entry for page in pages for entry in page.entries), key=lambda each: each.name, reverse=True)
-    kept, room = AuditLogPage(), MAX_PAGE_BYTES
-    for entry in entries:
-        room -= entry.ByteSize()
-        if entry.name < known or len(kept.entries) == limit or (room < 0 and kept.entries):
-            break
-        kept.entries.append(entry)
-    kept.more = len(kept.entries) < len(entries) or any(page.more for page in pages)
-    return kept
+    kept = [entry for entry in entries if entry.name >= known][:limit]
+    kept = kept[: fitting(kept)]
+    more = len(kept) < len(entries) or any(page.more for page in pages)
+    return AuditLogPage(entries=kept, more=more)
 
 
 async def _page(database: Database, request: ReadAuditLogRequest) -> AuditLogPage:
@@ -75,15 +71,9 @@ async def _page(database: Database, request: ReadAuditLogRequest) -> AuditLogPag
         conditions.add(condition_of(checked(request.filter, FIELDS), conditions))
     query = f"SELECT * FROM audit{conditions.where} ORDER BY uid DESC LIMIT {request.limit + 1}"  # noqa: S608 - numbers
     rows = await database.fetch(query, *conditions.args)
-    page, room = AuditLogPage(), MAX_PAGE_BYTES
-    for row in rows[: request.limit]:
-        entry = _entry(row)
-        room -= entry.ByteSize()
-        if room < 0 and page.entries:
-            break
-        page.entries.append(entry)
-    page.more = len(page.entries) < len(rows)
-    return page
+    entries = [_entry(row) for row in rows[: request.limit]]
+    count = fitting(entries)
+    return AuditLogPage(entries=entries[:count], more=count < len(rows))
 
 
 def _entry(row: Record) -> AuditEntry:

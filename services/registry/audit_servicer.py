@@ -14,9 +14,9 @@ from lathe.registry.v1.audit_service_pb2_grpc import AuditServiceServicer
 
 from services.platform import access
 from services.platform.errors import from_rpc_error, is_transient
-from services.platform.settings import DEFAULT_PORTS
 from services.process.audit_servicer import FIELDS, AuditLogServicer, joined
 from services.process.composition import Platform
+from services.process.references import others
 from services.resources.filters.fields import checked
 from services.resources.paging import Position, decode_token, encode_token, page_size
 
@@ -28,11 +28,7 @@ class AuditServicer(AuditServiceServicer):
 
     def __init__(self, platform: Platform) -> None:
         self._own = AuditLogServicer([platform.database])
-        self._siblings = {
-            service: AuditLogServiceStub(platform.channel(service))
-            for service in DEFAULT_PORTS
-            if service != "registry"
-        }
+        self._siblings = {service: AuditLogServiceStub(platform.channel(service)) for service in others("registry")}
 
     async def ListAuditEntries(
         self, request: ListAuditEntriesRequest, context: grpc.aio.ServicerContext[Any, Any]

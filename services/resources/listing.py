@@ -24,7 +24,7 @@ from services.resources.ordering import Order, parse_order
 from services.resources.paging import Position, decode_token, encode_token, page_size
 from services.resources.search import add_search
 
-__all__ = ["ListQuery", "Listing", "list_page"]
+__all__ = ["ListQuery", "Listing", "fitting", "list_page"]
 
 M = TypeVar("M", bound=Message)
 # The rows of a page are in memory at once, and hold more than a page shows.
@@ -154,7 +154,7 @@ async def list_page(
     messages = [message for _, message in entries]
     if fill is not None:
         await fill(messages)
-    count = len(messages) if small else _fitting(messages)
+    count = len(messages) if small else fitting(messages)
     # Where the page ends: before the first entry that does not fit, or after everything that was read.
     end = entries[count][0] if count < len(entries) else len(rows[:size])
     if end == len(rows) and not more:
@@ -177,7 +177,7 @@ def _shown(listing: Listing, show: Callable[[Record], M], row: Record) -> M | No
         return None
 
 
-def _fitting(messages: Sequence[Message]) -> int:
+def fitting(messages: Sequence[Message]) -> int:
     """Return how many of the first messages fit in an answer."""
     room = MAX_PAGE_BYTES
     for count, message in enumerate(messages):
