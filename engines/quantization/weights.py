@@ -118,8 +118,7 @@ def _form_of(runtime: str) -> str:
     integers = runtimes()[runtime].integers if runtime in runtimes() else None
     if integers and integers.block:
         return _BLOCKED
-    # What takes signed bytes alone has no operators for weights that are compressed, which are ONNX Runtime's own.
-    return integers.form if integers and not integers.signed else ""
+    return integers.form if integers else ""
 
 
 def _block_of(runtime: str) -> int:
