@@ -133,10 +133,13 @@ def revoke(project: ProjectArgument, member: MemberArgument, output: Output = TA
 @projects.command("limit")
 def limit(
     project: ProjectArgument,
-    waiting_tasks: Annotated[int | None, typer.Option(min=-1, help="Tasks of each kind that may wait.")] = None,
-    running_tasks: Annotated[int | None, typer.Option(min=-1, help="Tasks of each kind that may run.")] = None,
+    waiting_tasks: Annotated[int | None, typer.Option(min=-1, help="Tasks that may wait, of each kind apart.")] = None,
+    running_tasks: Annotated[int | None, typer.Option(min=-1, help="Tasks that may run, of each kind apart.")] = None,
     open_uploads: Annotated[int | None, typer.Option(min=-1, help="Uploads that may be open.")] = None,
     stored_bytes: Annotated[int | None, typer.Option(min=-1, help="Bytes that may be stored.")] = None,
+    calls_per_second: Annotated[
+        int | None, typer.Option(min=-1, help="Calls that each server takes in a second.")
+    ] = None,
     output: Output = TABLE,
 ) -> None:
     """Set how much a project may use: 0 is any number, -1 is what the installation says for all.
@@ -148,6 +151,7 @@ def limit(
         "running_tasks": running_tasks,
         "open_uploads": open_uploads,
         "stored_bytes": stored_bytes,
+        "calls_per_second": calls_per_second,
     }
     given = {name: value for name, value in wanted.items() if value is not None}
     if not given:
@@ -208,7 +212,7 @@ def _told(member: ProjectMember) -> str:
 
 
 def _quotas(quotas: Quotas) -> str:
-    words = ("waiting_tasks", "running_tasks", "open_uploads", "stored_bytes")
+    words = ("waiting_tasks", "running_tasks", "open_uploads", "stored_bytes", "calls_per_second")
     return ", ".join(f"{name.replace('_', ' ')} {getattr(quotas, name)}" for name in words if quotas.HasField(name))  # type: ignore[arg-type] # one of its fields
 
 

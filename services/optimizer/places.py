@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
+from services.database.locks import take_turn
 from services.database.pool import Database
 from services.platform import access
 from services.platform.errors import LatheError, failed_precondition, invalid_argument
 from services.platform.identity import acting_as, current_user
 
-_LOCK = "SELECT pg_advisory_xact_lock(hashtextextended('output_locations', 0))"
 # A folder overlaps itself, the folders that contain it, and the folders in it.
 _OVERLAPS = "(place = $2 OR starts_with(place, $2 || '/') OR starts_with($2, place || '/'))"
 # A place is taken before its task is written, and kept before a version is registered: if a crash came in between
@@ -92,7 +92,7 @@ class Places:
     async def _give(self, task: str, place: str, *, saved: bool) -> None:
         while True:
             async with self._database.transaction() as connection:
-                await connection.execute(_LOCK)
+                await take_turn(connection, "output_locations")
                 found = await connection.fetchrow(_OTHERS, task, place, saved)
                 if found is None:
                     await connection.execute(_WRITE, place, task, saved)

@@ -10,7 +10,7 @@ itself, everything is allowed.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from enum import IntEnum
@@ -29,6 +29,8 @@ __all__ = [
     "Grants",
     "Permit",
     "Role",
+    "count_for",
+    "count_once",
     "current_permit",
     "enter",
     "has_role",
@@ -73,6 +75,10 @@ class Access:
         """Return the caller's role in a project."""
         return Role.ADMIN if self.everything else self.roles.get(project, Role.NONE)
 
+    def through(self, readers: Iterable[str]) -> str:
+        """Return the reader through which this caller may see something; empty if everybody may."""
+        return next((each for each in readers if self.everything or each in self.roles), "").removesuffix(EVERYBODY)
+
 
 EVERYTHING = Access(everything=True)
 NOTHING = Access()
@@ -105,6 +111,30 @@ def enter(permit: Permit) -> None:
     _permit.set(permit)
 
 
+_count: ContextVar[Callable[[str], None] | None] = ContextVar("count", default=None)
+
+
+def count_once(take: Callable[[str], None]) -> None:
+    """Have `take` count this call for the first project in which it reads a resource by name, or changes something.
+
+    Of what is shared, that is the project of the caller's through which it is seen. A list counts if its filter names a
+    project. `take` raises the error for a project with too many calls.
+    """
+    waiting = [take]
+
+    def count(project: str) -> None:
+        if project and waiting:
+            waiting.pop()(project)
+
+    _count.set(count)
+
+
+def count_for(project: str) -> None:
+    """Count this call for a project, unless it is counted already, or the caller has no role there."""
+    if (count := _count.get()) is not None and has_role(project, Role.VIEWER):
+        count(project)
+
+
 def readable() -> list[str] | None:
     """Return the readers of what the caller may see, for a condition of SQL; None if that is everything.
 
@@ -124,7 +154,10 @@ def own_roles() -> Mapping[str, Role] | None:
 def is_visible(readers: Collection[str]) -> bool:
     """Return whether the caller may see what has these readers."""
     access = _access()
-    return access.everything or EVERYBODY in readers or any(each in access.roles for each in readers)
+    visible = access.everything or EVERYBODY in readers or any(each in access.roles for each in readers)
+    if visible and (count := _count.get()) is not None:
+        count(access.through(readers))
+    return visible
 
 
 def projects_with(role: Role) -> list[str] | None:
@@ -167,6 +200,8 @@ def require_role(project: str, role: Role) -> None:
     access = _access()
     if access.role_in(project) < role:
         raise role_required(project, role, access.role_in(project))
+    if (count := _count.get()) is not None:
+        count(project)
 
 
 def role_required(project: str, needed: Role, has: Role) -> LatheError:

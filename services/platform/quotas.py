@@ -6,15 +6,15 @@ last goes on, and nothing is limited before anything is known.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from time import monotonic
+from functools import cached_property
 
 import grpc
 import structlog
 
 from services.platform.errors import LatheError, resource_exhausted
+from services.platform.kept import Kept
 
 __all__ = ["NO_LIMITS", "CachedQuotas", "FetchQuotas", "Limits", "Table", "exceeded"]
 
@@ -32,12 +32,14 @@ class Limits:
         running_tasks: Tasks of one kind that workers have, or that are on the way to them.
         open_uploads: Uploads that are OPEN.
         stored_bytes: Bytes that the project stores, and those of its open uploads.
+        calls_per_second: Calls of users about the project that one process takes in a second.
     """
 
     waiting_tasks: int = 0
     running_tasks: int = 0
     open_uploads: int = 0
     stored_bytes: int = 0
+    calls_per_second: int = 0
 
 
 NO_LIMITS = Limits()
@@ -64,6 +66,11 @@ class Table:
         """Whether the running tasks of any project are limited."""
         return bool(self.others.running_tasks) or any(each.running_tasks for each in self.projects.values())
 
+    @cached_property
+    def any_calls(self) -> bool:
+        """Whether the calls about any project are limited."""
+        return bool(self.others.calls_per_second) or any(each.calls_per_second for each in self.projects.values())
+
 
 FetchQuotas = Callable[[], Awaitable[Table]]
 
@@ -78,8 +85,7 @@ class CachedQuotas:
     def __init__(self, fetch: FetchQuotas = _none) -> None:
         self._fetch = fetch
         self._table = Table()
-        self._until = 0.0
-        self._asking: asyncio.Task[None] | None = None
+        self._kept = Kept(self._ask, lambda: KEPT_SECONDS)
 
     async def of(self, project: str) -> Limits:
         """Return the limits of a project."""
@@ -87,21 +93,18 @@ class CachedQuotas:
 
     async def table(self) -> Table:
         """Return the limits of all projects."""
-        if monotonic() >= self._until:
-            if self._asking is None:
-                # In a task of its own: nobody's answer may end with another one's call.
-                self._asking = asyncio.create_task(self._ask())
-            await asyncio.shield(self._asking)
-        return self._table
+        return await self._kept.get(None)
 
-    async def _ask(self) -> None:
+    def latest(self) -> Table:
+        """Return the limits of all projects as they were known last, without waiting for the registry."""
+        return self._kept.latest(None) or self._table
+
+    async def _ask(self, _: None) -> Table:
         try:
             self._table = await self._fetch()
         except (LatheError, grpc.aio.AioRpcError) as error:
             log.info("quotas.unread", error=str(error) or type(error).__name__)
-        finally:
-            self._until = monotonic() + KEPT_SECONDS
-            self._asking = None
+        return self._table
 
 
 def exceeded(project: str, quota: str, what: str, limit: int, used: int, *, more: str = "") -> LatheError:

@@ -124,6 +124,7 @@ class Settings(BaseSettings):
     quota_running_tasks: int = Field(default=0, ge=0)
     quota_open_uploads: int = Field(default=0, ge=0)
     quota_stored_bytes: int = Field(default=0, ge=0)
+    quota_calls_per_second: int = Field(default=0, ge=0)
 
     # Days for which entries of the audit log are kept, at least 30; 0 is for ever.
     audit_retention_days: int = Field(default=365, ge=0)

@@ -37,4 +37,5 @@ def _limits(quotas: Quotas, others: Limits) -> Limits:
         quotas.running_tasks if quotas.HasField("running_tasks") else others.running_tasks,
         quotas.open_uploads if quotas.HasField("open_uploads") else others.open_uploads,
         quotas.stored_bytes if quotas.HasField("stored_bytes") else others.stored_bytes,
+        quotas.calls_per_second if quotas.HasField("calls_per_second") else others.calls_per_second,
     )

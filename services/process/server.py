@@ -33,12 +33,14 @@ from services.platform.interceptors.aliases import LookUp
 from services.platform.interceptors.deadline import Deadlines
 from services.platform.interceptors.pipeline import Pipeline
 from services.platform.interceptors.traffic import Traffic
+from services.platform.quotas import CachedQuotas
 from services.platform.settings import ConfigurationError, Settings, load_settings
 from services.platform.tls import Certificates
 from services.process.aliases import RegistryAliases
 from services.process.audit_servicer import AuditLogServicer
 from services.process.composition import EVERYTHING, Need, Platform, open_platform
 from services.process.grants import RegistryGrants
+from services.process.quotas import RegistryQuotas
 from services.process.reference_servicer import ReferenceServicer
 from services.process.reflection import add_reflection
 from services.process.startup import StartupError, prepare_schema_apart, refuse, tune_collector
@@ -82,6 +84,7 @@ class ServiceParts:
         background: Coroutines that run until the server stops; each is started again if it fails.
         look_up: Finds the versions of aliases in requests; None asks the registry.
         roles: Finds the roles of a caller; None asks the registry.
+        quotas: How much projects may use; None asks the registry.
         tells_references: The registry asks it what its tables refer to in the object store.
     """
 
@@ -90,6 +93,7 @@ class ServiceParts:
     background: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
     look_up: LookUp | None = None
     roles: FetchRoles | None = None
+    quotas: CachedQuotas | None = None
     tells_references: bool = True
 
     def beside(self, other: ServiceParts) -> ServiceParts:
@@ -100,7 +104,7 @@ class ServiceParts:
             other.register(server)
 
         names = [*self.service_names, *other.service_names]
-        return ServiceParts(register, names, [*self.background, *other.background])
+        return ServiceParts(register, names, [*self.background, *other.background], quotas=self.quotas)
 
 
 Build = Callable[[Platform], Awaitable[ServiceParts]]
@@ -177,7 +181,8 @@ async def serving(
         look_up = parts.look_up or RegistryAliases(platform.channel("registry")).look_up
         grants = CachedGrants(parts.roles or RegistryGrants(platform.channel("registry")).fetch)
         recorder = Recorder(platform.database, settings.audit_retention_days) if platform.databases else None
-        traffic = Traffic(settings)
+        quotas = parts.quotas or CachedQuotas(RegistryQuotas(platform.channel("registry")).fetch)
+        traffic = Traffic(settings, quotas)
         pipeline = Pipeline(authenticator, grants, deadlines, look_up, traffic, auditor=recorder)
         age = ("grpc.max_connection_age_ms", int(settings.connection_age_seconds * 1000))
         server = grpc.aio.server(interceptors=[pipeline], options=[*_OPTIONS, age])

@@ -6,6 +6,7 @@ from time import monotonic
 
 from lathe.registry.v1.artifact_service_pb2 import UPLOAD_STATE_OPEN, UPLOAD_STATE_VERIFYING
 
+from services.database.locks import take_turn
 from services.database.pool import Connection
 from services.platform.quotas import Limits, exceeded
 
@@ -13,7 +14,6 @@ __all__ = ["Allowance"]
 
 KEPT_SECONDS = 10.0
 _MOST_KEPT = 10_000
-_LOCK = "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))"
 _OPEN = """
 SELECT count(*) FILTER (WHERE state = $2) AS open, coalesce(sum(size_bytes), 0)::bigint AS bytes
 FROM uploads WHERE project = $1 AND state IN ($2, $3)
@@ -40,7 +40,7 @@ class Allowance:
         if not limits.open_uploads and not limits.stored_bytes:
             return
         # Replicas count one after the other, and each sees what the one before has opened.
-        await connection.execute(_LOCK, f"uploads of {project}")
+        await take_turn(connection, f"uploads of {project}")
         uploads = await connection.fetchrow(_OPEN, project, UPLOAD_STATE_OPEN, UPLOAD_STATE_VERIFYING)
         if limits.open_uploads and uploads["open"] >= limits.open_uploads:
             raise exceeded(project, "open_uploads", "open uploads", limits.open_uploads, uploads["open"])

@@ -95,7 +95,8 @@ async def build(platform: Platform) -> ServiceParts:
     blobs = Blobs(database, content)
     uploads = Uploads(platform.settings)
     verifying = verifications(database, uploads, blobs, platform.settings)
-    artifacts = Artifacts(database, content, uploads, blobs, verifying, quotas=CachedQuotas(projects.limits))
+    quotas = CachedQuotas(projects.limits)
+    artifacts = Artifacts(database, content, uploads, blobs, verifying, quotas=quotas)
     architectures = Architectures(database, content, blobs)
     versions = Versions(database, platform.channel("template"))
     datasets = datasets_assembly.assemble(platform, blobs)
@@ -145,7 +146,7 @@ async def build(platform: Platform) -> ServiceParts:
         releases.reconciler.heal,
     ]
     names = [*(f"lathe.registry.v1.{service}" for service in SERVICES), "lathe.watch.v1.WatchService"]
-    return ServiceParts(register, names, works, aliases.look_up, projects.roles, tells_references=False)
+    return ServiceParts(register, names, works, aliases.look_up, projects.roles, quotas, tells_references=False)
 
 
 def main() -> None:

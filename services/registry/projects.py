@@ -57,6 +57,7 @@ class Projects:
             running_tasks=settings.quota_running_tasks,
             open_uploads=settings.quota_open_uploads,
             stored_bytes=settings.quota_stored_bytes,
+            calls_per_second=settings.quota_calls_per_second,
         )
         self._store: ResourceStore[Project] = ResourceStore(database, PROJECTS)
 

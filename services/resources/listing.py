@@ -13,12 +13,12 @@ from google.protobuf.message import Message
 from lathe.type.v1.view_pb2 import VIEW_FULL
 
 from services.database.pool import Record
-from services.platform.access import readable
+from services.platform.access import count_for, readable
 from services.platform.errors import invalid_argument
 from services.platform.identity import current_user
 from services.platform.messages import MAX_PAGE_BYTES, reduced
 from services.resources.conditions import Conditions, add_parent
-from services.resources.filters.fields import COMMON_FIELDS, Fields, Tests, checked
+from services.resources.filters.fields import COMMON_FIELDS, AllTests, Fields, Test, Tests, checked
 from services.resources.filters.sql import condition_of
 from services.resources.ordering import Order, parse_order
 from services.resources.paging import Position, decode_token, encode_token, page_size
@@ -139,6 +139,8 @@ async def list_page(
     if "\0" in query.parent:
         raise invalid_argument("parent", "The text contains a NUL character. Remove it.")
     asked = checked(query.filter, listing.fields)
+    if listing.visible:
+        count_for(_project_of(asked))
     page = _Page(listing, query, asked, order, _position(listing, query, order), limit=size + 1)
     rows, more = await page.fetch(reader)
     if not rows and query.search and not query.page_token:
@@ -161,6 +163,13 @@ async def list_page(
         return messages, ""
     position = Position(tuple(rows[end - 1][f"after_{name}"] for name in order.names), page.position.fuzzy)
     return messages[:count], encode_token(position, query.described(order))
+
+
+def _project_of(asked: Tests) -> str:
+    """Return the project whose resources a filter asks for; empty if it may be several."""
+    tests = asked.tests if isinstance(asked, AllTests) else (asked,)
+    named = (each for each in tests if isinstance(each, Test) and each.name == "project" and each.how == "=")
+    return next((str(each.value) for each in named), "")
 
 
 def _shown(listing: Listing, show: Callable[[Record], M], row: Record) -> M | None:

@@ -23,7 +23,7 @@ from services.audit.entries import note
 from services.database.gathering import GatheredRows
 from services.database.pool import Connection, Database, Record
 from services.platform import errors
-from services.platform.access import is_visible, readable, require_change
+from services.platform.access import is_visible, require_change
 from services.platform.changes import apply_mask, check_etag
 from services.platform.identity import current_user
 from services.resources.filters.fields import COMMON_FIELDS, TEXT, Fields
@@ -180,12 +180,11 @@ class ResourceStore(Generic[M]):
     async def get_many(self, names: Iterable[str], *, full: bool = False) -> dict[str, M]:
         """Return those of the named resources that exist, by name; their detail fields only if `full`."""
         body = "body || detail AS body" if full else "body"
-        query = f"SELECT name, {body} FROM {self._kind.table} WHERE name = ANY ($1)"  # noqa: S608 - our own table
-        args: list[object] = [[name for name in names if "\0" not in name]]
-        if self._kind.scope is not None and (seen := readable()) is not None:
-            query += " AND " + READABLE.format("$2")
-            args.append(seen)
-        rows = await self._database.fetch(query, *args)
+        columns = body if self._kind.scope is None else f"{body}, readers"
+        query = f"SELECT name, {columns} FROM {self._kind.table} WHERE name = ANY ($1)"  # noqa: S608 - our own table
+        rows = await self._database.fetch(query, [name for name in names if "\0" not in name])
+        if self._kind.scope is not None:
+            rows = [row for row in rows if is_visible(row["readers"])]
         return {row["name"]: self._kind.parse(row["body"]) for row in rows}
 
     async def list(

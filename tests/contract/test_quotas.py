@@ -110,6 +110,30 @@ async def test_bytes_that_are_stored_count(suite: Suite, since: float) -> None:
         await all_know(since)
 
 
+async def test_each_process_takes_no_more_calls_about_a_project_than_may_be(suite: Suite, since: float) -> None:
+    project = {"display_name": "Quiet", "quotas": {"calls_per_second": 2}}
+    made = await call(suite, "CreateProject", {"project": project, "project_id": "quiet"})
+    model = await call(suite, "CreateModel", {"model": {"display_name": "Quiet", "project": made["name"]}})
+    version = {"parent": model["name"], "model_version": {"format": "MODEL_FORMAT_PTH", "files": [suite.made["file"]]}}
+    made_version = await call(suite, "CreateModelVersion", version)
+    await all_know(since)
+    ways: list[tuple[str, dict[str, Any]]] = [
+        ("GetModel", {"name": model["name"]}),
+        ("BatchGetModelVersions", {"names": [made_version["name"]]}),
+        ("ListModels", {"filter": f'project = "{made["name"]}"'}),
+    ]
+    for method, request in ways:
+        await asyncio.sleep(1.1)
+        answers = await asyncio.gather(*(call(suite, method, request) for _ in range(8)), return_exceptions=True)
+        refusals = [from_rpc_error(each) for each in answers if isinstance(each, grpc.aio.AioRpcError)]
+        assert 4 <= len(refusals) <= 6, method
+        told = {"quota": "calls_per_second", "limit": "2", "project": made["name"]}
+        assert all(each.metadata == told for each in refusals)
+    # Lists of all projects, and another service that was not called, are not refused.
+    await call(suite, "ListModels", {})
+    await call(suite, "ListConversionTasks", {"filter": f'project = "{made["name"]}"'})
+
+
 async def test_what_a_project_does_not_state_is_as_for_the_others(suite: Suite) -> None:
     told = QuotaTable(
         projects={"projects/a": Quotas(waiting_tasks=0), "projects/b": Quotas(running_tasks=2)},

@@ -1,33 +1,27 @@
-"""The calls of one process: how many it takes at once, and of each user in a second, until it drains."""
+"""The calls of one process: how many it takes at once, and of each user and project in a second, until it drains."""
 
 from __future__ import annotations
 
 import asyncio
 import math
 from contextlib import suppress
-from dataclasses import dataclass
-from time import monotonic
+from functools import partial
 
+from services.platform import access
 from services.platform.errors import LatheError, resource_exhausted, unavailable
 from services.platform.identity import Caller, Proof
+from services.platform.quotas import CachedQuotas, Table
+from services.platform.rates import Rates
 from services.platform.settings import Settings
 
 __all__ = ["Traffic", "going_away"]
-
-_MOST_USERS = 10_000
-
-
-@dataclass(slots=True)
-class _Bucket:
-    tokens: float
-    time: float
 
 
 class Traffic:
     """What one process does at the moment, and its limits."""
 
-    def __init__(self, settings: Settings) -> None:
-        """Take the limits from LATHE_MAX_CALLS, LATHE_MAX_STREAMS and LATHE_CALLS_PER_SECOND."""
+    def __init__(self, settings: Settings, quotas: CachedQuotas | None = None) -> None:
+        """Take the limits from LATHE_MAX_CALLS, LATHE_MAX_STREAMS, LATHE_CALLS_PER_SECOND and the projects' quotas."""
         self.draining = False
         self._streams: set[asyncio.Timeout] = set()
         self._calls = 0
@@ -35,8 +29,8 @@ class Traffic:
         self._most_calls = settings.max_calls
         self._most_streams = settings.max_streams
         self._rate = settings.calls_per_second
-        self._burst = max(1.0, self._rate)
-        self._buckets: dict[str, _Bucket] = {}
+        self._quotas = quotas
+        self._users, self._projects = Rates(), Rates()
 
     def begin(self, scope: asyncio.Timeout, streaming: bool) -> None:
         """Count a call in; `scope` ends it."""
@@ -75,41 +69,37 @@ class Traffic:
                     await self._idle.wait()
 
     def take(self, caller: Caller) -> None:
-        """Count a call of a user.
+        """Count a call of a user, and have it counted for the project that it turns out to be about.
 
-        What services call for users is not counted again. A user who was quiet may call for one second at once.
+        What services call for users is not counted again. A user or project that was quiet may call for one second at
+        once.
 
         Raises:
             LatheError: RESOURCE_EXHAUSTED, reason QUOTA_EXCEEDED.
         """
-        if not self._rate or caller.proof is not Proof.USER:
+        if caller.proof in (Proof.DELEGATE, Proof.SERVICE):
             return
-        now = monotonic()
-        bucket = self._buckets.get(caller.user)
-        if bucket is None:
-            if len(self._buckets) >= _MOST_USERS:
-                self._forget(now)
-            bucket = self._buckets[caller.user] = _Bucket(self._burst, now)
-        bucket.tokens = min(self._burst, bucket.tokens + (now - bucket.time) * self._rate)
-        bucket.time = now
-        if bucket.tokens < 1:
-            raise self._exceeded(caller.user, (1 - bucket.tokens) / self._rate)
-        bucket.tokens -= 1
+        if self._rate and caller.proof is Proof.USER and (seconds := self._users.take(caller.user, self._rate)):
+            what = f"of one user, and {caller.user} made more"
+            raise _too_often(what, self._rate, seconds)
+        if self._quotas is not None and (table := self._quotas.latest()).any_calls:
+            access.count_once(partial(self._take_of_project, table))
 
-    def _exceeded(self, user: str, seconds: float) -> LatheError:
-        error = resource_exhausted(
-            "QUOTA_EXCEEDED",
-            f"Each server takes {self._rate:g} calls a second of one user, and {user} made more. Make fewer, or "
-            "several things in one call, such as BatchGet; streams tell of changes without polling.",
-            retry_after=math.ceil(seconds * 100) / 100,
-        )
-        error.metadata.update(quota="calls_per_second", limit=f"{self._rate:g}")
-        return error
+    def _take_of_project(self, table: Table, project: str) -> None:
+        rate = table.of(project).calls_per_second
+        if rate and (seconds := self._projects.take(project, rate)):
+            raise _too_often(f"about {project}, and its users made more", rate, seconds, project=project)
 
-    def _forget(self, now: float) -> None:
-        """Forget users whose bucket is full again."""
-        full = self._burst / self._rate
-        self._buckets = {user: each for user, each in self._buckets.items() if now - each.time < full}
+
+def _too_often(what: str, rate: float, seconds: float, **told: str) -> LatheError:
+    error = resource_exhausted(
+        "QUOTA_EXCEEDED",
+        f"Each server takes {rate:g} calls a second {what}. Make fewer, or several things in one call, such as "
+        "BatchGet; streams tell of changes without polling.",
+        retry_after=math.ceil(seconds * 100) / 100,
+    )
+    error.metadata.update(told, quota="calls_per_second", limit=f"{rate:g}")
+    return error
 
 
 def _overloaded(what: str) -> LatheError:

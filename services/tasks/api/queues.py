@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import statistics
-import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 import asyncpg
 import structlog
@@ -21,9 +20,10 @@ from nats.aio.msg import Msg
 
 from services.bus.connection import Bus
 from services.bus.topology import queues_subject
+from services.platform.kept import Kept
 from services.tasks.api.workers import WorkersView, slots_of
 from services.tasks.kind import TaskKind
-from services.tasks.state.queue import TaskQueue
+from services.tasks.state.queue import Look, TaskQueue
 from services.tasks.state.rows import TaskRow, timestamp
 from services.tasks.state.standing import Standing
 from services.tasks.state.turns import Weights, place
@@ -32,23 +32,6 @@ log = structlog.get_logger(__name__)
 
 KEPT_SECONDS = 1.0
 DURATION_KEPT_SECONDS = 30.0
-T = TypeVar("T")
-
-
-class Kept(Generic[T]):
-    """Answers by key, each asked for again after some seconds; one that is None at once."""
-
-    def __init__(self, ask: Callable[[str], Awaitable[T]], seconds: float) -> None:
-        self._ask = ask
-        self._seconds = seconds
-        self._answers: dict[str, tuple[float, T]] = {}
-
-    async def get(self, key: str) -> T:
-        """Return the answer for a key."""
-        found = self._answers.get(key)
-        if found is None or found[1] is None or time.monotonic() - found[0] > self._seconds:
-            found = self._answers[key] = (time.monotonic(), await self._ask(key))
-        return found[1]
 
 
 class Queues:
@@ -69,9 +52,9 @@ class Queues:
         self._workers = workers
         self._bus = bus
         self._weights = weights
-        self._waiting = Kept(standing.waiting, KEPT_SECONDS)
-        self._looks = Kept(lambda device: queue.look([device]), KEPT_SECONDS)
-        self._durations = Kept(self._usual_seconds, DURATION_KEPT_SECONDS)
+        self._waiting = Kept(standing.waiting, lambda: KEPT_SECONDS)
+        self._looks: Kept[str, list[Look]] = Kept(lambda device: queue.look([device]), lambda: KEPT_SECONDS)
+        self._durations = Kept(self._usual_seconds, lambda: DURATION_KEPT_SECONDS)
 
     async def of(self, row: TaskRow) -> task_pb2.TaskQueue | None:
         """Return where a task stands in its queue; None if it does not wait for a worker."""
@@ -118,7 +101,7 @@ class Queues:
 
     async def run(self) -> None:
         """Answer who asks for the report, until cancelled."""
-        reports = Kept(lambda _: self.report(), KEPT_SECONDS)
+        reports: Kept[str, QueueReport] = Kept(lambda _: self.report(), lambda: KEPT_SECONDS)
 
         async def answer(message: Msg) -> None:
             try:

@@ -189,4 +189,4 @@ async def task_service(
     scaler.join(engine.demand)
     own = more(engine) if more is not None else None
     servicer = TaskServicer(kind, engine.handlers, engine.streams, engine.groups, own)
-    return ServiceParts(servicer.register, [kind.service], engine.background)
+    return ServiceParts(servicer.register, [kind.service], engine.background, quotas=options.quotas)

@@ -16,6 +16,7 @@ from lathe.watch.v1.change_pb2 import CHANGE_TYPE_CREATED, CHANGE_TYPE_DELETED, 
 from services.audit.entries import created_row, note
 from services.bus.topology import change_subject
 from services.changes.publisher import Publisher
+from services.database.locks import take_turn
 from services.database.pool import Connection, Database
 from services.platform import access
 from services.platform.errors import not_found
@@ -45,9 +46,6 @@ LISTING = Listing(
     },
     visible="project = ANY ({})",
 )
-
-
-_QUOTA_LOCK = "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))"
 _PENDING = "SELECT count(*) FROM (SELECT FROM tasks WHERE project = $1 AND state = 1 LIMIT $2) AS waiting"
 
 
@@ -82,7 +80,7 @@ class TaskStore:
             try:
                 async with self._database.transaction() as connection:
                     # Replicas count one after the other, and each sees what the one before has created.
-                    await connection.execute(_QUOTA_LOCK, f"{self._codec.kind.name} of {project}")
+                    await take_turn(connection, f"{self._codec.kind.name} of {project}")
                     waiting = await connection.fetchval(_PENDING, project, most_waiting)
                     if waiting >= most_waiting:
                         kind = self._codec.kind.name

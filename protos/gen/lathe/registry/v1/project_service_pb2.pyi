@@ -123,15 +123,24 @@ class Quotas(_message.Message):
     RUNNING_TASKS_FIELD_NUMBER: _builtins.int
     OPEN_UPLOADS_FIELD_NUMBER: _builtins.int
     STORED_BYTES_FIELD_NUMBER: _builtins.int
+    CALLS_PER_SECOND_FIELD_NUMBER: _builtins.int
     waiting_tasks: _builtins.int
-    """Tasks of each kind that are PENDING. One more is refused: RESOURCE_EXHAUSTED, reason QUOTA_EXCEEDED."""
+    """Tasks of each kind that are PENDING, counted for conversions, quantizations, optimizations, profiles and evaluations apart: with
+    100, there may be 100 of each. One more is refused: RESOURCE_EXHAUSTED, reason QUOTA_EXCEEDED.
+    """
     running_tasks: _builtins.int
-    """Tasks of each kind that workers have, or that are on the way to them. More of them wait."""
+    """Tasks of each kind that workers have, or that are on the way to them, counted for each kind apart. More of them wait."""
     open_uploads: _builtins.int
     """Uploads that are OPEN. One more is refused."""
     stored_bytes: _builtins.int
     """Bytes that the project stores, each file once, and those of its open uploads. An upload that would be more is refused; what tasks
     make is counted, and never refused.
+    """
+    calls_per_second: _builtins.int
+    """Calls of users about the project that one server takes in a second. One more is refused; `RetryInfo` says when it may come. A call
+    is about the first project in which it reads a resource by name, or changes something; of what is shared, that is the caller's
+    own. A list is about the project that its `filter` names, if it names one. All other calls, and those of Lathe's services, are
+    about none.
     """
     def __init__(
         self,
@@ -140,11 +149,14 @@ class Quotas(_message.Message):
         running_tasks: _builtins.int | None = ...,
         open_uploads: _builtins.int | None = ...,
         stored_bytes: _builtins.int | None = ...,
+        calls_per_second: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_open_uploads", b"_open_uploads", "_running_tasks", b"_running_tasks", "_stored_bytes", b"_stored_bytes", "_waiting_tasks", b"_waiting_tasks", "open_uploads", b"open_uploads", "running_tasks", b"running_tasks", "stored_bytes", b"stored_bytes", "waiting_tasks", b"waiting_tasks"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_calls_per_second", b"_calls_per_second", "_open_uploads", b"_open_uploads", "_running_tasks", b"_running_tasks", "_stored_bytes", b"_stored_bytes", "_waiting_tasks", b"_waiting_tasks", "calls_per_second", b"calls_per_second", "open_uploads", b"open_uploads", "running_tasks", b"running_tasks", "stored_bytes", b"stored_bytes", "waiting_tasks", b"waiting_tasks"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_open_uploads", b"_open_uploads", "_running_tasks", b"_running_tasks", "_stored_bytes", b"_stored_bytes", "_waiting_tasks", b"_waiting_tasks", "open_uploads", b"open_uploads", "running_tasks", b"running_tasks", "stored_bytes", b"stored_bytes", "waiting_tasks", b"waiting_tasks"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_calls_per_second", b"_calls_per_second", "_open_uploads", b"_open_uploads", "_running_tasks", b"_running_tasks", "_stored_bytes", b"_stored_bytes", "_waiting_tasks", b"_waiting_tasks", "calls_per_second", b"calls_per_second", "open_uploads", b"open_uploads", "running_tasks", b"running_tasks", "stored_bytes", b"stored_bytes", "waiting_tasks", b"waiting_tasks"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__calls_per_second: _TypeAlias = _typing.Literal["calls_per_second"]  # noqa: Y015
+    _WhichOneofArgType__calls_per_second: _TypeAlias = _typing.Literal["_calls_per_second", b"_calls_per_second"]  # noqa: Y015
     _WhichOneofReturnType__open_uploads: _TypeAlias = _typing.Literal["open_uploads"]  # noqa: Y015
     _WhichOneofArgType__open_uploads: _TypeAlias = _typing.Literal["_open_uploads", b"_open_uploads"]  # noqa: Y015
     _WhichOneofReturnType__running_tasks: _TypeAlias = _typing.Literal["running_tasks"]  # noqa: Y015
@@ -153,6 +165,8 @@ class Quotas(_message.Message):
     _WhichOneofArgType__stored_bytes: _TypeAlias = _typing.Literal["_stored_bytes", b"_stored_bytes"]  # noqa: Y015
     _WhichOneofReturnType__waiting_tasks: _TypeAlias = _typing.Literal["waiting_tasks"]  # noqa: Y015
     _WhichOneofArgType__waiting_tasks: _TypeAlias = _typing.Literal["_waiting_tasks", b"_waiting_tasks"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__calls_per_second) -> _WhichOneofReturnType__calls_per_second | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__open_uploads) -> _WhichOneofReturnType__open_uploads | None: ...
     @_typing.overload
