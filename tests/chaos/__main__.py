@@ -39,6 +39,9 @@ def main() -> None:
     parser.add_argument(
         "--restarts", type=int, default=1, help="of every service, and of two replicas (default: %(default)s)"
     )
+    parser.add_argument(
+        "--stand-ins-only", action="store_true", help="no conversion is real, which takes half as much of a processor"
+    )
     parser.add_argument("--seed", type=int, default=None, help="of the dice; chosen and printed if not given")
     parser.add_argument("--folder", type=Path, default=None, help="for the state, which is kept; must be empty")
     options = parser.parse_args()
@@ -50,7 +53,10 @@ def main() -> None:
         kinds.remove(kind)
     seed = int(time.time()) % 100_000 if options.seed is None else options.seed
     replicas = [entry.name for entry in SERVICES]
-    plan = Plan(options.tasks, options.imports, options.faults, kinds, options.restarts, replicas, seed=seed)
+    plan = Plan(
+        options.tasks, options.imports, options.faults, kinds, options.restarts, replicas,
+        real=not options.stand_ins_only, seed=seed,
+    )  # fmt: skip
     sys.stderr.write(f"seed {seed}\n")
     begun = time.monotonic()
 
@@ -101,7 +107,8 @@ def show(report: Report, console: Console) -> None:
     ]
     console.print(_table("tasks", ("kind", "states", "attempts"), states))
     console.print(
-        f"imports: {dict(after.imports)}; releases: {after.releases}; blobs that match their names: {after.blobs}"
+        f"imports: {dict(after.imports)}; releases: {after.releases}; versions made by a real engine: "
+        f"{after.by_engines}; blobs: {after.blobs}, of which {after.unreferred} were left by attempts that were killed"
     )
     for sentence, count in Counter(report.wrong).items():
         console.print(f"WRONG: {sentence}" + (f" ({count} times)" if count > 1 else ""), markup=False)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -25,18 +24,34 @@ from services.database.pool import Database
 from services.platform.settings import Settings
 from services.platform.words import word
 from services.storage.bucket import Bucket
-from services.storage.keys import CONTENT, STAGING
+from services.storage.keys import STAGING
+from tests.chaos import stored
 from tests.chaos.installation import Installation
 from tests.chaos.load import CHANNEL, ENDED, MODEL, Load
+from tests.chaos.results import BY_AN_ENGINE, wrong_results
 from tests.e2e.beasts import COUNT
 
 _REGISTERING = ("conversion", "quantization")
 _LEFTOVERS_SECONDS = 60.0
-# Tables of work that is not done: nothing of it is left when all is quiet.
-_BACKLOGS = """
+# Tables of work that is not done, and how many schemas have each: nothing of it is left when all is quiet.
+_BACKLOGS = {
+    "queue": 5,
+    "outbox": 5,
+    "changes": 6,
+    "holds": 1,
+    "dataset_holds": 1,
+    "dataset_imports": 1,
+    "dataset_export_work": 1,
+    "model_version_import_work": 1,
+    "upload_checks": 1,
+    "unsettled_channels": 1,
+    "comparison_work": 1,
+    "model_save_work": 1,
+    "garbage_collection_work": 1,
+}
+_TABLES = """
 SELECT table_schema, table_name FROM information_schema.tables
-WHERE table_name IN ('queue', 'outbox', 'changes', 'holds', 'dataset_holds', 'dataset_imports', 'unsettled_channels')
-AND table_type = 'BASE TABLE'
+WHERE table_name = ANY ($1) AND table_type = 'BASE TABLE'
 """
 
 
@@ -50,6 +65,8 @@ class Aftermath:
         imports: State → number of datasets.
         releases: Number of releases in the channel.
         blobs: Number of blobs, each of which was read and hashed.
+        unreferred: How many of them nobody refers to, as an attempt that was killed had stored them.
+        by_engines: Versions that were made by an engine and no stand-in.
         wrong: A sentence for each thing that is not as it has to be.
     """
 
@@ -58,6 +75,8 @@ class Aftermath:
     imports: Counter[str] = field(default_factory=Counter)
     releases: int = 0
     blobs: int = 0
+    unreferred: int = 0
+    by_engines: int = 0
     wrong: list[str] = field(default_factory=list)
 
 
@@ -70,7 +89,15 @@ def look(installation: Installation, connection: Connection, load: Load) -> Afte
         after.states[name] = Counter(word(task_pb2.TaskState, task.status.state) for task in those)
         after.attempts[name] = sum(len(task.attempts) for task in those)
     after.wrong += _tasks(load, tasks)
-    after.wrong += _effects(connection, load, found)
+    listing = model.ListModelVersionsRequest(parent=MODEL, page_size=1000, view="VIEW_FULL")  # type: ignore[arg-type]
+    versions = load.pages("registry", connection.models.ListModelVersions, listing, "model_versions")
+    after.by_engines = sum(any(file.path == BY_AN_ENGINE for file in each.files) for each in versions)
+    after.wrong += _effects(versions, found)
+    succeeded = {
+        name: [each for each in those if each.status.state == task_pb2.TASK_STATE_SUCCEEDED]
+        for name, those in found.items()
+    }
+    after.wrong += wrong_results(succeeded, {each.name: each for each in versions})
     after.wrong += _watched(load, tasks)
     datasets = load.datasets()
     after.imports = Counter(word(dataset.DatasetState, each.state) for each in datasets)
@@ -80,8 +107,8 @@ def look(installation: Installation, connection: Connection, load: Load) -> Afte
         for each in datasets
         if (each.state, each.item_count) != (dataset.DATASET_STATE_READY, COUNT)
     ]
-    listing = release.ListReleasesRequest(parent=CHANNEL, page_size=1000)
-    releases = load.pages("registry", connection.releases.ListReleases, listing, "releases")
+    asked = release.ListReleasesRequest(parent=CHANNEL, page_size=1000)
+    releases = load.pages("registry", connection.releases.ListReleases, asked, "releases")
     after.releases = len(releases)
     after.wrong += _same("releases", load.done.releases, [each.name for each in releases])
     settings = Settings.model_validate(
@@ -91,9 +118,13 @@ def look(installation: Installation, connection: Connection, load: Load) -> Afte
             if name.startswith(("LATHE_S3", "LATHE_DATABASE"))
         }
     )
-    after.blobs, spoilt = asyncio.run(_blobs(settings))
-    after.wrong += spoilt
     after.wrong += _until_clean(installation, settings)
+    there = stored.read_all(settings)
+    after.blobs = len(there.blobs)
+    after.wrong += there.spoilt
+    after.wrong += stored.missing(there, [*tasks, *versions, *datasets, *releases])
+    after.unreferred, wrong = stored.unreferred(connection, there)
+    after.wrong += wrong
     return after
 
 
@@ -115,10 +146,8 @@ def _tasks(load: Load, tasks: list[Any]) -> Iterator[str]:
             yield f"{task.name} {word(task_pb2.TaskState, task.status.state)}: {task.status.failure.message}"
 
 
-def _effects(connection: Connection, load: Load, found: dict[str, list[Any]]) -> Iterator[str]:
+def _effects(versions: list[Any], found: dict[str, list[Any]]) -> Iterator[str]:
     """Each task that registers a version has registered one, which is that of its result."""
-    listing = model.ListModelVersionsRequest(parent=MODEL, page_size=1000, view="VIEW_FULL")  # type: ignore[arg-type]
-    versions = load.pages("registry", connection.models.ListModelVersions, listing, "model_versions")
     made: dict[str, list[str]] = {}
     for each in versions:
         if each.lineage.task:
@@ -142,24 +171,6 @@ def _watched(load: Load, tasks: list[Any]) -> Iterator[str]:
             yield f"the watch told the revisions {sorted(told)} of {task.name}, which is in {task.status.revision}"
 
 
-async def _blobs(settings: Settings) -> tuple[int, list[str]]:
-    """Read every blob and compare it with its name."""
-    bucket = Bucket.of(settings)
-
-    def read(*_: Any) -> tuple[int, list[str]]:
-        count, spoilt = 0, []
-        for entry in bucket.objects(CONTENT):
-            key = str(entry.object_name)
-            with bucket.client.get_object(bucket.name, key) as answer:
-                data = answer.read()
-            count += 1
-            if hashlib.sha256(data).hexdigest() != key.rpartition("/")[2]:
-                spoilt.append(f"the blob {key} holds other bytes")
-        return count, spoilt
-
-    return await bucket.run(read)
-
-
 def _until_clean(installation: Installation, settings: Settings) -> list[str]:
     """Return what is left over a while after everything has ended."""
     deadline = time.monotonic() + _LEFTOVERS_SECONDS
@@ -174,7 +185,10 @@ async def _leftovers(installation: Installation, settings: Settings) -> list[str
     left = []
     database = await Database.connect(settings.database_url, "lathe")
     try:
-        for schema, table in await database.fetch(_BACKLOGS):
+        tables = await database.fetch(_TABLES, list(_BACKLOGS))
+        if (there := Counter(table for _, table in tables)) != _BACKLOGS:
+            left.append(f"the tables of work are others than those that are looked at: {there}")
+        for schema, table in tables:
             if count := await database.fetchval(f'SELECT count(*) FROM "{schema}"."{table}"'):
                 left.append(f"{count} rows are left in {schema}.{table}")
     finally:

@@ -126,10 +126,16 @@ def wreak(
     count: int,
     dice: random.Random,
     say: Callable[[str], None],
+    *,
+    before: Callable[[int], None] = lambda number: None,
 ) -> Counter[str]:
-    """Do harm so many times, with one to three seconds between; return what was done to whom, and how often."""
+    """Do harm so many times, with one to three seconds between; return what was done to whom, and how often.
+
+    `before` is called with the number of each fault, from 0, as those seconds begin.
+    """
     done: Counter[str] = Counter()
-    while done.total() < count:
+    for number in range(count):
+        before(number)
         time.sleep(dice.uniform(1.0, 3.0))
         names = sorted(faults)
         (name,) = dice.choices(names, [WEIGHTS.get(each, 1) for each in names])

@@ -33,6 +33,8 @@ WORKERS = tuple(
     for kind, count in (("conversion", 2), ("quantization", 1), ("optimization", 1), ("evaluation", 1))
     for number in range(1, count + 1)
 )
+REAL = "worker-conversion-1"
+"""The worker that can be a real one: its conversions run in sandboxed children."""
 CLOCKS = {"LATHE_ACK_WAIT_SECONDS": "5", "LATHE_HEARTBEAT_SECONDS": "1", "LATHE_MAX_ATTEMPTS": "20"}
 DISK_BYTES = 1 << 30
 _CABLES = {"worker-conversion-2": "LATHE_NATS_URL", "converter": "LATHE_DATABASE_URL"}
@@ -150,7 +152,7 @@ class Installation:
         return found | {name: server.pid for name, server in self.cluster.servers.items() if server.pid}
 
     def family(self) -> list[psutil.Process]:
-        """Return every process that belongs to it."""
+        """Return every process that belongs to it, and those whose parents are gone, if this process adopts them."""
         return psutil.Process().children(recursive=True)
 
     def addresses(self) -> dict[str, str]:
@@ -166,6 +168,7 @@ def running(
     cables: bool = False,
     small_disk: bool = False,
     wrong_clock: bool = False,
+    real: bool = False,
     tree: Path = ROOT,
 ) -> Iterator[Installation]:
     """Run an installation and its supervision; leave no process behind.
@@ -176,10 +179,15 @@ def running(
         cables: Whether two processes are in network namespaces of their own.
         small_disk: Whether the files of S3 lie on a small disk, in memory.
         wrong_clock: Whether the clocks of services and workers can be set.
+        real: Whether one of the workers is a real one.
         tree: The working tree whose services and workers run.
     """
     environment = {key: value for key, value in os.environ.items() if not key.startswith("LATHE_")}
     environment |= CLOCKS | {"PYTHONPATH": os.pathsep.join([*paths(tree), str(folder / "modules")])}
+    environment["TMPDIR"] = str(folder / "tmp")
+    (folder / "tmp").mkdir(parents=True)
+    # A server may run as another account.
+    (folder / "tmp").chmod(0o1777)
     before, restart._LONGEST_SECONDS = restart._LONGEST_SECONDS, RESTART_SECONDS
     with ExitStack() as undone:
         undone.callback(setattr, restart, "_LONGEST_SECONDS", before)
@@ -202,7 +210,9 @@ def running(
 
         def behind(entry: T) -> T:
             """Return an entry whose module runs behind its cable, if there is one."""
-            module = laid[entry.name].module(folder / "modules", entry.module) if entry.name in laid else entry.module
+            module = "services.worker" if real and entry.name == REAL else entry.module
+            if entry.name in laid:
+                module = laid[entry.name].module(folder / "modules", module)
             return replace(entry, module=module)
 
         stack = Stack(

@@ -182,7 +182,7 @@ class Load:
             self.done.releases.append(given.name)
 
     def patiently(self, service: str, call: Callable[[], T]) -> Any:
-        """Make a call until the service answers it; None if it refused."""
+        """Make a call until the service answers it; None if it refused, or after `stop`."""
         while True:
             try:
                 answer = call()
@@ -190,6 +190,8 @@ class Load:
                 self._note(service, error.code().name)
                 if error.code() not in self._passing:
                     self.done.refusals.append(f"{service}: {error.code().name}: {error.details()}")
+                    return None
+                if self._stop.is_set():
                     return None
                 time.sleep(PAUSE_SECONDS)
             else:

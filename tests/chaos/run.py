@@ -6,6 +6,7 @@ import random
 import threading
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from pathlib import Path
 import psutil
 from lathe_client.connection import Connection
 
+from tests.chaos import remains
 from tests.chaos.aftermath import Aftermath, look
 from tests.chaos.faults import FAULTS, wreak
 from tests.chaos.installation import Installation, healthy, running
@@ -20,8 +22,10 @@ from tests.chaos.load import Done, Load
 from tests.chaos.restarts import Codes, alone, rolling
 
 HEALTHY_SECONDS = 120.0
-SECONDS_OF_A_FAULT, SECONDS_OF_A_RESTART = 2.5, 30.0
-"""About the time from one to the next; of restarts, of those of all services."""
+SHARE_OF_RESTARTS = 0.2
+"""How much of the work is asked for while services are restarted, if any are; the rest comes fault by fault."""
+SECONDS_OF_RESTARTS, SECONDS_OF_A_FAULT = 30.0, 2.5
+"""In which so much work is asked for."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,7 @@ class Plan:
             `replicas` names it, once more for each of two replicas.
         replicas: Services.
         servers: How many NATS servers there are.
+        real: Whether one of the workers is a real one.
         seed: Of all dice.
         patience: Seconds in which all has to end, once nothing is broken any more.
     """
@@ -48,6 +53,7 @@ class Plan:
     restarts: int = 0
     replicas: Collection[str] = ()
     servers: int = 3
+    real: bool = False
     seed: int = 0
     patience: float = 600.0
 
@@ -62,7 +68,7 @@ class Report:
         harm: Fault and part → how often.
         done: What the services acknowledged, and with which codes they answered.
         after: What was there in the end.
-        left: Processes that were left behind.
+        left: Processes and folders that were left behind.
     """
 
     plan: Plan
@@ -76,7 +82,7 @@ class Report:
     def wrong(self) -> list[str]:
         """A sentence for each thing that is not as it has to be."""
         told = [each for codes in self.restarts.values() for each in codes.sentences]
-        return [*told, *self.after.wrong, *(f"the process {each} is left" for each in self.left)]
+        return [*told, *self.after.wrong, *(f"{each} is left" for each in self.left)]
 
 
 def run(folder: Path, plan: Plan, say: Callable[[str], None] = lambda sentence: None) -> Report:
@@ -85,42 +91,68 @@ def run(folder: Path, plan: Plan, say: Callable[[str], None] = lambda sentence: 
     Raises:
         TimeoutError: Tasks or imports have not ended in time, or a service does not serve again.
     """
-    with ExitStack() as stack:
-        installation = stack.enter_context(
-            running(
-                folder,
-                servers=plan.servers,
-                cables="cut" in plan.kinds,
-                small_disk="disk" in plan.kinds,
-                wrong_clock="clock" in plan.kinds,
+    before = psutil.Process().children(recursive=True)
+    with remains.adopting():
+        with ExitStack() as stack:
+            installation = stack.enter_context(
+                running(
+                    folder,
+                    servers=plan.servers,
+                    cables="cut" in plan.kinds,
+                    small_disk="disk" in plan.kinds,
+                    wrong_clock="clock" in plan.kinds,
+                    real=plan.real,
+                )
             )
-        )
-        connection = stack.enter_context(Connection(installation.addresses(), user="chaos"))
-        say("all is there")
-        load = Load(connection, folder)
-        load.prepare()
-        family = installation.family()
-        with background(load.watch, load.release, stop=load.stop):
-            load.watching.wait()
-            seconds = plan.faults * SECONDS_OF_A_FAULT + plan.restarts * SECONDS_OF_A_RESTART
-            loading = threading.Thread(
-                target=load.run, args=(plan.tasks, plan.imports, seconds, random.Random(plan.seed))
-            )
-            loading.start()
-            told = restarted(installation, plan, say)
-            dice = random.Random(plan.seed)
-            harm = wreak(installation, {kind: FAULTS[kind] for kind in plan.kinds}, plan.faults, dice, say)
-            loading.join()
-            say("all is created")
-            healthy(installation, HEALTHY_SECONDS)
-            say("every service is healthy")
-            load.quiet(plan.patience)
-            load.stop_releasing()
-            say("all is quiet")
-            after = look(installation, connection, load)
-        family += installation.family()
-    left = [each.name() for each in psutil.wait_procs(family, timeout=10)[1]]
+            connection = stack.enter_context(Connection(installation.addresses(), user="chaos"))
+            say("all is there")
+            load = Load(connection, folder)
+            load.prepare()
+            with background(load.watch, load.release, stop=load.stop):
+                load.watching.wait()
+                told, harm = _loaded(installation, load, plan, say)
+                healthy(installation, HEALTHY_SECONDS)
+                say("every service is healthy")
+                load.quiet(plan.patience)
+                load.stop_releasing()
+                say("all is quiet")
+                after = look(installation, connection, load)
+        left = [*remains.processes(before), *remains.folders(folder)]
     return Report(plan, told, harm, load.done, after, left)
+
+
+def _loaded(
+    installation: Installation, load: Load, plan: Plan, say: Callable[[str], None]
+) -> tuple[dict[str, Codes], Counter[str]]:
+    """Restart and break what the plan says while work is asked for; return what clients were told, and the harm."""
+    with ThreadPoolExecutor(max_workers=plan.faults + 1) as loading:
+
+        def ask(share: tuple[int, int], seconds: float, seed: int) -> None:
+            asked.append(loading.submit(load.run, *share, seconds, random.Random(seed)))
+
+        def ask_for_more(fault: int) -> None:
+            """Ask for what has to have been asked for when so many faults are over, so that each meets work."""
+            ends = [[each * until // plan.faults for each in later] for until in (fault, fault + 1)]
+            tasks, imports = (end - begin for begin, end in zip(*ends, strict=True))
+            ask((tasks, imports), SECONDS_OF_A_FAULT, plan.seed + fault + 1)
+
+        asked: list[Future[None]] = []
+        early = float(not plan.faults) or (SHARE_OF_RESTARTS if plan.restarts else 0.0)
+        first = round(plan.tasks * early), round(plan.imports * early)
+        later = plan.tasks - first[0], plan.imports - first[1]
+        ask(first, plan.restarts * SECONDS_OF_RESTARTS, plan.seed)
+        try:
+            told = restarted(installation, plan, say)
+            kinds = {kind: FAULTS[kind] for kind in plan.kinds}
+            harm = wreak(installation, kinds, plan.faults, random.Random(plan.seed), say, before=ask_for_more)
+        except BaseException:
+            # Those who ask would wait for ever for services that do not come back.
+            load.stop()
+            raise
+        for each in asked:
+            each.result()
+    say("all is created")
+    return told, harm
 
 
 def restarted(installation: Installation, plan: Plan, say: Callable[[str], None]) -> dict[str, Codes]:
