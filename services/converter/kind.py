@@ -110,6 +110,10 @@ class ConversionKind:
         await self._holds.hold(task_name, [spec.model_version])
         return True
 
+    async def renew(self, task_names: Sequence[str]) -> None:
+        """Let the holds last for another hour."""
+        await self._holds.renew(task_names)
+
     async def release(self, task_name: str, spec: Message) -> None:
         """End the hold."""
         assert isinstance(spec, ConversionSpec)

@@ -87,6 +87,10 @@ class EvaluationKind:
         await self._holds.hold(task_name, self.uses(spec))
         return True
 
+    async def renew(self, task_names: Sequence[str]) -> None:
+        """Let the holds last for another hour."""
+        await self._holds.renew(task_names)
+
     async def release(self, task_name: str, spec: Message) -> None:
         """End the holds."""
         await self._holds.release(task_name, self.uses(spec))

@@ -136,12 +136,12 @@ class OptimizationKind:
         """Take the task's place in the bucket, and keep version and dataset from being deleted while it runs."""
         assert isinstance(spec, OptimizationSpec)
         await self._places.take(task_name, place_of(task_name, spec))
-        try:
-            await self._holds.hold(task_name, _read(spec))
-        except BaseException:
-            await self._places.release(task_name)
-            raise
+        await self._holds.hold(task_name, _read(spec))
         return True
+
+    async def renew(self, task_names: Sequence[str]) -> None:
+        """Let the holds last for another hour."""
+        await self._holds.renew(task_names)
 
     async def release(self, task_name: str, spec: Message) -> None:
         """End the holds, and free the place unless a model was saved there."""

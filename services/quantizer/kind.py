@@ -116,6 +116,10 @@ class QuantizationKind:
         await self._holds.hold(task_name, _read(spec))
         return True
 
+    async def renew(self, task_names: Sequence[str]) -> None:
+        """Let the holds last for another hour."""
+        await self._holds.renew(task_names)
+
     async def release(self, task_name: str, spec: Message) -> None:
         """End the holds."""
         assert isinstance(spec, QuantizationSpec)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
 
 from services.database.pool import Connection, Database
@@ -13,6 +14,7 @@ _HOLD = """
 INSERT INTO holds (version, holder, expire_time) VALUES ($1, $2, now() + $3::interval)
 ON CONFLICT (version, holder) DO UPDATE SET expire_time = excluded.expire_time
 """
+_RENEW = "UPDATE holds SET expire_time = greatest(expire_time, now() + $2::interval) WHERE holder = ANY ($1)"
 
 
 async def hold(database: Database, version: str, holder: str, lasts: timedelta) -> None:
@@ -21,6 +23,11 @@ async def hold(database: Database, version: str, holder: str, lasts: timedelta) 
         if not await kept(connection, "model_versions", [version]):
             raise not_found(VERSIONS.noun, version)
         await connection.execute(_HOLD, version, holder, lasts)
+
+
+async def renew(database: Database, holders: Sequence[str], lasts: timedelta) -> None:
+    """Let what these hold be held for so long from now; what lasts longer is left as it is."""
+    await database.execute(_RENEW, holders, lasts)
 
 
 async def unhold(connection: Connection | Database, version: str, holder: str) -> None:

@@ -60,6 +60,11 @@ class InternalServicer(RegistryServiceServicer):
         await self._versions.unhold(request.name, request.holder)
         return Empty()
 
+    async def RenewHolds(self, request: pb.RenewHoldsRequest, context: Context) -> Empty:
+        await self._versions.renew_holds(request.holders, request.ttl)
+        await self._dataset_holds.renew(request.holders, request.ttl)
+        return Empty()
+
     async def UseArtifacts(self, request: pb.UseArtifactsRequest, context: Context) -> Empty:
         await self._projects.use_artifacts(request)
         return Empty()

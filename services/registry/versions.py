@@ -156,6 +156,10 @@ class Versions:
         """End a hold, if there is one."""
         await holds.unhold(self._database, name, holder)
 
+    async def renew_holds(self, holders: Sequence[str], ttl: Duration) -> None:
+        """Let versions that these hold be held for so long from now; what lasts longer is left as it is."""
+        await holds.renew(self._database, holders, timedelta(seconds=whole_seconds(ttl)))
+
     async def forget_expired_holds(self) -> None:
         """Remove holds that have ended by themselves."""
         await holds.forget_expired(self._database)

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
 
 import grpc
+from google.protobuf.duration_pb2 import Duration
 from lathe.internal.v1.registry_service_pb2 import (
     HoldDatasetRequest,
     HoldModelVersionRequest,
+    RenewHoldsRequest,
     UnholdDatasetRequest,
     UnholdModelVersionRequest,
 )
 from lathe.internal.v1.registry_service_pb2_grpc import RegistryServiceStub
+
+LASTS = Duration(seconds=3600)
+"""How long a hold lasts that nobody renews: that of a task whose creation was interrupted, and which is not there."""
 
 
 class Holds:
@@ -22,19 +26,16 @@ class Holds:
         self._registry = RegistryServiceStub(registry)
 
     async def hold(self, holder: str, names: Sequence[str]) -> None:
-        """Hold all of them, or none: if one cannot be held, the others are released."""
-        held: list[str] = []
-        try:
-            for name in names:
-                held.append(name)  # before the call: its answer may be lost
-                if name.startswith("datasets/"):
-                    await self._registry.HoldDataset(HoldDatasetRequest(name=name, holder=holder))
-                else:
-                    await self._registry.HoldModelVersion(HoldModelVersionRequest(name=name, holder=holder))
-        except BaseException:
-            with contextlib.suppress(grpc.aio.AioRpcError):  # a hold that stays ends by itself
-                await self.release(holder, held)
-            raise
+        """Hold all of them for an hour; if one cannot be held, `release` lets go of the others."""
+        for name in names:
+            if name.startswith("datasets/"):
+                await self._registry.HoldDataset(HoldDatasetRequest(name=name, holder=holder, ttl=LASTS))
+            else:
+                await self._registry.HoldModelVersion(HoldModelVersionRequest(name=name, holder=holder, ttl=LASTS))
+
+    async def renew(self, holders: Sequence[str]) -> None:
+        """Let whatever these hold, 1000 of them at most, be held for another hour."""
+        await self._registry.RenewHolds(RenewHoldsRequest(holders=holders, ttl=LASTS))
 
     async def release(self, holder: str, names: Sequence[str]) -> None:
         """End the holds; harmless if there are none."""

@@ -141,8 +141,12 @@ class TaskKind(Protocol):
     async def hold(self, task_name: str, spec: Message) -> bool:
         """Pin what a task refers to, before the task exists, so that nobody deletes it until the task ends. Idempotent.
 
-        Returns whether anything was pinned: `release` is called only then.
+        Returns whether anything was pinned: `release` is called only then, and if it fails. What is pinned lasts an
+        hour, or until the last `renew` is an hour ago.
         """
+
+    async def renew(self, task_names: Sequence[str]) -> None:
+        """Let what `hold` pinned for tasks last longer; at most 1000 of them, several times an hour."""
 
     async def release(self, task_name: str, spec: Message) -> None:
         """Release what `hold` pinned: the task is terminal, or was never created. Idempotent; may come late."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,6 +23,7 @@ from services.bus.topology import TASKS
 from services.database.pool import Database
 from services.platform.settings import Settings
 from services.platform.words import word
+from services.siblings.holds import LASTS
 from services.storage.bucket import Bucket
 from services.storage.keys import STAGING
 from tests.chaos import stored
@@ -38,8 +39,6 @@ _BACKLOGS = {
     "queue": 5,
     "outbox": 5,
     "changes": 6,
-    "holds": 1,
-    "dataset_holds": 1,
     "dataset_imports": 1,
     "dataset_export_work": 1,
     "model_version_import_work": 1,
@@ -52,6 +51,11 @@ _BACKLOGS = {
 _TABLES = """
 SELECT table_schema, table_name FROM information_schema.tables
 WHERE table_name = ANY ($1) AND table_type = 'BASE TABLE'
+"""
+# That of a task whose creation was killed stays for as long as a hold lasts that nobody renews.
+_HOLDS = """
+SELECT holder, expire_time > now() + $1::interval AS lasts
+FROM (TABLE registry.holds UNION ALL TABLE registry.dataset_holds) AS held
 """
 
 
@@ -118,7 +122,7 @@ def look(installation: Installation, connection: Connection, load: Load) -> Afte
             if name.startswith(("LATHE_S3", "LATHE_DATABASE"))
         }
     )
-    after.wrong += _until_clean(installation, settings)
+    after.wrong += _until_clean(installation, settings, {task.name for task in tasks})
     there = stored.read_all(settings)
     after.blobs = len(there.blobs)
     after.wrong += there.spoilt
@@ -171,17 +175,17 @@ def _watched(load: Load, tasks: list[Any]) -> Iterator[str]:
             yield f"the watch told the revisions {sorted(told)} of {task.name}, which is in {task.status.revision}"
 
 
-def _until_clean(installation: Installation, settings: Settings) -> list[str]:
+def _until_clean(installation: Installation, settings: Settings, tasks: Collection[str]) -> list[str]:
     """Return what is left over a while after everything has ended."""
     deadline = time.monotonic() + _LEFTOVERS_SECONDS
-    while left := asyncio.run(_leftovers(installation, settings)):
+    while left := asyncio.run(_leftovers(installation, settings, tasks)):
         if time.monotonic() > deadline:
             return left
         time.sleep(1.0)
     return []
 
 
-async def _leftovers(installation: Installation, settings: Settings) -> list[str]:
+async def _leftovers(installation: Installation, settings: Settings, tasks: Collection[str]) -> list[str]:
     left = []
     database = await Database.connect(settings.database_url, "lathe")
     try:
@@ -191,6 +195,9 @@ async def _leftovers(installation: Installation, settings: Settings) -> list[str
         for schema, table in tables:
             if count := await database.fetchval(f'SELECT count(*) FROM "{schema}"."{table}"'):
                 left.append(f"{count} rows are left in {schema}.{table}")
+        for holder, lasts in await database.fetch(_HOLDS, LASTS.ToTimedelta()):
+            if holder in tasks or lasts:
+                left.append(f"a hold of {holder} is left")
     finally:
         await database.close()
     left += await _messages(installation.cluster.url)

@@ -217,6 +217,7 @@ def right(method: str, made: Mapping[str, Any]) -> dict[str, Any]:
         "DiffModelVersions": {"before": VERSION, "after": VERSION},
         "GetLineage": {"name": VERSION, "max_depth": 3},
         "HoldModelVersion": {"name": VERSION, "holder": "conversionTasks/x", "ttl": "1s"},
+        "RenewHolds": {"holders": ["conversionTasks/x"], "ttl": "1s"},
         "UseArtifacts": {
             "project": "projects/default",
             "resource": "evaluationTasks/x",

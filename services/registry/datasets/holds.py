@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
 
 from google.protobuf.duration_pb2 import Duration
@@ -19,6 +20,7 @@ _HOLD = """
 INSERT INTO dataset_holds (dataset, holder, expire_time) VALUES ($1, $2, now() + $3::interval)
 ON CONFLICT (dataset, holder) DO UPDATE SET expire_time = excluded.expire_time
 """
+_RENEW = "UPDATE dataset_holds SET expire_time = greatest(expire_time, now() + $2::interval) WHERE holder = ANY ($1)"
 _HOLDERS = """
 SELECT holder, readers FROM dataset_holds JOIN datasets ON name = dataset
 WHERE dataset = $1 AND expire_time > now() ORDER BY holder LIMIT $2
@@ -37,6 +39,10 @@ class Holds:
             if not await kept(connection, "datasets", [name]):
                 raise not_found(DATASETS.noun, name)
             await connection.execute(_HOLD, name, holder, timedelta(seconds=whole_seconds(ttl) or DEFAULT_HOLD_SECONDS))
+
+    async def renew(self, holders: Sequence[str], ttl: Duration) -> None:
+        """Let what these hold be held for so long from now; what lasts longer is left as it is."""
+        await self._database.execute(_RENEW, holders, timedelta(seconds=whole_seconds(ttl)))
 
     async def unhold(self, name: str, holder: str) -> None:
         """End a hold, if there is one."""

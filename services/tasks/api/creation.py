@@ -59,6 +59,7 @@ class Creator:
         self._dispatcher = dispatcher
         self._quotas = quotas
         self._bus = bus
+        self._settler = settler
         self._cache = ActionCache(ledger, settler, workers)
         self._requests = KeyedLocks()
 
@@ -140,16 +141,18 @@ class Creator:
 
     async def _enqueue(self, draft: NewTask, spec: Message) -> TaskRow:
         """Create the task as PENDING, and send it on its way unless it follows an equal one."""
-        held = await self._kind.hold(draft.name, spec)
-        draft = draft._replace(row=draft.row._replace(held=held))
+        held = True  # until it is known: the answer may be lost
         try:
+            held = await self._kind.hold(draft.name, spec)
+            draft = draft._replace(row=draft.row._replace(held=held))
             created = await self._queue(draft)
             if created.hit is not None:  # an equal one ended since the cache was asked
                 if (row := await self._cache.create(draft)) is not None:
                     return self._counted(row, "cached")
                 created = await self._queue(draft._replace(action_keys=()))
         except BaseException:
-            await self._let_go(draft, spec)
+            if held:
+                self._settler.let_go(draft.name, spec)
             raise
         leading = draft.shares and created.leader is None
         row = draft.row._replace(leader=created.leader, leader_project=created.leader_project, leading=leading)
@@ -284,10 +287,6 @@ class Creator:
                 "Use a new request_id to create another one.",
             )
         return row
-
-    async def _let_go(self, draft: NewTask, spec: Message) -> None:
-        if draft.row.held:
-            await self._kind.release(draft.name, spec)
 
 
 def _request_id(text: str) -> UUID | None:

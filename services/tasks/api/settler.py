@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Sequence
+from contextvars import Context
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -15,11 +16,12 @@ from uuid import UUID
 import asyncpg
 import grpc
 import structlog
+from google.protobuf.message import Message
 from lathe.internal.v1.event_pb2 import TaskAssignment
 from lathe.type.v1 import failure_pb2, task_pb2
 
 from services.platform.errors import LatheError
-from services.platform.identity import acting_as
+from services.platform.identity import acting_as, current_user
 from services.tasks.api.completion import refusal
 from services.tasks.api.ledger import Ledger
 from services.tasks.state.commands import LeaderFailed, LeaderSucceeded, Promote
@@ -45,6 +47,15 @@ class Settler:
             self._running.add(task)
             task.add_done_callback(self._running.discard)
 
+    def let_go(self, task_name: str, spec: Message) -> None:
+        """Release what was held for a task that does not come to be; returns at once.
+
+        It is no part of the call that was to create the task, which may be out of time.
+        """
+        task = asyncio.create_task(self._let_go(task_name, spec, current_user()), context=Context())
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+
     async def close(self) -> None:
         """Wait for what is running."""
         await asyncio.gather(*self._running, return_exceptions=True)
@@ -55,6 +66,18 @@ class Settler:
             await self.release([row for row in rows if row.held])
         except Exception as error:
             log.warning("settle.deferred", error=str(error) or type(error).__name__)
+
+    async def _let_go(self, task_name: str, spec: Message, owner: str) -> None:
+        try:
+            with acting_as(owner):
+                await self._kind.release(task_name, spec)
+        except (LatheError, grpc.aio.AioRpcError) as error:  # it ends by itself
+            log.info("settle.not_released", task=task_name, error=str(error))
+
+    async def renew(self, rows: Sequence[TaskRow]) -> None:
+        """Let what tasks hold be held for longer."""
+        if rows:
+            await self._kind.renew([self._ledger.codec.name_of(row.uid) for row in rows])
 
     async def release(self, rows: Sequence[TaskRow]) -> None:
         """Release what ended tasks held."""

@@ -42,6 +42,8 @@ log = structlog.get_logger(__name__)
 
 PAGE = 1000
 FORGET_SECONDS = 3600.0
+RENEW_SECONDS = 900.0
+"""How often what tasks hold is held for longer: several times within the hour that it lasts."""
 _NIL = UUID(int=0)
 
 
@@ -74,6 +76,7 @@ class Sweeper:
         self._options = options
         self._kind = ledger.codec.kind.name
         self._forgot = time.monotonic()
+        self._renew_at = 0.0
         self._leases = Leases(database)
 
     async def run(self) -> None:
@@ -102,15 +105,17 @@ class Sweeper:
         queued = await queued_subjects(self._bus, self._kind)
         caught_up = await projected(self._bus, self._kind)
         known: set[str] = set()
+        if renew := time.monotonic() >= self._renew_at:
+            self._renew_at = time.monotonic() + RENEW_SECONDS
         after = _NIL
         while rows := await self._ledger.store.unsettled(after, PAGE):
             after = rows[-1].uid
             known.update(subject for row in rows if row.state not in TERMINAL for subject in self._subjects(row))
-            await self._sweep_page(rows, queued, caught_up=caught_up)
+            await self._sweep_page(rows, queued, caught_up=caught_up, renew=renew)
         await self._remove_stale(queued - known)
         await self._queue.forget_ended()
 
-    async def _sweep_page(self, rows: Sequence[TaskRow], queued: set[str], *, caught_up: bool) -> None:
+    async def _sweep_page(self, rows: Sequence[TaskRow], queued: set[str], *, caught_up: bool, renew: bool) -> None:
         waiting = [row for row in rows if row.state == task_pb2.TASK_STATE_PENDING and row.leader is None]
         if caught_up:
             await self._republish([row for row in waiting if queued.isdisjoint(self._subjects(row))])
@@ -126,12 +131,16 @@ class Sweeper:
                 await self._sweep_cancelling(row, alive)
         # Siblings are asked last: one that is away must not keep lost tasks from being found.
         try:
+            if renew:
+                await self._settler.renew([row for row in rows if row.held and row.state not in TERMINAL])
             await self._settler.release([row for row in rows if row.state in TERMINAL])
             await self._sweep_followers(
                 [row for row in rows if row.state == task_pb2.TASK_STATE_PENDING and row.leader is not None]
             )
         except (LatheError, grpc.aio.AioRpcError) as error:
             log.info("sweep.deferred", error=str(error))
+            if renew:
+                self._renew_at = 0.0
 
     async def _sweep_followers(self, followers: Sequence[TaskRow]) -> None:
         leaders = await self._ledger.store.load({row.leader for row in followers if row.leader is not None})

@@ -10,7 +10,12 @@ import grpc
 import pytest
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.field_mask_pb2 import FieldMask
-from lathe.internal.v1.registry_service_pb2 import HoldDatasetRequest, SelectDatasetItemsRequest, UnholdDatasetRequest
+from lathe.internal.v1.registry_service_pb2 import (
+    HoldDatasetRequest,
+    RenewHoldsRequest,
+    SelectDatasetItemsRequest,
+    UnholdDatasetRequest,
+)
 from lathe.registry.v1.artifact_service_pb2 import GetArtifactRequest
 from lathe.registry.v1.dataset_service_pb2 import (
     DATASET_FORMAT_IMAGE_FOLDER,
@@ -236,7 +241,11 @@ async def test_a_held_dataset_is_not_deleted(desk: Desk) -> None:
     await desk.registry.internal.HoldDataset(
         HoldDatasetRequest(name=made.name, holder="evaluationTasks/2", ttl=Duration(seconds=1))
     )
+    await desk.registry.internal.RenewHolds(RenewHoldsRequest(holders=["evaluationTasks/2"], ttl=Duration(seconds=2)))
     await asyncio.sleep(1.1)
+    renewed = await desk.registry.refused(datasets.DeleteDataset(DeleteDatasetRequest(name=made.name)))
+    assert renewed.reason == "IN_USE"
+    await asyncio.sleep(1.0)
     await datasets.DeleteDataset(DeleteDatasetRequest(name=made.name))
     gone = await desk.registry.refused(datasets.GetDataset(GetDatasetRequest(name=made.name)))
     assert gone.code is grpc.StatusCode.NOT_FOUND

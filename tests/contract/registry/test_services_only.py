@@ -9,10 +9,12 @@ from typing import Any
 
 import grpc
 import pytest
+from google.protobuf.duration_pb2 import Duration
 from lathe.internal.v1.registry_service_pb2 import (
     HoldDatasetRequest,
     HoldModelVersionRequest,
     RegisterModelVersionRequest,
+    RenewHoldsRequest,
     UnholdDatasetRequest,
     UnholdModelVersionRequest,
 )
@@ -107,6 +109,9 @@ async def test_only_a_service_holds_and_lets_go(internal: Any) -> None:
     unhold = UnholdModelVersionRequest(name="models/m/versions/1", holder="conversionTasks/1")
     assert await answer(internal.HoldModelVersion(hold, metadata=USER)) is grpc.StatusCode.PERMISSION_DENIED
     assert await answer(internal.UnholdModelVersion(unhold, metadata=USER)) is grpc.StatusCode.PERMISSION_DENIED
+    renew = RenewHoldsRequest(holders=["conversionTasks/1"], ttl=Duration(seconds=1))
+    assert await answer(internal.RenewHolds(renew, metadata=USER)) is grpc.StatusCode.PERMISSION_DENIED
+    assert await answer(internal.RenewHolds(renew, metadata=SERVICE)) is grpc.StatusCode.OK
     assert await answer(internal.HoldModelVersion(hold, metadata=SERVICE)) is grpc.StatusCode.NOT_FOUND
     assert await answer(internal.UnholdModelVersion(unhold, metadata=SERVICE)) is grpc.StatusCode.OK
 

@@ -5,7 +5,7 @@ import asyncio
 import grpc
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.field_mask_pb2 import FieldMask
-from lathe.internal.v1.registry_service_pb2 import HoldModelVersionRequest, UnholdModelVersionRequest
+from lathe.internal.v1.registry_service_pb2 import HoldModelVersionRequest, RenewHoldsRequest, UnholdModelVersionRequest
 from lathe.registry.v1.architecture_service_pb2 import (
     CERTIFICATION_CERTIFIED,
     CERTIFICATION_UNCERTIFIED,
@@ -92,6 +92,19 @@ async def test_a_hold_ends_by_itself(registry: Registry, model: str) -> None:
     )
     await asyncio.sleep(1.1)
     await registry.models.DeleteModelVersion(DeleteModelVersionRequest(name=made.name))
+
+
+async def test_a_hold_that_is_renewed_lasts_and_none_is_made_by_renewing(registry: Registry, model: str) -> None:
+    made, other = await _pth(registry, model), await _pth(registry, model)
+    hold = HoldModelVersionRequest(name=made.name, holder="conversionTasks/9", ttl=Duration(seconds=1))
+    await registry.internal.HoldModelVersion(hold)
+    for seconds in (1000, 1):  # it is never made shorter
+        renew = RenewHoldsRequest(holders=["conversionTasks/9", "conversionTasks/10"], ttl=Duration(seconds=seconds))
+        await registry.internal.RenewHolds(renew)
+    await asyncio.sleep(1.1)
+    kept = await registry.refused(registry.models.DeleteModelVersion(DeleteModelVersionRequest(name=made.name)))
+    assert (kept.code, kept.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "IN_USE")
+    await registry.models.DeleteModelVersion(DeleteModelVersionRequest(name=other.name))
 
 
 async def test_deleting_updates_the_model_and_never_reuses_a_number(registry: Registry, model: str) -> None:

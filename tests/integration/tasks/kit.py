@@ -77,6 +77,7 @@ class EchoKind:
         self.completed: list[str] = []
         self.gone: set[str] = set()
         self.holding: set[str] = set()
+        self.renewed: list[str] = []
         self.hint = ""
         self.prepared = 0
         self.owned = False
@@ -120,6 +121,9 @@ class EchoKind:
             self.holding.add(task_name)
             return True
         return False
+
+    async def renew(self, task_names: Sequence[str]) -> None:
+        self.renewed.extend(task_names)
 
     async def release(self, task_name: str, spec: Message) -> None:
         self.holding.discard(task_name)

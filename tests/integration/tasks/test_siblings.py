@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 import pytest
 from google.protobuf.any_pb2 import Any as AnyMessage
@@ -12,6 +13,8 @@ from lathe.type.v1 import failure_pb2, task_pb2
 
 from services.bus.topology import EVENTS, TASKS
 from services.platform.errors import unavailable
+from services.platform.interceptors import deadline
+from services.tasks.api.sweeper import Sweeper
 from tests.integration.tasks.kit import OPTIONS, Site
 
 
@@ -78,6 +81,52 @@ async def test_a_sibling_that_is_away_keeps_no_lost_task_from_being_found(
     async with asyncio.timeout(20):
         while site.kind.holding:
             await asyncio.sleep(0.02)
+
+
+async def test_what_a_creation_held_is_released_though_the_call_is_out_of_time(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left: list[float | None] = []
+
+    async def hang(task_name: str, _spec: Message) -> bool:
+        site.kind.holding.add(task_name)
+        await asyncio.Event().wait()
+        return True
+
+    async def release(task_name: str, _spec: Message) -> None:
+        left.append(deadline.remaining())  # what a sibling is given to answer
+        site.kind.holding.discard(task_name)
+
+    monkeypatch.setattr(site.kind, "hold", hang)
+    monkeypatch.setattr(site.kind, "release", release)
+    with pytest.raises(TimeoutError):
+        async with deadline.start(0.05):
+            await site.create("ok")
+    async with asyncio.timeout(20):
+        while site.kind.holding:
+            await asyncio.sleep(0.02)
+    assert left == [None]
+
+
+async def test_what_a_task_holds_is_held_for_as_long_as_it_waits(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def away(_names: Sequence[str]) -> None:
+        tried.set()
+        raise unavailable("registry", "The registry does not answer.")
+
+    tried = asyncio.Event()
+    (sweeper,) = (each for run in site.engine.background if isinstance(each := getattr(run, "__self__", None), Sweeper))
+    held = await site.create("ok", model_version="models/m/versions/held")
+    await site.create("ok", seed=1)
+    site.kind.renewed.clear()
+    with monkeypatch.context() as outage:
+        outage.setattr(site.kind, "renew", away)
+        sweeper._renew_at = 0.0
+        async with asyncio.timeout(20):
+            await tried.wait()
+    async with asyncio.timeout(20):
+        while not site.kind.renewed:
+            await asyncio.sleep(0.02)
+    assert site.kind.renewed == [held.name]  # the next sweep made up for it, and the one after had no need to
 
 
 async def test_a_fault_that_stays_ends_a_task_whose_event_is_lost(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -369,6 +369,36 @@ class UnholdModelVersionRequest(_message.Message):
 Global___UnholdModelVersionRequest: _TypeAlias = UnholdModelVersionRequest  # noqa: Y015
 
 @_typing.final
+class RenewHoldsRequest(_message.Message):
+    """Request of RenewHolds."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HOLDERS_FIELD_NUMBER: _builtins.int
+    TTL_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def holders(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Resource names of the tasks that hold something."""
+
+    @_builtins.property
+    def ttl(self) -> _duration_pb2.Duration:
+        """Time from now after which they end by themselves; those that last longer are left as they are."""
+
+    def __init__(
+        self,
+        *,
+        holders: _abc.Iterable[_builtins.str] | None = ...,
+        ttl: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["ttl", b"ttl"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["holders", b"holders", "ttl", b"ttl"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RenewHoldsRequest: _TypeAlias = RenewHoldsRequest  # noqa: Y015
+
+@_typing.final
 class UseArtifactsRequest(_message.Message):
     """Request of UseArtifacts."""
 

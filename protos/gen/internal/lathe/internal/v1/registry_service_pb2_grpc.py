@@ -48,6 +48,11 @@ class RegistryServiceStub(object):
                 request_serializer=lathe_dot_internal_dot_v1_dot_registry__service__pb2.UnholdModelVersionRequest.SerializeToString,
                 response_deserializer=google_dot_protobuf_dot_empty__pb2.Empty.FromString,
                 )
+        self.RenewHolds = channel.unary_unary(
+                '/lathe.internal.v1.RegistryService/RenewHolds',
+                request_serializer=lathe_dot_internal_dot_v1_dot_registry__service__pb2.RenewHoldsRequest.SerializeToString,
+                response_deserializer=google_dot_protobuf_dot_empty__pb2.Empty.FromString,
+                )
         self.UseArtifacts = channel.unary_unary(
                 '/lathe.internal.v1.RegistryService/UseArtifacts',
                 request_serializer=lathe_dot_internal_dot_v1_dot_registry__service__pb2.UseArtifactsRequest.SerializeToString,
@@ -116,6 +121,13 @@ class RegistryServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RenewHolds(self, request, context):
+        """Lets the holds of tasks last longer, on versions and datasets. What is not held is not held then.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def UseArtifacts(self, request, context):
         """Lets the members of a project read stored bytes that something of theirs names. A repeat changes nothing.
         """
@@ -175,6 +187,11 @@ def add_RegistryServiceServicer_to_server(servicer, server):
             'UnholdModelVersion': grpc.unary_unary_rpc_method_handler(
                     servicer.UnholdModelVersion,
                     request_deserializer=lathe_dot_internal_dot_v1_dot_registry__service__pb2.UnholdModelVersionRequest.FromString,
+                    response_serializer=google_dot_protobuf_dot_empty__pb2.Empty.SerializeToString,
+            ),
+            'RenewHolds': grpc.unary_unary_rpc_method_handler(
+                    servicer.RenewHolds,
+                    request_deserializer=lathe_dot_internal_dot_v1_dot_registry__service__pb2.RenewHoldsRequest.FromString,
                     response_serializer=google_dot_protobuf_dot_empty__pb2.Empty.SerializeToString,
             ),
             'UseArtifacts': grpc.unary_unary_rpc_method_handler(
@@ -306,6 +323,23 @@ class RegistryService(object):
             metadata=None):
         return grpc.experimental.unary_unary(request, target, '/lathe.internal.v1.RegistryService/UnholdModelVersion',
             lathe_dot_internal_dot_v1_dot_registry__service__pb2.UnholdModelVersionRequest.SerializeToString,
+            google_dot_protobuf_dot_empty__pb2.Empty.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def RenewHolds(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/lathe.internal.v1.RegistryService/RenewHolds',
+            lathe_dot_internal_dot_v1_dot_registry__service__pb2.RenewHoldsRequest.SerializeToString,
             google_dot_protobuf_dot_empty__pb2.Empty.FromString,
             options, channel_credentials,
             insecure, call_credentials, compression, wait_for_ready, timeout, metadata)

@@ -48,6 +48,8 @@ class RegistryServiceStub:
     """Keeps a version from being deleted while a task uses it. Holding twice renews the hold."""
     UnholdModelVersion: _grpc.UnaryUnaryMultiCallable[_registry_service_pb2.UnholdModelVersionRequest, _empty_pb2.Empty]
     """Ends a hold. Ending one that is not there is no error."""
+    RenewHolds: _grpc.UnaryUnaryMultiCallable[_registry_service_pb2.RenewHoldsRequest, _empty_pb2.Empty]
+    """Lets the holds of tasks last longer, on versions and datasets. What is not held is not held then."""
     UseArtifacts: _grpc.UnaryUnaryMultiCallable[_registry_service_pb2.UseArtifactsRequest, _empty_pb2.Empty]
     """Lets the members of a project read stored bytes that something of theirs names. A repeat changes nothing."""
     SelectDatasetItems: _grpc.UnaryUnaryMultiCallable[_registry_service_pb2.SelectDatasetItemsRequest, _selection_pb2.DatasetSelection]
@@ -74,6 +76,8 @@ class RegistryServiceAsyncStub(RegistryServiceStub):
     """Keeps a version from being deleted while a task uses it. Holding twice renews the hold."""
     UnholdModelVersion: _aio.UnaryUnaryMultiCallable[_registry_service_pb2.UnholdModelVersionRequest, _empty_pb2.Empty]  # type: ignore[assignment]
     """Ends a hold. Ending one that is not there is no error."""
+    RenewHolds: _aio.UnaryUnaryMultiCallable[_registry_service_pb2.RenewHoldsRequest, _empty_pb2.Empty]  # type: ignore[assignment]
+    """Lets the holds of tasks last longer, on versions and datasets. What is not held is not held then."""
     UseArtifacts: _aio.UnaryUnaryMultiCallable[_registry_service_pb2.UseArtifactsRequest, _empty_pb2.Empty]  # type: ignore[assignment]
     """Lets the members of a project read stored bytes that something of theirs names. A repeat changes nothing."""
     SelectDatasetItems: _aio.UnaryUnaryMultiCallable[_registry_service_pb2.SelectDatasetItemsRequest, _selection_pb2.DatasetSelection]  # type: ignore[assignment]
@@ -133,6 +137,14 @@ class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_empty_pb2.Empty, _abc.Awaitable[_empty_pb2.Empty]]:
         """Ends a hold. Ending one that is not there is no error."""
+
+    @_abc_1.abstractmethod
+    def RenewHolds(
+        self,
+        request: _registry_service_pb2.RenewHoldsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_empty_pb2.Empty, _abc.Awaitable[_empty_pb2.Empty]]:
+        """Lets the holds of tasks last longer, on versions and datasets. What is not held is not held then."""
 
     @_abc_1.abstractmethod
     def UseArtifacts(
