@@ -12,7 +12,8 @@ from services.cli.failures import CliError
 from services.cli.listing import Filter, Label, Limit, Mine, OrderBy, Page, Search, filter_of, pages
 from services.cli.names import parse_labels, project_name
 from services.cli.options import NewLabels
-from services.cli.output import TABLE, Column, Output, note, plain, show_message, show_messages
+from services.cli.output import TABLE, Column, Output, OutputFormat, note, plain, show_message, show_messages
+from services.cli.usage import used, warn
 from services.cli.views import labels, when
 
 if TYPE_CHECKING:
@@ -90,12 +91,20 @@ def list_projects(
 
 @projects.command("get")
 def get(project: ProjectArgument, output: Output = TABLE) -> None:
-    """Show a project and its members."""
+    """Show a project with its members, and what it uses beside its quotas."""
     from lathe.registry.v1.project_service_pb2 import GetProjectRequest
+    from lathe.registry.v1.storage_service_pb2 import GetProjectUsageRequest
 
+    name = project_name(project)
     with connect() as connection:
-        request = GetProjectRequest(name=project_name(project))
-        show_message(connection.projects.GetProject(request), COLUMNS, output)
+        found = connection.projects.GetProject(GetProjectRequest(name=name))
+        if output is OutputFormat.JSON:
+            show_message(found, COLUMNS, output)
+            return
+        usage = connection.storage.GetProjectUsage(GetProjectUsageRequest(project=name))
+    own = [column for column in COLUMNS if column.header != "quotas"]
+    show_message(found, [*own, *used(usage)], output)
+    warn(usage.unreachable)
 
 
 @projects.command("grant")

@@ -13,7 +13,7 @@ from functools import cached_property
 import grpc
 import structlog
 
-from services.platform.errors import LatheError, resource_exhausted
+from services.platform.errors import LatheError, from_rpc_error, resource_exhausted
 from services.platform.kept import Kept
 
 __all__ = ["NO_LIMITS", "CachedQuotas", "FetchQuotas", "Limits", "Table", "exceeded"]
@@ -102,8 +102,10 @@ class CachedQuotas:
     async def _ask(self, _: None) -> Table:
         try:
             self._table = await self._fetch()
-        except (LatheError, grpc.aio.AioRpcError) as error:
-            log.info("quotas.unread", error=str(error) or type(error).__name__)
+        except LatheError as error:
+            log.info("quotas.unread", error=error.message)
+        except grpc.aio.AioRpcError as error:
+            log.info("quotas.unread", error=from_rpc_error(error).message)
         return self._table
 
 

@@ -13,7 +13,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,6 +22,7 @@ import grpc
 import structlog
 from lathe.internal.v1.audit_service_pb2_grpc import add_AuditLogServiceServicer_to_server
 from lathe.internal.v1.reference_service_pb2_grpc import add_ReferenceServiceServicer_to_server
+from lathe.internal.v1.usage_service_pb2_grpc import add_UsageServiceServicer_to_server
 
 from services.audit.recorder import Recorder
 from services.platform import telemetry
@@ -44,6 +45,7 @@ from services.process.quotas import RegistryQuotas
 from services.process.reference_servicer import ReferenceServicer
 from services.process.reflection import add_reflection
 from services.process.startup import StartupError, prepare_schema_apart, refuse, tune_collector
+from services.process.usage_servicer import CountTasks, UsageServicer
 
 _OPTIONS = [
     # Two servers on one port would each get some of the calls.
@@ -85,6 +87,7 @@ class ServiceParts:
         look_up: Finds the versions of aliases in requests; None asks the registry.
         roles: Finds the roles of a caller; None asks the registry.
         quotas: How much projects may use; None asks the registry.
+        counts: Count the tasks of projects, each those of one kind; the registry asks for them.
         tells_references: The registry asks it what its tables refer to in the object store.
     """
 
@@ -94,6 +97,7 @@ class ServiceParts:
     look_up: LookUp | None = None
     roles: FetchRoles | None = None
     quotas: CachedQuotas | None = None
+    counts: Sequence[CountTasks] = ()
     tells_references: bool = True
 
     def beside(self, other: ServiceParts) -> ServiceParts:
@@ -104,7 +108,13 @@ class ServiceParts:
             other.register(server)
 
         names = [*self.service_names, *other.service_names]
-        return ServiceParts(register, names, [*self.background, *other.background], quotas=self.quotas)
+        return ServiceParts(
+            register,
+            names,
+            [*self.background, *other.background],
+            quotas=self.quotas,
+            counts=[*self.counts, *other.counts],
+        )
 
 
 Build = Callable[[Platform], Awaitable[ServiceParts]]
@@ -192,6 +202,8 @@ async def serving(
             add_AuditLogServiceServicer_to_server(AuditLogServicer(platform.databases), server)
         if parts.tells_references:
             add_ReferenceServiceServicer_to_server(ReferenceServicer(platform.databases), server)
+        if parts.counts:
+            add_UsageServiceServicer_to_server(UsageServicer(parts.counts), server)
         health = Health(parts.service_names, platform.probes())
         await health.register(server)
         add_reflection(server, [*parts.service_names, "grpc.health.v1.Health"])

@@ -50,6 +50,11 @@ class Allowance:
                 more = f", without the {size} of this upload"
                 raise exceeded(project, "stored_bytes", "stored bytes", limits.stored_bytes, used, more=more)
 
+    async def used(self, connection: Connection, project: str) -> tuple[int, int]:
+        """Return how many uploads of a project are open, and how many of its bytes count."""
+        uploads = await connection.fetchrow(_OPEN, project, UPLOAD_STATE_OPEN, UPLOAD_STATE_VERIFYING)
+        return uploads["open"], uploads["bytes"] + await self._bytes(connection, project)
+
     async def _bytes(self, connection: Connection, project: str) -> int:
         known = self._stored.get(project)
         if known is None or known[0] < monotonic():

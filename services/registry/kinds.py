@@ -47,7 +47,7 @@ MODELS = ResourceKind(
     live=("version_count", f"CASE WHEN version_count > 0 THEN ({_NEWEST}) END AS latest"),
     complete=_count_versions,
     retires_names=lambda _: True,
-    scope=Stated(),
+    scope=Stated(projects=PROJECTS.table),
     shared_in=("model_versions", "model_version_imports", "aliases", "channels", "artifact_uses"),
 )
 
@@ -70,7 +70,7 @@ ARCHITECTURES = ResourceKind(
         architecture.display_name,
         architecture.class_name,
     ),
-    scope=Stated(),
+    scope=Stated(projects=PROJECTS.table),
     shared_in=("artifact_uses",),
 )
 
@@ -114,7 +114,7 @@ DATASETS = ResourceKind(
     spoken={"name_key": "display_name"},
     # Thousands of files or classes each would leave a page no room.
     detail_fields=("files", "mapping", "report", "classes", "attributes"),
-    scope=Stated(),
+    scope=Stated(projects=PROJECTS.table),
     shared_in=("dataset_exports", "artifact_uses"),
 )
 

@@ -105,7 +105,7 @@ async def build(platform: Platform) -> ServiceParts:
     attestation = Attestation(content, blobs, platform.settings)
     creation = Creation(database, content, blobs, architectures, attestation)
     imports = VersionImports(platform, creation)
-    garbage = garbage_assembly.assemble(platform, datasets.index_files)
+    garbage = garbage_assembly.assemble(platform, datasets.index_files, projects)
 
     def register(server: grpc.aio.Server) -> None:
         add_ProjectServiceServicer_to_server(ProjectServicer(projects), server)

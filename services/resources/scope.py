@@ -46,9 +46,11 @@ class Stated:
 
     Attributes:
         of: returns the project of one; empty if it is everybody's.
+        projects: the table of projects, in which those that one is shared with have to be; elsewhere the service asks.
     """
 
     of: Callable[[Any], str] = _stated
+    projects: str = ""
 
     def belonging(self, message: Any) -> Belonging:
         """Return where a resource belongs."""
@@ -72,17 +74,30 @@ class Stated:
         """Let what belongs to a changed resource, the rows of `tables`, have its new readers.
 
         Raises:
-            LatheError: PERMISSION_DENIED, reason ROLE_REQUIRED, for who may not share it.
+            LatheError: PERMISSION_DENIED, reason ROLE_REQUIRED, for who may not share it; NOT_FOUND for a project that
+                does not exist.
         """
-        now = self.belonging(after)
-        if self.belonging(before).readers == now.readers:
+        now, earlier = self.belonging(after), self.belonging(before).readers
+        if earlier == now.readers:
             return
         require_role(now.project, Role.ADMIN)
+        await self.require_projects(connection, set(now.readers) - set(earlier))
         for table in tables:
             # What comes after "/" is "0".
             inside = "parent = $1 OR (parent > $1 || '/' AND parent < $1 || '0')"
             query = f"UPDATE {table} SET readers = $2 WHERE {inside}"  # noqa: S608 - our own table
             await connection.execute(query, after.name, now.readers)
+
+    async def require_projects(self, connection: Connection, readers: Collection[str]) -> None:
+        """Refuse to share with a project that does not exist: LatheError NOT_FOUND."""
+        names = sorted(name for name in readers if name != EVERYBODY) if self.projects else []
+        if not names:
+            return
+        query = f"SELECT name FROM {self.projects} WHERE name = ANY ($1)"  # noqa: S608 - our own table
+        there = {row["name"] for row in await connection.fetch(query, names)}
+        for name in names:
+            if name not in there:
+                raise not_found("project", name)
 
     def complete(self, message: Any) -> None:
         """Set the project of one that was stored before there were projects."""

@@ -116,6 +116,7 @@ class ResourceStore(Generic[M]):
             await self._rows.insert(transaction, created, resource_id=resource_id, parent=parent, extra=more)
             if isinstance(scope, Stated):  # perhaps by the name that it has now
                 belonging = scope.belonging(created)
+                await scope.require_projects(transaction, belonging.readers[1:])
             await note(transaction, None, created, "" if belonging is None else belonging.project)
             if on_create is not None:
                 await on_create(transaction, created)

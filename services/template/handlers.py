@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 from typing import Any
 
@@ -11,6 +12,8 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from lathe.internal.v1.resolution_service_pb2 import ResolveTaskTemplateRequest
 from lathe.registry.v1.model_service_pb2 import GetModelVersionRequest, ModelFormat, ModelVersion
 from lathe.registry.v1.model_service_pb2_grpc import ModelServiceStub
+from lathe.registry.v1.project_service_pb2 import GetProjectRequest
+from lathe.registry.v1.project_service_pb2_grpc import ProjectServiceStub
 from lathe.template.v1.template_service_pb2 import (
     CreateTemplateRequest,
     ListTemplatesRequest,
@@ -21,8 +24,9 @@ from lathe.template.v1.template_service_pb2 import (
 )
 
 from services.database.pool import Connection, Database
-from services.platform.access import DEFAULT_PROJECT
-from services.platform.errors import LatheError, failed_precondition, invalid_argument
+from services.platform.access import DEFAULT_PROJECT, EVERYBODY
+from services.platform.errors import LatheError, failed_precondition, from_rpc_error, invalid_argument
+from services.platform.identity import acting_as, current_user
 from services.platform.interceptors.validation import check
 from services.resources.filters.fields import FLAG, TEXT, word_field
 from services.resources.kind import ResourceKind
@@ -80,6 +84,7 @@ class Templates:
         self._database = database
         self._store: ResourceStore[Template] = ResourceStore(database, TEMPLATES)
         self._models = ModelServiceStub(registry)
+        self._projects = ProjectServiceStub(registry)
         # What tasks were last created from: by the template as it was, and the overrides.
         self._resolved: dict[tuple[str, bytes], bytes] = {}
 
@@ -146,6 +151,7 @@ class Templates:
         template.CopyFrom(request.template)
         template.built_in = False
         _check_sound(template)
+        await self._require_projects(template.shared_with)
         return await self._store.create(
             template,
             resource_id=request.template_id,
@@ -174,7 +180,19 @@ class Templates:
             check(changed, inside="template", changed=request.update_mask)
             _check_sound(changed)
 
+        if request.template.shared_with and "shared_with" in request.update_mask.paths:
+            shared = (await self._store.get(request.template.name)).shared_with
+            await self._require_projects(set(request.template.shared_with) - set(shared))
         return await self._store.update(request.template, request.update_mask, CHANGEABLE, validate)
+
+    async def _require_projects(self, names: Collection[str]) -> None:
+        """Refuse to share with a project that does not exist: LatheError NOT_FOUND."""
+        with acting_as(current_user()):  # who shares with a project need not be a member of it
+            for name in sorted(set(names) - {EVERYBODY}):
+                try:
+                    await self._projects.GetProject(GetProjectRequest(name=name))
+                except grpc.aio.AioRpcError as error:
+                    raise from_rpc_error(error) from error
 
     async def delete(self, name: str, etag: str) -> None:
         """Delete a template; LatheError FAILED_PRECONDITION for a built-in one."""

@@ -11,7 +11,7 @@ from lathe.converter.v1 import conversion_service_pb2
 from lathe.evaluator.v1 import evaluation_service_pb2
 from lathe.internal.keda import externalscaler_pb2
 from lathe.internal.v1 import audit_service_pb2 as internal_audit_service_pb2
-from lathe.internal.v1 import reference_service_pb2, registry_service_pb2, resolution_service_pb2
+from lathe.internal.v1 import reference_service_pb2, registry_service_pb2, resolution_service_pb2, usage_service_pb2
 from lathe.optimizer.v1 import optimization_service_pb2, profile_service_pb2
 from lathe.quantizer.v1 import quantization_service_pb2
 from lathe.registry.v1 import (
@@ -53,6 +53,7 @@ FILES = (
     ("template", resolution_service_pb2),
     ("converter", conversion_service_pb2),
     ("converter", externalscaler_pb2),
+    ("converter", usage_service_pb2),
     ("quantizer", quantization_service_pb2),
     ("optimizer", optimization_service_pb2),
     ("optimizer", profile_service_pb2),
@@ -185,6 +186,8 @@ def right(method: str, made: Mapping[str, Any]) -> dict[str, Any]:
         "GetInfo": {},
         "ListReferences": {},
         "ListProjectUsages": {"page_size": 2},
+        "GetProjectUsage": {"project": PROJECT},
+        "CountTasks": {"projects": [PROJECT]},
         "CreateGarbageCollection": {
             "garbage_collection": {"display_name": "Fuzz", "labels": {"team": "a"}, "dry_run": True}
         },

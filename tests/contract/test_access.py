@@ -20,7 +20,7 @@ from services.platform.settings import Settings
 from tests.contract.access import CALLERS, allowed_callers, answer, open_guarded
 from tests.contract.registry.conftest import digest_of
 from tests.contract.registry.samples import state_dict
-from tests.contract.requests import CHANNEL, METHODS, MODEL, PACKAGE, SPECS, request_of
+from tests.contract.requests import CHANNEL, METHODS, MODEL, PACKAGE, SPECS, TEMPLATE, request_of
 from tests.contract.suite import Suite
 
 # Of which processes the methods are held to what they declare.
@@ -161,6 +161,9 @@ async def test_what_is_shared_is_read_with_all_that_belongs_to_it(guarded: Suite
     artifact = {"name": f"artifacts/{package['files'][0]['digest']['sha256']}"}
     update = {"model": {"name": MODEL, "shared_with": [OTHERS]}, "update_mask": "sharedWith"}
     assert await refused(call(guarded, "UpdateModel", "releaser", **update)) == "ROLE_REQUIRED"
+    for noun, name in (("Model", MODEL), ("Template", TEMPLATE)):
+        nobody = {noun.lower(): {"name": name, "shared_with": ["projects/nosuch"]}, "update_mask": "sharedWith"}
+        assert await refused(call(guarded, f"Update{noun}", "admin", **nobody)) == "NOT_FOUND"
     assert await refused(call(guarded, "GetDownload", "stranger", **artifact)) == "NOT_FOUND"
     await call(guarded, "UpdateModel", "admin", **update)
     assert (await call(guarded, "GetModelVersion", "stranger", **named))["uid"] == package["uid"]

@@ -12,6 +12,7 @@ from services.registry.garbage.collector import Collector
 from services.registry.garbage.gathering import References
 from services.registry.garbage.servicer import StorageServicer
 from services.registry.garbage.usage import Usages
+from services.registry.projects import Projects
 from services.storage.bucket import Bucket
 from services.storage.removal import Removal
 
@@ -24,7 +25,7 @@ class GarbageParts:
     collections: Collections
 
 
-def assemble(platform: Platform, indexes: IndexFiles) -> GarbageParts:
+def assemble(platform: Platform, indexes: IndexFiles, projects: Projects) -> GarbageParts:
     """Build everything that collections need."""
     settings = platform.settings
     collector = Collector(
@@ -34,4 +35,4 @@ def assemble(platform: Platform, indexes: IndexFiles) -> GarbageParts:
         timedelta(hours=settings.gc_grace_hours),
     )
     collections = Collections(platform.database, collector, settings)
-    return GarbageParts(StorageServicer(collections, Usages(platform.database)), collections)
+    return GarbageParts(StorageServicer(collections, Usages(platform, projects)), collections)

@@ -30,6 +30,9 @@ class StorageServicer(StorageServiceServicer):
     ) -> pb.ListProjectUsagesResponse:
         return await self._usages.page(request)
 
+    async def GetProjectUsage(self, request: pb.GetProjectUsageRequest, context: Context) -> pb.ProjectUsage:
+        return await self._usages.get(request)
+
     async def CreateGarbageCollection(
         self, request: pb.CreateGarbageCollectionRequest, context: Context
     ) -> pb.GarbageCollection:

@@ -15,6 +15,7 @@ from services.process.quotas import RegistryQuotas
 from services.process.server import ServiceParts
 from services.process.startup import wait_for
 from services.tasks.api.claims import Claims, Pace
+from services.tasks.api.counts import Counts
 from services.tasks.api.creation import Creator
 from services.tasks.api.deadletters import DeadLetters
 from services.tasks.api.demand import Demand
@@ -62,6 +63,7 @@ class TaskEngine:
     queues: Queues
     gauges: Gauges
     demand: Demand
+    counts: Counts
     retention: Retention
 
     @property
@@ -119,6 +121,10 @@ def build_engine(
     claims = Claims(ledger, bus, pace)
     handover = Handover(kind, workers, bus, options)
     projector = Projector(ledger, bus, claims, pace, handover)
+
+    async def wanted() -> Mapping[str, int]:
+        return await standing.wanted(await options.quotas.table())
+
     groups = Groups(kind, database, handlers, Members(ledger), bus=bus, poll=options.watch_poll)
     return TaskEngine(
         handlers=handlers,
@@ -146,7 +152,8 @@ def build_engine(
         publisher=publisher,
         queues=queues,
         gauges=Gauges(kind.name, standing, workers),
-        demand=Demand(kind.name, bus, standing.wanted),
+        demand=Demand(kind.name, bus, wanted),
+        counts=Counts(kind.name, standing),
         retention=Retention(database, ledger, groups, days=options.retention_days, stay=stay),
     )
 
@@ -189,4 +196,6 @@ async def task_service(
     scaler.join(engine.demand)
     own = more(engine) if more is not None else None
     servicer = TaskServicer(kind, engine.handlers, engine.streams, engine.groups, own)
-    return ServiceParts(servicer.register, [kind.service], engine.background, quotas=options.quotas)
+    return ServiceParts(
+        servicer.register, [kind.service], engine.background, quotas=options.quotas, counts=[engine.counts]
+    )

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
+from lathe.type.v1.task_pb2 import TaskState
+
 from services.database.pool import Database
+from services.platform.quotas import Table
+from services.tasks.state.queue import running
 
 _ENTRY = "SELECT rank, owner, id, sent IS NOT NULL FROM queue WHERE task = $1"
 _SENT_BEFORE = (
@@ -29,6 +33,13 @@ _RUNNING = "SELECT device, count(*) FROM tasks WHERE state IN (2, 5) GROUP BY de
 # By the tasks and not by the queue: a task that waits for a second attempt is no longer there. One that follows another
 # task needs no worker.
 _WANTED = "SELECT device, count(*) FROM tasks WHERE state IN (1, 2, 5) AND leader IS NULL GROUP BY device"
+# The last are those that have not been sent, perhaps because of the quota of their project.
+_WANTED_BY_PROJECT = """
+SELECT t.device, t.project, count(*), count(*) FILTER (WHERE t.state = 1 AND q.task IS NOT NULL AND q.sent IS NULL)
+FROM tasks t LEFT JOIN queue q ON q.task = t.uid
+WHERE t.state IN (1, 2, 5) AND t.leader IS NULL GROUP BY t.device, t.project
+"""
+_BY_PROJECT = "SELECT project, state, count(*) FROM tasks WHERE project = ANY ($1) GROUP BY project, state"
 _LOADS = """
 SELECT w.device, w.owner, w.waiting, 0, t.create_time
 FROM (SELECT device, owner, count(*) AS waiting, min(id) AS oldest FROM queue GROUP BY device, owner) AS w
@@ -108,9 +119,33 @@ class Standing:
         """Return how many tasks run for each device."""
         return {record[0]: record[1] for record in await self._database.fetch(_RUNNING)}
 
-    async def wanted(self) -> dict[str, int]:
-        """Return how many tasks for each device need a worker, or have one."""
-        return {record[0]: record[1] for record in await self._database.fetch(_WANTED)}
+    async def wanted(self, limits: Table) -> dict[str, int]:
+        """Return how many tasks for each device need a worker, or have one.
+
+        What cannot be sent now, because its project has as many running tasks as it may, needs none: it counts as far
+        as there is room for it.
+        """
+        if not limits.any_running:
+            return {record[0]: record[1] for record in await self._database.fetch(_WANTED)}
+        busy, found = await self.dispatched(), dict[str, int]()
+        for device, project, count, unsent in await self._database.fetch(_WANTED_BY_PROJECT):
+            limit = limits.of(project).running_tasks
+            room = max(limit - busy.get(project, 0), 0) if limit else unsent
+            if wanted := count - unsent + min(unsent, room):
+                found[device] = found.get(device, 0) + wanted
+        return found
+
+    async def of_projects(self, projects: Sequence[str]) -> dict[str, dict[TaskState.ValueType, int]]:
+        """Return how many tasks projects have, by project and state; one without tasks is left out."""
+        found: dict[str, dict[TaskState.ValueType, int]] = {}
+        for project, state, count in await self._database.fetch(_BY_PROJECT, projects):
+            found.setdefault(project, {})[state] = count
+        return found
+
+    async def dispatched(self) -> Mapping[str, int]:
+        """Return how many tasks of each project are with workers or on the way to them."""
+        async with self._database.connection() as connection:
+            return await running(connection)
 
     async def loads(self) -> dict[tuple[str, str], Load]:
         """Return how much waits and runs, by device and owner, with one query."""

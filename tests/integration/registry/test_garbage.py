@@ -17,7 +17,9 @@ from lathe.registry.v1.dataset_service_pb2 import Dataset
 from lathe.registry.v1.storage_service_pb2 import (
     CreateGarbageCollectionRequest,
     GarbageCollection,
+    GetProjectUsageRequest,
     ListProjectUsagesRequest,
+    TaskUsage,
 )
 from lathe.type.v1.digest_pb2 import Digest, File
 from lathe.type.v1.operation_pb2 import OPERATION_STATE_SUCCEEDED
@@ -43,11 +45,14 @@ from services.registry.garbage.collector import Collector
 from services.registry.garbage.gathering import References
 from services.registry.garbage.usage import Usages
 from services.registry.kinds import DATASETS
+from services.registry.projects import Projects
 from services.resources.store import ResourceStore
 from services.storage import S3ContentStore, hash_bytes
 from services.storage.bucket import Bucket
 from services.storage.claims import Claims
 from services.storage.removal import Removal, Stored
+from services.tasks.api.counts import Counts
+from services.tasks.state.standing import Standing as TasksStanding
 from tests.in_process import serve_in_process, with_free_addresses
 
 RUN = GarbageCollection(name="garbageCollections/1")
@@ -91,6 +96,10 @@ async def _nothing(_platform: Platform) -> ServiceParts:
     return ServiceParts(lambda _server: None, [])
 
 
+async def _counting(platform: Platform) -> ServiceParts:
+    return ServiceParts(lambda _server: None, [], counts=[Counts("quantization", TasksStanding(platform.database))])
+
+
 @pytest.fixture(scope="module")
 async def site(
     shared_settings: Settings, new_database: Callable[[], str], tmp_path_factory: pytest.TempPathFactory
@@ -101,7 +110,13 @@ async def site(
         for service in others("registry"):
             address = settings.address_of(service)
             await stack.enter_async_context(
-                serve_in_process(service, _nothing, settings, (Need.DATABASE,), listen=address)
+                serve_in_process(
+                    service,
+                    _counting if service == "quantizer" else _nothing,
+                    settings,
+                    (Need.DATABASE,),
+                    listen=address,
+                )
             )
         await prepare_schema(settings, "registry")
         database = await Database.connect(settings.database_url, "registry")
@@ -164,8 +179,16 @@ async def test_what_is_referred_to_anywhere_stays_and_the_rest_goes(site: Site, 
     assert await site.database.fetchval("SELECT count(*) FROM dataset_archives") == 1
 
     # What belongs to a project counts for it, and the items of its datasets, too.
-    (usage,) = (await Usages(site.database).page(ListProjectUsagesRequest())).project_usages
+    usages = Usages(site.platform, Projects(site.platform))
+    (usage,) = (await usages.page(ListProjectUsagesRequest())).project_usages
     assert usage.project == "projects/default"
+    assert (usage.open_uploads, list(usage.tasks)) == (1, [TaskUsage(kind="quantization", succeeded=1)])
+    # These have no tasks to count, as services of an earlier release.
+    assert usage.unreachable == ["converter", "optimizer", "evaluator"]
+    one = await usages.get(GetProjectUsageRequest(project="projects/default"))
+    assert (one.stored, one.tasks, one.quota_bytes) == (usage.stored, usage.tasks, 1)
+    with pytest.raises(LatheError, match="no project named 'projects/x'"):
+        await usages.get(GetProjectUsageRequest(project="projects/x"))
     own = [put[name] for name in ("body", "live", "assignment", "outcome", "label", "open")]
     assert usage.stored.files == len(own) + len(items) + 1
     assert usage.stored.bytes == sum(each.size_bytes for each in (*own, *items, index))

@@ -314,6 +314,7 @@ class Site:
         self.blobs = FolderStore(folder / "blobs")
         self.workers_blobs: Blobs = self.blobs
         self.engine: TaskEngine
+        self.database: Database
         self.outbox: Outbox
         self.queue: TaskQueue
         self.bus: Bus
@@ -419,6 +420,7 @@ async def open_site(
         database = await Database.connect(settings.database_url, "echo", max_size=4)
         site.bus = await Bus.connect(settings.nats_url, "site")
         await ensure_topology(site.bus, [site.kind.name], [DEVICE, on_device(DEVICE)], options.timing)
+        site.database = database
         site.outbox, site.queue = Outbox(database), TaskQueue(database)
         site.engine = build_engine(site.kind, database, site.bus, site.blobs, options)
         running = [asyncio.create_task(_forever(run)) for run in site.engine.background] if background else []

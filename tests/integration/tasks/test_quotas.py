@@ -11,12 +11,15 @@ from pathlib import Path
 import grpc
 import pytest
 from lathe.converter.v1 import conversion_service_pb2 as pb
+from lathe.registry.v1.storage_service_pb2 import TaskUsage
 from lathe.type.v1 import task_pb2
 
 from services.platform.errors import LatheError, unavailable
 from services.platform.quotas import CachedQuotas, Limits, Table
 from services.platform.settings import Settings
-from tests.integration.tasks.kit import OPTIONS, Site, open_site
+from services.tasks.api.counts import Counts
+from services.tasks.state.standing import Standing
+from tests.integration.tasks.kit import DEVICE, OPTIONS, Site, open_site
 
 VISION, SPEECH = "projects/vision", "projects/speech"
 
@@ -81,6 +84,16 @@ async def test_no_more_run_than_may_and_others_pass(task_settings: Settings, tmp
         states = [(await site.get(task)).status.state for task in mine]
         assert states == [task_pb2.TASK_STATE_RUNNING] * 2 + [task_pb2.TASK_STATE_PENDING] * 4
         assert len(site.jobs.runs) == 5
+        # What waits for the quota needs no worker: no pod starts for it.
+        standing = Standing(site.database)
+        limits = Table({VISION: Limits(running_tasks=2)})
+        assert (await standing.wanted(limits), await standing.wanted(Table())) == ({DEVICE: 5}, {DEVICE: 9})
+        assert await standing.wanted(Table({VISION: Limits(running_tasks=3)})) == {DEVICE: 6}
+        counts = await Counts("conversion", standing)([VISION, SPEECH, "projects/x"])
+        assert counts == {
+            VISION: TaskUsage(kind="conversion", pending=4, running=2, dispatched=2),
+            SPEECH: TaskUsage(kind="conversion", running=3, dispatched=3),
+        }
         site.jobs.release.set()
         for task in mine:
             await site.reach(task, task_pb2.TASK_STATE_SUCCEEDED)

@@ -16,18 +16,21 @@ from lathe._options import field_behavior_pb2 as google_dot_api_dot_field__behav
 from lathe._options import resource_pb2 as google_dot_api_dot_resource__pb2
 from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from lathe.registry.v1 import project_service_pb2 as lathe_dot_registry_dot_v1_dot_project__service__pb2
 from lathe.type.v1 import access_pb2 as lathe_dot_type_dot_v1_dot_access__pb2
 from lathe.type.v1 import failure_pb2 as lathe_dot_type_dot_v1_dot_failure__pb2
 from lathe.type.v1 import operation_pb2 as lathe_dot_type_dot_v1_dot_operation__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'lathe/registry/v1/storage_service.proto\x12\x11lathe.registry.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1alathe/type/v1/access.proto\x1a\x1blathe/type/v1/failure.proto\x1a\x1dlathe/type/v1/operation.proto\"+\n\x0bStoredBytes\x12\r\n\x05\x66iles\x18\x01 \x01(\x03\x12\r\n\x05\x62ytes\x18\x02 \x01(\x03\"\x81\x01\n\x0cProjectUsage\x12\x0f\n\x07project\x18\x01 \x01(\t\x12.\n\x06stored\x18\x02 \x01(\x0b\x32\x1e.lathe.registry.v1.StoredBytes\x12\x30\n\x0cmeasure_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"T\n\x18ListProjectUsagesRequest\x12\x1a\n\tpage_size\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\xc8\x01\"m\n\x19ListProjectUsagesResponse\x12\x37\n\x0eproject_usages\x18\x01 \x03(\x0b\x32\x1f.lathe.registry.v1.ProjectUsage\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xcb\x08\n\x11GarbageCollection\x12\x11\n\x04name\x18\x01 \x01(\tB\x03\xe0\x41\x08\x12\x10\n\x03uid\x18\x02 \x01(\tB\x03\xe0\x41\x03\x12\xbf\x02\n\x0c\x64isplay_name\x18\x03 \x01(\tB\xa8\x02\xe0\x41\x05\xbaH\x05r\x03\x18\xc8\x01\xbaH\x99\x02\xba\x01\x95\x02\n\x0c\x64isplay_name\x12qmust be one line of visible text: remove line breaks, control characters, direction marks, and spaces at its ends\x1a\x91\x01this.matches(r\'^([^\\p{Cc}\\p{Cf}\\p{Zl}\\p{Zp}]|[\\x{200C}\\x{200D}\\x{E0020}-\\x{E007F}])*$\') && !this.matches(r\'^[\\p{Z}\\p{M}\\x{200C}\\x{200D}]|\\p{Z}$\')\x12s\n\x06labels\x18\x04 \x03(\x0b\x32\x30.lathe.registry.v1.GarbageCollection.LabelsEntryB1\xe0\x41\x05\xbaH+\x9a\x01(\x10@\"\x1dr\x1b\x18?2\x17^[a-z0-9][a-z0-9._/-]*$*\x05r\x03\x18\x80\x02\x12\x12\n\x05owner\x18\x05 \x01(\tB\x03\xe0\x41\x03\x12\x34\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x03\xe0\x41\x03\x12\x34\n\x0bupdate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x03\xe0\x41\x03\x12\x0c\n\x04\x65tag\x18\x08 \x01(\t\x12\x31\n\x05state\x18\t \x01(\x0e\x32\x1d.lathe.type.v1.OperationStateB\x03\xe0\x41\x03\x12\x15\n\x08progress\x18\n \x01(\x01\x42\x03\xe0\x41\x03\x12,\n\x07\x66\x61ilure\x18\x0b \x01(\x0b\x32\x16.lathe.type.v1.FailureB\x03\xe0\x41\x03\x12\x14\n\x07\x64ry_run\x18\x0c \x01(\x08\x42\x03\xe0\x41\x05\x12\x35\n\x08referred\x18\r \x01(\x0b\x32\x1e.lathe.registry.v1.StoredBytesB\x03\xe0\x41\x03\x12\x34\n\x07waiting\x18\x0e \x01(\x0b\x32\x1e.lathe.registry.v1.StoredBytesB\x03\xe0\x41\x03\x12\x34\n\x07removed\x18\x0f \x01(\x0b\x32\x1e.lathe.registry.v1.StoredBytesB\x03\xe0\x41\x03\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01:l\xea\x41i\n\x17lathe/GarbageCollection\x12\'garbageCollections/{garbage_collection}*\x12garbageCollections2\x11garbageCollection\"\x91\x01\n\x1e\x43reateGarbageCollectionRequest\x12K\n\x12garbage_collection\x18\x01 \x01(\x0b\x32$.lathe.registry.v1.GarbageCollectionB\t\xe0\x41\x02\xbaH\x03\xc8\x01\x01\x12\"\n\nrequest_id\x18\x02 \x01(\tB\x0e\xbaH\x05r\x03\xb0\x01\x01\xbaH\x03\xd8\x01\x01\"m\n\x1bGetGarbageCollectionRequest\x12N\n\x04name\x18\x01 \x01(\tB@\xe0\x41\x02\xfa\x41\x19\n\x17lathe/GarbageCollection\xbaH\x1er\x1c\x32\x1a^garbageCollections/[^/]+$\"\xa8\x01\n\x1dListGarbageCollectionsRequest\x12\x1a\n\tpage_size\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x10\n\x08order_by\x18\x03 \x01(\t\x12\x18\n\x06search\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\xc8\x01\x12\x11\n\tmine_only\x18\x05 \x01(\x08\x12\x18\n\x06\x66ilter\x18\x06 \x01(\tB\x08\xbaH\x05r\x03\x18\xa0\x1f\"|\n\x1eListGarbageCollectionsResponse\x12\x41\n\x13garbage_collections\x18\x01 \x03(\x0b\x32$.lathe.registry.v1.GarbageCollection\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"o\n\x1dWatchGarbageCollectionRequest\x12N\n\x04name\x18\x01 \x01(\tB@\xe0\x41\x02\xfa\x41\x19\n\x17lathe/GarbageCollection\xbaH\x1er\x1c\x32\x1a^garbageCollections/[^/]+$\"p\n\x1e\x43\x61ncelGarbageCollectionRequest\x12N\n\x04name\x18\x01 \x01(\tB@\xe0\x41\x02\xfa\x41\x19\n\x17lathe/GarbageCollection\xbaH\x1er\x1c\x32\x1a^garbageCollections/[^/]+$\"\x95\x01\n\x1e\x44\x65leteGarbageCollectionRequest\x12N\n\x04name\x18\x01 \x01(\tB@\xe0\x41\x02\xfa\x41\x19\n\x17lathe/GarbageCollection\xbaH\x1er\x1c\x32\x1a^garbageCollections/[^/]+$\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\x12\x15\n\rallow_missing\x18\x03 \x01(\x08\x32\xda\x06\n\x0eStorageService\x12t\n\x11ListProjectUsages\x12+.lathe.registry.v1.ListProjectUsagesRequest\x1a,.lathe.registry.v1.ListProjectUsagesResponse\"\x04\xa0\x86\x19\x01\x12x\n\x17\x43reateGarbageCollection\x12\x31.lathe.registry.v1.CreateGarbageCollectionRequest\x1a$.lathe.registry.v1.GarbageCollection\"\x04\xa0\x86\x19\x06\x12r\n\x14GetGarbageCollection\x12..lathe.registry.v1.GetGarbageCollectionRequest\x1a$.lathe.registry.v1.GarbageCollection\"\x04\xa0\x86\x19\x06\x12\x83\x01\n\x16ListGarbageCollections\x12\x30.lathe.registry.v1.ListGarbageCollectionsRequest\x1a\x31.lathe.registry.v1.ListGarbageCollectionsResponse\"\x04\xa0\x86\x19\x06\x12x\n\x16WatchGarbageCollection\x12\x30.lathe.registry.v1.WatchGarbageCollectionRequest\x1a$.lathe.registry.v1.GarbageCollection\"\x04\xa0\x86\x19\x06\x30\x01\x12x\n\x17\x43\x61ncelGarbageCollection\x12\x31.lathe.registry.v1.CancelGarbageCollectionRequest\x1a$.lathe.registry.v1.GarbageCollection\"\x04\xa0\x86\x19\x06\x12j\n\x17\x44\x65leteGarbageCollection\x12\x31.lathe.registry.v1.DeleteGarbageCollectionRequest\x1a\x16.google.protobuf.Empty\"\x04\xa0\x86\x19\x06\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'lathe/registry/v1/storage_service.proto\x12\x11lathe.registry.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\'lathe/registry/v1/project_service.proto\x1a\x1alathe/type/v1/access.proto\x1a\x1blathe/type/v1/failure.proto\x1a\x1dlathe/type/v1/operation.proto\"+\n\x0bStoredBytes\x12\r\n\x05\x66iles\x18\x01 \x01(\x03\x12\r\n\x05\x62ytes\x18\x02 \x01(\x03\"\xae\x02\n\x0cProjectUsage\x12\x0f\n\x07project\x18\x01 \x01(\t\x12.\n\x06stored\x18\x02 \x01(\x0b\x32\x1e.lathe.registry.v1.StoredBytes\x12\x30\n\x0cmeasure_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x05tasks\x18\x04 \x03(\x0b\x32\x1c.lathe.registry.v1.TaskUsage\x12\x13\n\x0bunreachable\x18\x05 \x03(\t\x12\x14\n\x0copen_uploads\x18\x06 \x01(\x03\x12\x18\n\x0bquota_bytes\x18\x07 \x01(\x03H\x00\x88\x01\x01\x12)\n\x06quotas\x18\x08 \x01(\x0b\x32\x19.lathe.registry.v1.QuotasB\x0e\n\x0c_quota_bytes\"\x99\x01\n\tTaskUsage\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x0f\n\x07pending\x18\x02 \x01(\x03\x12\x0f\n\x07running\x18\x03 \x01(\x03\x12\x12\n\ncancelling\x18\x04 \x01(\x03\x12\x11\n\tsucceeded\x18\x05 \x01(\x03\x12\x0e\n\x06\x66\x61iled\x18\x06 \x01(\x03\x12\x11\n\tcancelled\x18\x07 \x01(\x03\x12\x12\n\ndispatched\x18\x08 \x01(\x03\"W\n\x16GetProjectUsageRequest\x12=\n\x07project\x18\x01 \x01(\tB,\xe0\x41\x02\xfa\x41\x0f\n\rlathe/Project\xbaH\x14r\x12\x32\x10^projects/[^/]+$\"T\n\x18ListProjectUsagesRequest\x12\x1a\n\tpage_size\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\xc8\x01\"m\n\x19ListProjectUsagesResponse\x12\x37\n\x0eproject_usages\x18\x01 \x03(\x0b\x32\x1f.lathe.registry.v1.ProjectUsage\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xcb\x08\n\x11GarbageCollection\x12\x11\n\x04name\x18\x01 \x01(\tB\x03\xe0\x41\x08\x12\x10\n\x03uid\x18\x02 \x01(\tB\x03\xe0\x41\x03\x12\xbf\x02\n\x0c\x64isplay_name\x18\x03 \x01(\tB\xa8\x02\xe0\x41\x05\xbaH\x05r\x03\x18\xc8\x01\xbaH\x99\x02\xba\x01\x95\x02\n\x0c\x64isplay_name\x12qmust be one line of visible text: remove line breaks, control characters, direction marks, and spaces at its ends\x1a\x91\x01this.matches(r\'^([^\\p{Cc}\\p{Cf}\\p{Zl}\\p{Zp}]|[\\x{200C}\\x{200D}\\x{E0020}-\\x{E007F}])*$\') && !this.matches(r\'^[\\p{Z}\\p{M}\\x{200C}\\x{200D}]|\\p{Z}$\')\x12s\n\x06labels\x18\x04 \x03(\x0b\x32\x30.lathe.registry.v1.GarbageCollection.LabelsEntryB1\xe0\x41\x05\xbaH+\x9a\x01(\x10@\"\x1dr\x1b\x18?2\x17^[a-z0-9][a-z0-9._/-]*$*\x05r\x03\x18\x80\x02\x12\x12\n\x05owner\x18\x05 \x01(\tB\x03\xe0\x41\x03\x12\x34\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x03\xe0\x41\x03\x12\x34\n\x0bupdate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x03\xe0\x41\x03\x12\x0c\n\x04\x65tag\x18\x08 \x01(\t\x12\x31\n\x05state\x18\t \x01(\x0e\x32\x1d.lathe.type.v1.OperationStateB\x03\xe0\x41\x03\x12\x15\n\x08progress\x18\n \x01(\x01\x42\x03\xe0\x41\x03\x12,\n\x07\x66\x61ilure\x18\x0b \x01(\x0b\x32\x16.lathe.type.v1.FailureB\x03\xe0\x41\x03\x12\x14\n\x07\x64ry_run\x18\x0c \x01(\x08\x42\x03\xe0\x41\x05\x12\x35\n\x08referred\x18\r \x01(\x0b\x32\x1e.lathe.registry.v1.StoredBytesB\x03\xe0\x41\x03\x12\x34\n\x07waiting\x18\x0e \x01(\x0b\x32\x1e.lathe.registry.v1.StoredBytesB\x03\xe0\x41\x03\x12\x34\n\x07removed\x18\x0f \x01(\x0b\x32\x1e.lathe.registry.v1.StoredBytesB\x03\xe0\x41\x03\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01:l\xea\x41i\n\x17lathe/GarbageCollection\x12\'garbageCollections/{garbage_collection}*\x12garbageCollections2\x11garbageCollection\"\x91\x01\n\x1e\x43reateGarbageCollectionRequest\x12K\n\x12garbage_collection\x18\x01 \x01(\x0b\x32$.lathe.registry.v1.GarbageCollectionB\t\xe0\x41\x02\xbaH\x03\xc8\x01\x01\x12\"\n\nrequest_id\x18\x02 \x01(\tB\x0e\xbaH\x05r\x03\xb0\x01\x01\xbaH\x03\xd8\x01\x01\"m\n\x1bGetGarbageCollectionRequest\x12N\n\x04name\x18\x01 \x01(\tB@\xe0\x41\x02\xfa\x41\x19\n\x17lathe/GarbageCollection\xbaH\x1er\x1c\x32\x1a^garbageCollections/[^/]+$\"\xa8\x01\n\x1dListGarbageCollectionsRequest\x12\x1a\n\tpage_size\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x10\n\x08order_by\x18\x03 \x01(\t\x12\x18\n\x06search\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\xc8\x01\x12\x11\n\tmine_only\x18\x05 \x01(\x08\x12\x18\n\x06\x66ilter\x18\x06 \x01(\tB\x08\xbaH\x05r\x03\x18\xa0\x1f\"|\n\x1eListGarbageCollectionsResponse\x12\x41\n\x13garbage_collections\x18\x01 \x03(\x0b\x32$.lathe.registry.v1.GarbageCollection\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"o\n\x1dWatchGarbageCollectionRequest\x12N\n\x04name\x18\x01 \x01(\tB@\xe0\x41\x02\xfa\x41\x19\n\x17lathe/GarbageCollection\xbaH\x1er\x1c\x32\x1a^garbageCollections/[^/]+$\"p\n\x1e\x43\x61ncelGarbageCollectionRequest\x12N\n\x04name\x18\x01 \x01(\tB@\xe0\x41\x02\xfa\x41\x19\n\x17lathe/GarbageCollection\xbaH\x1er\x1c\x32\x1a^garbageCollections/[^/]+$\"\x95\x01\n\x1e\x44\x65leteGarbageCollectionRequest\x12N\n\x04name\x18\x01 \x01(\tB@\xe0\x41\x02\xfa\x41\x19\n\x17lathe/GarbageCollection\xbaH\x1er\x1c\x32\x1a^garbageCollections/[^/]+$\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\x12\x15\n\rallow_missing\x18\x03 \x01(\x08\x32\xbf\x07\n\x0eStorageService\x12t\n\x11ListProjectUsages\x12+.lathe.registry.v1.ListProjectUsagesRequest\x1a,.lathe.registry.v1.ListProjectUsagesResponse\"\x04\xa0\x86\x19\x01\x12\x63\n\x0fGetProjectUsage\x12).lathe.registry.v1.GetProjectUsageRequest\x1a\x1f.lathe.registry.v1.ProjectUsage\"\x04\xa0\x86\x19\x02\x12x\n\x17\x43reateGarbageCollection\x12\x31.lathe.registry.v1.CreateGarbageCollectionRequest\x1a$.lathe.registry.v1.GarbageCollection\"\x04\xa0\x86\x19\x06\x12r\n\x14GetGarbageCollection\x12..lathe.registry.v1.GetGarbageCollectionRequest\x1a$.lathe.registry.v1.GarbageCollection\"\x04\xa0\x86\x19\x06\x12\x83\x01\n\x16ListGarbageCollections\x12\x30.lathe.registry.v1.ListGarbageCollectionsRequest\x1a\x31.lathe.registry.v1.ListGarbageCollectionsResponse\"\x04\xa0\x86\x19\x06\x12x\n\x16WatchGarbageCollection\x12\x30.lathe.registry.v1.WatchGarbageCollectionRequest\x1a$.lathe.registry.v1.GarbageCollection\"\x04\xa0\x86\x19\x06\x30\x01\x12x\n\x17\x43\x61ncelGarbageCollection\x12\x31.lathe.registry.v1.CancelGarbageCollectionRequest\x1a$.lathe.registry.v1.GarbageCollection\"\x04\xa0\x86\x19\x06\x12j\n\x17\x44\x65leteGarbageCollection\x12\x31.lathe.registry.v1.DeleteGarbageCollectionRequest\x1a\x16.google.protobuf.Empty\"\x04\xa0\x86\x19\x06\x62\x06proto3')
 
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, globals())
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'lathe.registry.v1.storage_service_pb2', globals())
 if _descriptor._USE_C_DESCRIPTORS == False:
 
   DESCRIPTOR._options = None
+  _GETPROJECTUSAGEREQUEST.fields_by_name['project']._options = None
+  _GETPROJECTUSAGEREQUEST.fields_by_name['project']._serialized_options = b'\340A\002\372A\017\n\rlathe/Project\272H\024r\0222\020^projects/[^/]+$'
   _LISTPROJECTUSAGESREQUEST.fields_by_name['page_size']._options = None
   _LISTPROJECTUSAGESREQUEST.fields_by_name['page_size']._serialized_options = b'\272H\004\032\002(\000'
   _LISTPROJECTUSAGESREQUEST.fields_by_name['page_token']._options = None
@@ -84,6 +87,8 @@ if _descriptor._USE_C_DESCRIPTORS == False:
   _DELETEGARBAGECOLLECTIONREQUEST.fields_by_name['name']._serialized_options = b'\340A\002\372A\031\n\027lathe/GarbageCollection\272H\036r\0342\032^garbageCollections/[^/]+$'
   _STORAGESERVICE.methods_by_name['ListProjectUsages']._options = None
   _STORAGESERVICE.methods_by_name['ListProjectUsages']._serialized_options = b'\240\206\031\001'
+  _STORAGESERVICE.methods_by_name['GetProjectUsage']._options = None
+  _STORAGESERVICE.methods_by_name['GetProjectUsage']._serialized_options = b'\240\206\031\002'
   _STORAGESERVICE.methods_by_name['CreateGarbageCollection']._options = None
   _STORAGESERVICE.methods_by_name['CreateGarbageCollection']._serialized_options = b'\240\206\031\006'
   _STORAGESERVICE.methods_by_name['GetGarbageCollection']._options = None
@@ -96,32 +101,36 @@ if _descriptor._USE_C_DESCRIPTORS == False:
   _STORAGESERVICE.methods_by_name['CancelGarbageCollection']._serialized_options = b'\240\206\031\006'
   _STORAGESERVICE.methods_by_name['DeleteGarbageCollection']._options = None
   _STORAGESERVICE.methods_by_name['DeleteGarbageCollection']._serialized_options = b'\240\206\031\006'
-  _STOREDBYTES._serialized_start=301
-  _STOREDBYTES._serialized_end=344
-  _PROJECTUSAGE._serialized_start=347
-  _PROJECTUSAGE._serialized_end=476
-  _LISTPROJECTUSAGESREQUEST._serialized_start=478
-  _LISTPROJECTUSAGESREQUEST._serialized_end=562
-  _LISTPROJECTUSAGESRESPONSE._serialized_start=564
-  _LISTPROJECTUSAGESRESPONSE._serialized_end=673
-  _GARBAGECOLLECTION._serialized_start=676
-  _GARBAGECOLLECTION._serialized_end=1775
-  _GARBAGECOLLECTION_LABELSENTRY._serialized_start=1620
-  _GARBAGECOLLECTION_LABELSENTRY._serialized_end=1665
-  _CREATEGARBAGECOLLECTIONREQUEST._serialized_start=1778
-  _CREATEGARBAGECOLLECTIONREQUEST._serialized_end=1923
-  _GETGARBAGECOLLECTIONREQUEST._serialized_start=1925
-  _GETGARBAGECOLLECTIONREQUEST._serialized_end=2034
-  _LISTGARBAGECOLLECTIONSREQUEST._serialized_start=2037
-  _LISTGARBAGECOLLECTIONSREQUEST._serialized_end=2205
-  _LISTGARBAGECOLLECTIONSRESPONSE._serialized_start=2207
-  _LISTGARBAGECOLLECTIONSRESPONSE._serialized_end=2331
-  _WATCHGARBAGECOLLECTIONREQUEST._serialized_start=2333
-  _WATCHGARBAGECOLLECTIONREQUEST._serialized_end=2444
-  _CANCELGARBAGECOLLECTIONREQUEST._serialized_start=2446
-  _CANCELGARBAGECOLLECTIONREQUEST._serialized_end=2558
-  _DELETEGARBAGECOLLECTIONREQUEST._serialized_start=2561
-  _DELETEGARBAGECOLLECTIONREQUEST._serialized_end=2710
-  _STORAGESERVICE._serialized_start=2713
-  _STORAGESERVICE._serialized_end=3571
+  _STOREDBYTES._serialized_start=342
+  _STOREDBYTES._serialized_end=385
+  _PROJECTUSAGE._serialized_start=388
+  _PROJECTUSAGE._serialized_end=690
+  _TASKUSAGE._serialized_start=693
+  _TASKUSAGE._serialized_end=846
+  _GETPROJECTUSAGEREQUEST._serialized_start=848
+  _GETPROJECTUSAGEREQUEST._serialized_end=935
+  _LISTPROJECTUSAGESREQUEST._serialized_start=937
+  _LISTPROJECTUSAGESREQUEST._serialized_end=1021
+  _LISTPROJECTUSAGESRESPONSE._serialized_start=1023
+  _LISTPROJECTUSAGESRESPONSE._serialized_end=1132
+  _GARBAGECOLLECTION._serialized_start=1135
+  _GARBAGECOLLECTION._serialized_end=2234
+  _GARBAGECOLLECTION_LABELSENTRY._serialized_start=2079
+  _GARBAGECOLLECTION_LABELSENTRY._serialized_end=2124
+  _CREATEGARBAGECOLLECTIONREQUEST._serialized_start=2237
+  _CREATEGARBAGECOLLECTIONREQUEST._serialized_end=2382
+  _GETGARBAGECOLLECTIONREQUEST._serialized_start=2384
+  _GETGARBAGECOLLECTIONREQUEST._serialized_end=2493
+  _LISTGARBAGECOLLECTIONSREQUEST._serialized_start=2496
+  _LISTGARBAGECOLLECTIONSREQUEST._serialized_end=2664
+  _LISTGARBAGECOLLECTIONSRESPONSE._serialized_start=2666
+  _LISTGARBAGECOLLECTIONSRESPONSE._serialized_end=2790
+  _WATCHGARBAGECOLLECTIONREQUEST._serialized_start=2792
+  _WATCHGARBAGECOLLECTIONREQUEST._serialized_end=2903
+  _CANCELGARBAGECOLLECTIONREQUEST._serialized_start=2905
+  _CANCELGARBAGECOLLECTIONREQUEST._serialized_end=3017
+  _DELETEGARBAGECOLLECTIONREQUEST._serialized_start=3020
+  _DELETEGARBAGECOLLECTIONREQUEST._serialized_end=3169
+  _STORAGESERVICE._serialized_start=3172
+  _STORAGESERVICE._serialized_end=4131
 # @@protoc_insertion_point(module_scope)

@@ -8,6 +8,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from lathe.registry.v1 import project_service_pb2 as _project_service_pb2
 from lathe.type.v1 import failure_pb2 as _failure_pb2
 from lathe.type.v1 import operation_pb2 as _operation_pb2
 import builtins as _builtins
@@ -49,22 +50,45 @@ Global___StoredBytes: _TypeAlias = StoredBytes  # noqa: Y015
 
 @_typing.final
 class ProjectUsage(_message.Message):
-    """What a project uses of the object store."""
+    """What a project uses."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     PROJECT_FIELD_NUMBER: _builtins.int
     STORED_FIELD_NUMBER: _builtins.int
     MEASURE_TIME_FIELD_NUMBER: _builtins.int
+    TASKS_FIELD_NUMBER: _builtins.int
+    UNREACHABLE_FIELD_NUMBER: _builtins.int
+    OPEN_UPLOADS_FIELD_NUMBER: _builtins.int
+    QUOTA_BYTES_FIELD_NUMBER: _builtins.int
+    QUOTAS_FIELD_NUMBER: _builtins.int
     project: _builtins.str
     """`projects/{project}`."""
+    open_uploads: _builtins.int
+    """Its uploads that are OPEN."""
+    quota_bytes: _builtins.int
+    """What counts for its quota `stored_bytes`: what it stores now, or did some seconds ago, and its open uploads. Only GetProjectUsage
+    counts it.
+    """
     @_builtins.property
     def stored(self) -> Global___StoredBytes:
-        """What its models, datasets, tasks, uploads and so on refer to."""
+        """What its models, datasets, tasks, uploads and so on refer to, as the last collection found it."""
 
     @_builtins.property
     def measure_time(self) -> _timestamp_pb2.Timestamp:
-        """When it was measured."""
+        """When that collection measured it; not set if none has found anything."""
+
+    @_builtins.property
+    def tasks(self) -> _containers.RepeatedCompositeFieldContainer[Global___TaskUsage]:
+        """Its tasks: an entry for each kind of which there are any."""
+
+    @_builtins.property
+    def unreachable(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Services that did not answer: their tasks are missing."""
+
+    @_builtins.property
+    def quotas(self) -> _project_service_pb2.Quotas:
+        """The quotas that hold: its own, and else those of the installation (LATHE_QUOTA_…); 0 is no limit."""
 
     def __init__(
         self,
@@ -72,14 +96,95 @@ class ProjectUsage(_message.Message):
         project: _builtins.str = ...,
         stored: Global___StoredBytes | None = ...,
         measure_time: _timestamp_pb2.Timestamp | None = ...,
+        tasks: _abc.Iterable[Global___TaskUsage] | None = ...,
+        unreachable: _abc.Iterable[_builtins.str] | None = ...,
+        open_uploads: _builtins.int = ...,
+        quota_bytes: _builtins.int | None = ...,
+        quotas: _project_service_pb2.Quotas | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["measure_time", b"measure_time", "stored", b"stored"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_quota_bytes", b"_quota_bytes", "measure_time", b"measure_time", "quota_bytes", b"quota_bytes", "quotas", b"quotas", "stored", b"stored"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["measure_time", b"measure_time", "project", b"project", "stored", b"stored"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_quota_bytes", b"_quota_bytes", "measure_time", b"measure_time", "open_uploads", b"open_uploads", "project", b"project", "quota_bytes", b"quota_bytes", "quotas", b"quotas", "stored", b"stored", "tasks", b"tasks", "unreachable", b"unreachable"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__quota_bytes: _TypeAlias = _typing.Literal["quota_bytes"]  # noqa: Y015
+    _WhichOneofArgType__quota_bytes: _TypeAlias = _typing.Literal["_quota_bytes", b"_quota_bytes"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__quota_bytes) -> _WhichOneofReturnType__quota_bytes | None: ...
+
+Global___ProjectUsage: _TypeAlias = ProjectUsage  # noqa: Y015
+
+@_typing.final
+class TaskUsage(_message.Message):
+    """Tasks of one kind, counted by their states."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: _builtins.int
+    PENDING_FIELD_NUMBER: _builtins.int
+    RUNNING_FIELD_NUMBER: _builtins.int
+    CANCELLING_FIELD_NUMBER: _builtins.int
+    SUCCEEDED_FIELD_NUMBER: _builtins.int
+    FAILED_FIELD_NUMBER: _builtins.int
+    CANCELLED_FIELD_NUMBER: _builtins.int
+    DISPATCHED_FIELD_NUMBER: _builtins.int
+    kind: _builtins.str
+    """`conversion`, `quantization`, `optimization`, `profile` or `evaluation`."""
+    pending: _builtins.int
+    """PENDING: what the quota `waiting_tasks` limits."""
+    running: _builtins.int
+    """RUNNING."""
+    cancelling: _builtins.int
+    """CANCELLING."""
+    succeeded: _builtins.int
+    """SUCCEEDED."""
+    failed: _builtins.int
+    """FAILED."""
+    cancelled: _builtins.int
+    """CANCELLED."""
+    dispatched: _builtins.int
+    """With workers, or on the way to them: what the quota `running_tasks` limits. They are among those that are PENDING, RUNNING and
+    CANCELLING.
+    """
+    def __init__(
+        self,
+        *,
+        kind: _builtins.str = ...,
+        pending: _builtins.int = ...,
+        running: _builtins.int = ...,
+        cancelling: _builtins.int = ...,
+        succeeded: _builtins.int = ...,
+        failed: _builtins.int = ...,
+        cancelled: _builtins.int = ...,
+        dispatched: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancelled", b"cancelled", "cancelling", b"cancelling", "dispatched", b"dispatched", "failed", b"failed", "kind", b"kind", "pending", b"pending", "running", b"running", "succeeded", b"succeeded"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___ProjectUsage: _TypeAlias = ProjectUsage  # noqa: Y015
+Global___TaskUsage: _TypeAlias = TaskUsage  # noqa: Y015
+
+@_typing.final
+class GetProjectUsageRequest(_message.Message):
+    """Request of GetProjectUsage."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROJECT_FIELD_NUMBER: _builtins.int
+    project: _builtins.str
+    """`projects/{project}`."""
+    def __init__(
+        self,
+        *,
+        project: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["project", b"project"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetProjectUsageRequest: _TypeAlias = GetProjectUsageRequest  # noqa: Y015
 
 @_typing.final
 class ListProjectUsagesRequest(_message.Message):
@@ -119,7 +224,7 @@ class ListProjectUsagesResponse(_message.Message):
     """Asks for the next page; empty on the last."""
     @_builtins.property
     def project_usages(self) -> _containers.RepeatedCompositeFieldContainer[Global___ProjectUsage]:
-        """One page, in the order of the projects' names. A project of which nothing is stored is left out."""
+        """One page, in the order of the projects' names."""
 
     def __init__(
         self,

@@ -27,6 +27,11 @@ class StorageServiceStub(object):
                 request_serializer=lathe_dot_registry_dot_v1_dot_storage__service__pb2.ListProjectUsagesRequest.SerializeToString,
                 response_deserializer=lathe_dot_registry_dot_v1_dot_storage__service__pb2.ListProjectUsagesResponse.FromString,
                 )
+        self.GetProjectUsage = channel.unary_unary(
+                '/lathe.registry.v1.StorageService/GetProjectUsage',
+                request_serializer=lathe_dot_registry_dot_v1_dot_storage__service__pb2.GetProjectUsageRequest.SerializeToString,
+                response_deserializer=lathe_dot_registry_dot_v1_dot_storage__service__pb2.ProjectUsage.FromString,
+                )
         self.CreateGarbageCollection = channel.unary_unary(
                 '/lathe.registry.v1.StorageService/CreateGarbageCollection',
                 request_serializer=lathe_dot_registry_dot_v1_dot_storage__service__pb2.CreateGarbageCollectionRequest.SerializeToString,
@@ -70,8 +75,15 @@ class StorageServiceServicer(object):
     """
 
     def ListProjectUsages(self, request, context):
-        """Lists how much of the object store each project uses that the caller is a member of, as the last collection found it. Files
-        that several projects use count for each.
+        """Lists how much each project uses that the caller is a member of. What is stored is as the last collection found it; files that
+        several projects use count for each.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetProjectUsage(self, request, context):
+        """Returns how much a project uses, beside its quotas.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -127,6 +139,11 @@ def add_StorageServiceServicer_to_server(servicer, server):
                     servicer.ListProjectUsages,
                     request_deserializer=lathe_dot_registry_dot_v1_dot_storage__service__pb2.ListProjectUsagesRequest.FromString,
                     response_serializer=lathe_dot_registry_dot_v1_dot_storage__service__pb2.ListProjectUsagesResponse.SerializeToString,
+            ),
+            'GetProjectUsage': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetProjectUsage,
+                    request_deserializer=lathe_dot_registry_dot_v1_dot_storage__service__pb2.GetProjectUsageRequest.FromString,
+                    response_serializer=lathe_dot_registry_dot_v1_dot_storage__service__pb2.ProjectUsage.SerializeToString,
             ),
             'CreateGarbageCollection': grpc.unary_unary_rpc_method_handler(
                     servicer.CreateGarbageCollection,
@@ -189,6 +206,23 @@ class StorageService(object):
         return grpc.experimental.unary_unary(request, target, '/lathe.registry.v1.StorageService/ListProjectUsages',
             lathe_dot_registry_dot_v1_dot_storage__service__pb2.ListProjectUsagesRequest.SerializeToString,
             lathe_dot_registry_dot_v1_dot_storage__service__pb2.ListProjectUsagesResponse.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def GetProjectUsage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/lathe.registry.v1.StorageService/GetProjectUsage',
+            lathe_dot_registry_dot_v1_dot_storage__service__pb2.GetProjectUsageRequest.SerializeToString,
+            lathe_dot_registry_dot_v1_dot_storage__service__pb2.ProjectUsage.FromString,
             options, channel_credentials,
             insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
 

@@ -42,9 +42,11 @@ class StorageServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> StorageServiceAsyncStub: ...
     ListProjectUsages: _grpc.UnaryUnaryMultiCallable[_storage_service_pb2.ListProjectUsagesRequest, _storage_service_pb2.ListProjectUsagesResponse]
-    """Lists how much of the object store each project uses that the caller is a member of, as the last collection found it. Files
-    that several projects use count for each.
+    """Lists how much each project uses that the caller is a member of. What is stored is as the last collection found it; files that
+    several projects use count for each.
     """
+    GetProjectUsage: _grpc.UnaryUnaryMultiCallable[_storage_service_pb2.GetProjectUsageRequest, _storage_service_pb2.ProjectUsage]
+    """Returns how much a project uses, beside its quotas."""
     CreateGarbageCollection: _grpc.UnaryUnaryMultiCallable[_storage_service_pb2.CreateGarbageCollectionRequest, _storage_service_pb2.GarbageCollection]
     """Starts a collection; by default, one is started each day. It goes on by itself: see WatchGarbageCollection. Collections take
     turns. One that is cancelled or interrupted has done no harm.
@@ -73,9 +75,11 @@ class StorageServiceAsyncStub(StorageServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListProjectUsages: _aio.UnaryUnaryMultiCallable[_storage_service_pb2.ListProjectUsagesRequest, _storage_service_pb2.ListProjectUsagesResponse]  # type: ignore[assignment]
-    """Lists how much of the object store each project uses that the caller is a member of, as the last collection found it. Files
-    that several projects use count for each.
+    """Lists how much each project uses that the caller is a member of. What is stored is as the last collection found it; files that
+    several projects use count for each.
     """
+    GetProjectUsage: _aio.UnaryUnaryMultiCallable[_storage_service_pb2.GetProjectUsageRequest, _storage_service_pb2.ProjectUsage]  # type: ignore[assignment]
+    """Returns how much a project uses, beside its quotas."""
     CreateGarbageCollection: _aio.UnaryUnaryMultiCallable[_storage_service_pb2.CreateGarbageCollectionRequest, _storage_service_pb2.GarbageCollection]  # type: ignore[assignment]
     """Starts a collection; by default, one is started each day. It goes on by itself: see WatchGarbageCollection. Collections take
     turns. One that is cancelled or interrupted has done no harm.
@@ -107,9 +111,17 @@ class StorageServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _storage_service_pb2.ListProjectUsagesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_storage_service_pb2.ListProjectUsagesResponse, _abc.Awaitable[_storage_service_pb2.ListProjectUsagesResponse]]:
-        """Lists how much of the object store each project uses that the caller is a member of, as the last collection found it. Files
-        that several projects use count for each.
+        """Lists how much each project uses that the caller is a member of. What is stored is as the last collection found it; files that
+        several projects use count for each.
         """
+
+    @_abc_1.abstractmethod
+    def GetProjectUsage(
+        self,
+        request: _storage_service_pb2.GetProjectUsageRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_storage_service_pb2.ProjectUsage, _abc.Awaitable[_storage_service_pb2.ProjectUsage]]:
+        """Returns how much a project uses, beside its quotas."""
 
     @_abc_1.abstractmethod
     def CreateGarbageCollection(

@@ -662,7 +662,9 @@ class Template(_message.Message):
 
     @_builtins.property
     def shared_with(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Other projects whose members may read it: `projects/{project}`, or `projects/-` for all. To change it takes the role ADMIN."""
+        """Other projects whose members may read it: `projects/{project}`, or `projects/-` for all. To change it takes the role ADMIN; a
+        project that does not exist is NOT_FOUND.
+        """
 
     def __init__(
         self,
