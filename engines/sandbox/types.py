@@ -116,6 +116,16 @@ class Sandbox:
         """Whether the kernel gives both guarantees, without which only Python itself hinders a stranger's code."""
         return self.network_absent and self.writes_confined
 
+    @property
+    def active(self) -> list[str]:
+        """The names of the layers that are active."""
+        return [name for name, layer in self.layers.items() if layer.active]
+
+    @property
+    def missing(self) -> list[str]:
+        """The names of those that are not, each with the reason."""
+        return [f"{name} ({layer.detail})" for name, layer in self.layers.items() if not layer.active]
+
     def describe(self) -> dict[str, Any]:
         """Return the layers as JSON-ready values, with the two guarantees that they give."""
         return {
@@ -126,9 +136,8 @@ class Sandbox:
 
     def sentence(self) -> str:
         """Return one line for a log: active layers, and inactive ones with the reason."""
-        active = [name for name, layer in self.layers.items() if layer.active]
-        missing = [f"{name} ({layer.detail})" for name, layer in self.layers.items() if not layer.active]
-        return f"active: {', '.join(active) or 'none'}" + (f"; not active: {', '.join(missing)}" if missing else "")
+        missing = f"; not active: {', '.join(self.missing)}" if self.missing else ""
+        return f"active: {', '.join(self.active) or 'none'}{missing}"
 
     @classmethod
     def from_message(cls, message: dict[str, Any]) -> Sandbox:

@@ -30,6 +30,8 @@ def _short(device: Any) -> str:
         told.append(f"no worker for {', '.join(unserved)}")
     if device.served and not any(queue.workers_on_device for queue in device.queues):
         told.append("no worker is the device")
+    if not all(alike.sandbox.confined for alike in device.sandboxes):
+        told.append("workers do not confine code")
     return plain("; ".join(told))
 
 
@@ -118,6 +120,12 @@ QUEUES: list[Column[Any]] = [
     Column("waiting", lambda queue: str(queue.waiting) if queue.known else "?", numeric=True),
     Column("oldest waits", lambda queue: _oldest([queue]), whole=True),
 ]
+SANDBOXES: list[Column[Any]] = [
+    Column("workers", lambda alike: plain(", ".join(alike.workers))),
+    Column("confine code", lambda alike: "yes" if alike.sandbox.confined else "NO"),
+    Column("active", lambda alike: plain(", ".join(alike.sandbox.active)) or "–"),
+    Column("missing", lambda alike: plain(", ".join(alike.sandbox.missing)) or "–"),
+]
 
 
 @devices.command("list")
@@ -144,6 +152,8 @@ def get(
     if output is not OutputFormat.JSON:
         print_rows(found.runtimes, RUNTIMES)
         print_rows(found.queues, QUEUES)
+        if found.sandboxes:
+            print_rows(found.sandboxes, SANDBOXES, title="How workers confine what models bring")
         if options := [(each.runtime, option) for each in found.runtimes for option in each.options]:
             print_rows(options, OPTIONS, title="Options of the runtimes (runtime_options)")
         if evidence := _evidence(found):

@@ -1,28 +1,38 @@
-"""Whether this machine can confine the children that read strangers' files; asked at the start if it has to."""
+"""Whether this machine can confine the children that read strangers' files; asked at the start."""
 
 from __future__ import annotations
 
 import tempfile
 from pathlib import Path
 
-from engines.sandbox import Child
+from engines.sandbox import Child, Sandbox
 from services.platform.settings import ConfigurationError, Settings
 
 
-async def require_confinement(settings: Settings) -> None:
-    """Refuse to start where the kernel confines no child, if LATHE_SANDBOX is `required`.
+async def confinement(settings: Settings) -> Sandbox:
+    """Return the protections that a child of this process gets.
 
     Raises:
-        ConfigurationError: It names the protections that are missing, each with the reason.
+        ConfigurationError: LATHE_SANDBOX is `required`, and the kernel confines no child: it names the protections that
+            are missing, each with the reason.
     """
-    if settings.sandbox != "required":
-        return
     with tempfile.TemporaryDirectory(prefix="lathe-sandbox-") as folder:
         async with await Child.spawn(Path(folder)) as child:
             await child.ready()
             sandbox = child.sandbox
-    if not sandbox.confined:
+    if settings.sandbox == "required" and not sandbox.confined:
         raise ConfigurationError(
             f"LATHE_SANDBOX is required, and this machine cannot confine code that models bring: {sandbox.sentence()}. "
-            "Run it on a kernel with Landlock and seccomp (Linux 5.13), or where user namespaces are allowed."
+            "Run it on a kernel with Landlock and seccomp (Linux 5.13), or allow user namespaces."
         )
+    return sandbox
+
+
+async def require_confinement(settings: Settings) -> None:
+    """Refuse to start if the kernel confines no child, and LATHE_SANDBOX is `required`.
+
+    Raises:
+        ConfigurationError: As `confinement`.
+    """
+    if settings.sandbox == "required":
+        await confinement(settings)

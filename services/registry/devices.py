@@ -15,6 +15,7 @@ from lathe.registry.v1.device_service_pb2 import (
     BUILD_PLACE_HERE,
     BUILD_PLACE_ON_DEVICE,
     BUILD_PLACE_UNSPECIFIED,
+    ConfinedWorkers,
     Device,
     DeviceQueue,
     DeviceRuntime,
@@ -24,7 +25,9 @@ from lathe.registry.v1.device_service_pb2 import (
     WorkerPod,
 )
 from lathe.type.v1.precision_pb2 import Precision
+from lathe.type.v1.sandbox_pb2 import Sandbox
 
+from engines.failures import count
 from engines.runtimes.targets import options_of
 from engines.spec.devices import Device as Entry
 from engines.spec.devices import DeviceRuntime as Runtime
@@ -124,7 +127,8 @@ def described(entry: Entry, reports: Reports, now: datetime) -> Device:
     )
     device.timeout.FromSeconds(entry.timeout_seconds)
     device.served = any(queue.workers for queue in device.queues)
-    device.missing = _missing(entry, device.queues)
+    device.sandboxes.extend(_sandboxes(entry.id, reports))
+    device.missing = _missing(entry, device)
     return device
 
 
@@ -163,7 +167,20 @@ def _queue(kind: str, report: Mapping[str, QueueOfDevice] | None, device: str, n
     return queue
 
 
-def _missing(entry: Entry, queues: Sequence[DeviceQueue]) -> str:
+def _sandboxes(device: str, reports: Reports) -> list[ConfinedWorkers]:
+    """Return how the live workers confine what models bring, one that serves several kinds once."""
+    names: dict[bytes, set[str]] = {}
+    for report in reports.values():
+        for told in (report or {}).get(device, QueueOfDevice()).sandboxes:
+            names.setdefault(told.sandbox.SerializeToString(deterministic=True), set()).update(told.workers)
+    return [
+        ConfinedWorkers(workers=sorted(workers), sandbox=Sandbox.FromString(sandbox))
+        for sandbox, workers in names.items()
+    ]
+
+
+def _missing(entry: Entry, device: Device) -> str:
+    queues = device.queues
     if not entry.buildable_runtimes:
         return "This release has no builder for any runtime of this device, so that no task can ask for it."
     told: list[str] = []
@@ -178,6 +195,12 @@ def _missing(entry: Entry, queues: Sequence[DeviceQueue]) -> str:
     taken = [queue for queue in queues if queue.workers]
     if taken and not any(queue.workers_on_device for queue in taken):
         told.append("None of its live workers is the device: what they make is not verified on it.")
+    told += [
+        f"{count(len(alike.workers), 'live worker')} cannot confine code that models bring; missing: "
+        f"{', '.join(alike.sandbox.missing)}. LATHE_SANDBOX=required keeps such workers from starting."
+        for alike in device.sandboxes
+        if not alike.sandbox.confined
+    ]
     if not queues:
         told.append("No task service has told of its queues: the message bus does not answer, or none has run yet.")
     return " ".join(told)

@@ -92,6 +92,7 @@ class Queues:
             told.workers = len(self._workers.serving(device))
             told.workers_on_device = len(self._workers.on_device(device))
             told.running = running.get(device, 0)
+            told.sandboxes.extend(self._workers.sandboxes(device))
             if (count := counts.get(device)) is not None:
                 told.waiting = count.waiting
                 if count.oldest is not None:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from google.protobuf.message import DecodeError
 from lathe.internal.v1.event_pb2 import WorkerAnnouncement
+from lathe.registry.v1.device_service_pb2 import ConfinedWorkers
 
 from services.bus.connection import Bus
 from services.bus.mirror import Mirror
@@ -101,6 +102,17 @@ class WorkersView:
     def on_device(self, device: str) -> tuple[WorkerAnnouncement, ...]:
         """Return the live workers whose machine is the device."""
         return self._fleet(device).on_device
+
+    def sandboxes(self, device: str) -> list[ConfinedWorkers]:
+        """Return how the live workers for a device confine what models bring; those that are alike are together."""
+        found: dict[bytes, ConfinedWorkers] = {}
+        for worker in self.serving(device):
+            if worker.HasField("sandbox"):
+                alike = found.setdefault(
+                    worker.sandbox.SerializeToString(deterministic=True), ConfinedWorkers(sandbox=worker.sandbox)
+                )
+                alike.workers.append(worker.worker)
+        return list(found.values())
 
     def seconds_without(self, device: str) -> float:
         """Return for how long no worker has lived whose machine is the device, as far as this process has seen."""

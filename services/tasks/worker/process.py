@@ -21,7 +21,7 @@ from services.bus.topology import Timing, find_queues, on_device
 from services.platform import telemetry
 from services.platform.settings import ConfigurationError, Settings, load_settings
 from services.platform.work_folders import work_folder
-from services.process.confinement import require_confinement
+from services.process.confinement import confinement
 from services.process.startup import StartupError, refuse, tune_collector, wait_for
 from services.storage import CachingStore, ContentStore, MeteredStore, S3ContentStore, hash_bytes
 from services.tasks.worker.engine_work import EngineWork
@@ -123,7 +123,7 @@ async def opened_store(settings: Settings) -> ContentStore:
 
 
 async def _serve(name: str, kinds: Sequence[EngineWork], device: Device, settings: Settings) -> None:
-    await require_confinement(settings)
+    sandbox = await confinement(settings)
     timing = Timing(settings.ack_wait_seconds, settings.heartbeat_seconds, max_deliver=settings.max_attempts)
     bus = await wait_for(
         "NATS",
@@ -135,7 +135,7 @@ async def _serve(name: str, kinds: Sequence[EngineWork], device: Device, setting
     try:
         store = await opened_store(settings)
         timings = {room.name: room.version() for room in installed(device) if room.keeps_timings}
-        pool = Pool(kinds, device.id, on_device=not why_not_run(device), timings=timings)
+        pool = Pool(kinds, device.id, on_device=not why_not_run(device), timings=timings, sandbox=sandbox)
         queues = [(kind.name, device.id) for kind in kinds]
         queues += [(kind, on_device(device.id)) for kind in pool.handed_on]
         await wait_for(

@@ -22,8 +22,10 @@ import nats.errors
 import structlog
 from google.protobuf.message import DecodeError
 from lathe.internal.v1 import event_pb2
+from lathe.type.v1 import sandbox_pb2
 from nats.aio.msg import Msg
 
+from engines.sandbox import Sandbox
 from services.bus.connection import Bus, BusUnavailableError
 from services.bus.mirror import Mirror
 from services.bus.pick import Picker, Source
@@ -56,7 +58,8 @@ class Pool:
     """What a worker serves: tasks of `kinds` for `device`, at most `concurrency` of them at once.
 
     `on_device` says that the machine is the device, so that forms for it can be compared and timed here. `timings` are
-    the versions of its runtimes that keep timings, by name.
+    the versions of its runtimes that keep timings, by name. `sandbox` is how it confines what models bring; None if it
+    does not say.
     """
 
     kinds: Sequence[WorkKind]
@@ -64,6 +67,7 @@ class Pool:
     concurrency: int = 1
     on_device: bool = False
     timings: Mapping[str, str] = field(default_factory=dict)
+    sandbox: Sandbox | None = None
 
     @property
     def handed_on(self) -> list[str]:
@@ -237,6 +241,7 @@ class Worker:
                 slots=self._pool.concurrency,
                 on_device=self._pool.on_device,
                 formats=self._kinds[kind].formats,
+                sandbox=_told(self._pool.sandbox),
             ).SerializeToString()
             for kind, tools in self._tools.items()
         }
@@ -268,6 +273,12 @@ class Worker:
         for job in list(self._jobs.values()):
             job.give_back()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+def _told(sandbox: Sandbox | None) -> sandbox_pb2.Sandbox | None:
+    if sandbox is None:
+        return None
+    return sandbox_pb2.Sandbox(confined=sandbox.confined, active=sandbox.active, missing=sandbox.missing)
 
 
 def _handed_on(kind: str) -> str:

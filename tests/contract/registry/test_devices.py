@@ -15,6 +15,7 @@ from lathe.registry.v1.device_service_pb2 import (
     ListDevicesRequest,
 )
 from lathe.type.v1.precision_pb2 import PRECISION_FP32, PRECISION_INT8
+from lathe.type.v1.sandbox_pb2 import Sandbox
 from nats.aio.msg import Msg
 
 from services.bus.connection import Bus
@@ -48,6 +49,9 @@ async def test_a_device_shows_runtimes_and_queues(registry: Registry, report: Qu
     oldest.seconds -= 90
     told = QueueOfDevice(device="cpu-x86-64", workers=2, slots=4, waiting=3, running=4, oldest_create_time=oldest)
     told.workers_on_device = 1
+    held, bare = (Sandbox(confined=sure, missing=[] if sure else ["landlock (no)"]) for sure in (True, False))
+    told.sandboxes.add(workers=["b", "a"], sandbox=held)
+    told.sandboxes.add(workers=["c"], sandbox=bare)
     report.queues.append(told)
     device = await registry.devices.GetDevice(GetDeviceRequest(name="devices/cpu-x86-64"))
     runtimes = {runtime.runtime: runtime for runtime in device.runtimes}
@@ -62,6 +66,8 @@ async def test_a_device_shows_runtimes_and_queues(registry: Registry, report: Qu
     assert (queue.known, queue.workers, queue.slots, queue.waiting, queue.running) == (True, 2, 4, 3, 4)
     assert queue.workers_on_device == 1
     assert "is the device" not in device.missing
+    assert [(list(alike.workers), alike.sandbox) for alike in device.sandboxes] == [(["a", "b"], held), (["c"], bare)]
+    assert "1 live worker cannot confine code that models bring; missing: landlock (no)." in device.missing
     assert 90 <= queue.oldest_wait.seconds < 120
     assert device.served
 

@@ -21,7 +21,7 @@ from lathe.type.v1.digest_pb2 import Digest, File
 
 from engines.failures import EngineFailure, FailureReason
 from engines.runtimes.timings import TIMINGS, kept_name, read_timings, write_timings
-from engines.sandbox import Progress
+from engines.sandbox import Progress, Sandbox
 from services.bus.connection import Bus
 from services.bus.topology import Timing, ensure_topology, on_device
 from services.database.pool import Database, migrate
@@ -375,9 +375,10 @@ class Site:
         idle: float = 0,
         here: bool = False,
         timings: Mapping[str, str] | None = None,
+        sandbox: Sandbox | None = None,
     ) -> Worker:
         runner = InProcessRunner(self.jobs.run, self.folder / "work")
-        pool = Pool([EchoWork(version)], DEVICE, concurrency, on_device=here, timings=timings or {})
+        pool = Pool([EchoWork(version)], DEVICE, concurrency, on_device=here, timings=timings or {}, sandbox=sandbox)
         bus = await Bus.connect(self.settings.nats_url, "worker")
         timing = self.options.timing
         worker = Worker(

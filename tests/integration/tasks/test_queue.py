@@ -12,6 +12,7 @@ from lathe.converter.v1 import conversion_service_pb2 as pb
 from lathe.internal.v1.queue_pb2 import QueueReport
 from lathe.type.v1 import task_pb2
 
+from engines.sandbox import Layer, Sandbox
 from services.bus.topology import TASKS, queues_subject
 from services.database.pool import Database
 from services.platform.access import DEFAULT_PROJECT, Access, Permit, Role, enter
@@ -203,12 +204,17 @@ async def test_a_watch_tells_when_a_task_comes_forward(site: Site) -> None:
 async def test_a_service_reports_its_queues(site: Site) -> None:
     await create(site, 3)
     await site.create("ok", model_version="models/gpu/versions/1", output_model="models/nvidia-t4")
-    await site.start_worker(concurrency=2)
+    sandbox = Sandbox({"seccomp": Layer(True, "socket"), "landlock": Layer(False, "Function not implemented")})
+    worker = await site.start_worker(concurrency=2, sandbox=sandbox)
     subject = queues_subject("conversion")
     report = QueueReport.FromString((await site.bus.nc.request(subject, b"", timeout=5)).data)
     assert report.kind == "conversion"
     queues = {queue.device: queue for queue in report.queues}
     assert (queues["cpu-x86-64"].workers, queues["cpu-x86-64"].slots) == (1, 2)
+    (alike,) = queues["cpu-x86-64"].sandboxes
+    assert (alike.sandbox.confined, list(alike.sandbox.active)) == (False, ["seccomp"])
+    assert list(alike.sandbox.missing) == ["landlock (Function not implemented)"]
+    assert list(alike.workers) == [worker.name]
     other = queues["nvidia-t4"]
     assert (other.workers, other.waiting, other.running) == (0, 1, 0)
     assert other.HasField("oldest_create_time")

@@ -35,6 +35,7 @@ def device() -> Device:
         ],
         "served": True,
         "missing": "The services for profile tasks do not answer.",
+        "sandboxes": [{"workers": ["host-1"], "sandbox": {"active": ["seccomp"], "missing": ["landlock (off)"]}}],
     }
     return from_values(values, Device())
 
@@ -43,7 +44,14 @@ def test_devices_show_who_serves_them(suite: Suite, lathe: Lathe) -> None:
     suite.answers["ListDevices"] = ListDevicesResponse(devices=[device()])
     result = lathe("devices", "list", "--filter", "served = true")
     assert result.code == 0
-    for text in ("cpu-x86-64", "openvino, litert (no builder)", "0:01:15", "7", "unknown: profile"):
+    for text in (
+        "cpu-x86-64",
+        "openvino, litert (no builder)",
+        "0:01:15",
+        "7",
+        "unknown: profile",
+        "do not confine code",
+    ):
         assert text in result.out
     assert suite.asked["ListDevices"][0].filter == "served = true"
 
@@ -65,6 +73,8 @@ def test_a_device_shows_its_runtimes_and_queues(suite: Suite, lathe: Lathe) -> N
     for text in ("FP32, BF16", "INT8", "no builder", "conversion", "?", "do not answer"):
         assert text in result.out
     for text in ("anywhere", "on the device, or in qemu", "lathe-worker-nvidia on chip=t4, 1 nvidia.com/gpu"):
+        assert text in result.out
+    for text in ("host-1", "NO", "seccomp", "landlock (off)"):
         assert text in result.out
     for text in ("workspace", "number or text", "large models", "FP32, toolchain", "a matrix"):
         assert text in result.out

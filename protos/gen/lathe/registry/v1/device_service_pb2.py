@@ -17,9 +17,10 @@ from lathe._options import resource_pb2 as google_dot_api_dot_resource__pb2
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from lathe.type.v1 import access_pb2 as lathe_dot_type_dot_v1_dot_access__pb2
 from lathe.type.v1 import precision_pb2 as lathe_dot_type_dot_v1_dot_precision__pb2
+from lathe.type.v1 import sandbox_pb2 as lathe_dot_type_dot_v1_dot_sandbox__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&lathe/registry/v1/device_service.proto\x12\x11lathe.registry.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1alathe/type/v1/access.proto\x1a\x1dlathe/type/v1/precision.proto\"\xbd\x04\n\x06\x44\x65vice\x12\x11\n\x04name\x18\x01 \x01(\tB\x03\xe0\x41\x08\x12\x18\n\x0b\x64\x65scription\x18\x02 \x01(\tB\x03\xe0\x41\x03\x12\x13\n\x06vendor\x18\x03 \x01(\tB\x03\xe0\x41\x03\x12\x19\n\x0c\x61rchitecture\x18\x04 \x01(\tB\x03\xe0\x41\x03\x12\x37\n\x08runtimes\x18\x05 \x03(\x0b\x32 .lathe.registry.v1.DeviceRuntimeB\x03\xe0\x41\x03\x12\x1f\n\x12memory_limit_bytes\x18\x06 \x01(\x03\x42\x03\xe0\x41\x03\x12/\n\x07timeout\x18\x07 \x01(\x0b\x32\x19.google.protobuf.DurationB\x03\xe0\x41\x03\x12\x33\n\x06queues\x18\x08 \x03(\x0b\x32\x1e.lathe.registry.v1.DeviceQueueB\x03\xe0\x41\x03\x12\x13\n\x06served\x18\t \x01(\x08\x42\x03\xe0\x41\x03\x12\x14\n\x07missing\x18\n \x01(\tB\x03\xe0\x41\x03\x12\x14\n\x07product\x18\x0b \x01(\tB\x03\xe0\x41\x03\x12.\n\x03pod\x18\x0c \x01(\x0b\x32\x1c.lathe.registry.v1.WorkerPodB\x03\xe0\x41\x03\x12>\n\x08\x65vidence\x18\r \x03(\x0b\x32\'.lathe.registry.v1.Device.EvidenceEntryB\x03\xe0\x41\x03\x1a/\n\rEvidenceEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01:4\xea\x41\x31\n\x0clathe/Device\x12\x10\x64\x65vices/{device}*\x07\x64\x65vices2\x06\x64\x65vice\"\xc4\x03\n\tWorkerPod\x12\x12\n\x05image\x18\x01 \x01(\tB\x03\xe0\x41\x03\x12J\n\rnode_selector\x18\x02 \x03(\x0b\x32..lathe.registry.v1.WorkerPod.NodeSelectorEntryB\x03\xe0\x41\x03\x12\x37\n\x0btolerations\x18\x03 \x03(\x0b\x32\x1d.lathe.registry.v1.TolerationB\x03\xe0\x41\x03\x12\x43\n\tresources\x18\x04 \x03(\x0b\x32+.lathe.registry.v1.WorkerPod.ResourcesEntryB\x03\xe0\x41\x03\x12\x41\n\x08\x62uilders\x18\x05 \x03(\x0b\x32*.lathe.registry.v1.WorkerPod.BuildersEntryB\x03\xe0\x41\x03\x1a\x33\n\x11NodeSelectorEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a\x30\n\x0eResourcesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a/\n\rBuildersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"^\n\nToleration\x12\x10\n\x03key\x18\x01 \x01(\tB\x03\xe0\x41\x03\x12\x15\n\x08operator\x18\x02 \x01(\tB\x03\xe0\x41\x03\x12\x12\n\x05value\x18\x03 \x01(\tB\x03\xe0\x41\x03\x12\x13\n\x06\x65\x66\x66\x65\x63t\x18\x04 \x01(\tB\x03\xe0\x41\x03\"\x9c\x03\n\rDeviceRuntime\x12\x14\n\x07runtime\x18\x01 \x01(\tB\x03\xe0\x41\x03\x12\x31\n\nprecisions\x18\x02 \x03(\x0e\x32\x18.lathe.type.v1.PrecisionB\x03\xe0\x41\x03\x12\x30\n\tquantized\x18\x03 \x03(\x0e\x32\x18.lathe.type.v1.PrecisionB\x03\xe0\x41\x03\x12\x31\n\x05\x62uilt\x18\x04 \x01(\x0e\x32\x1d.lathe.registry.v1.BuildPlaceB\x03\xe0\x41\x03\x12\x16\n\ttoolchain\x18\x05 \x03(\tB\x03\xe0\x41\x03\x12\x15\n\x08\x65mulator\x18\x06 \x01(\tB\x03\xe0\x41\x03\x12\x36\n\x07options\x18\x07 \x03(\x0b\x32 .lathe.registry.v1.RuntimeOptionB\x03\xe0\x41\x03\x12\x45\n\x08\x65vidence\x18\x08 \x03(\x0b\x32..lathe.registry.v1.DeviceRuntime.EvidenceEntryB\x03\xe0\x41\x03\x1a/\n\rEvidenceEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"M\n\rRuntimeOption\x12\x11\n\x04name\x18\x01 \x01(\tB\x03\xe0\x41\x03\x12\x14\n\x07purpose\x18\x02 \x01(\tB\x03\xe0\x41\x03\x12\x13\n\x06values\x18\x03 \x03(\tB\x03\xe0\x41\x03\"\xdf\x01\n\x0b\x44\x65viceQueue\x12\x11\n\x04kind\x18\x01 \x01(\tB\x03\xe0\x41\x03\x12\x14\n\x07workers\x18\x02 \x01(\x05\x42\x03\xe0\x41\x03\x12\x12\n\x05slots\x18\x03 \x01(\x05\x42\x03\xe0\x41\x03\x12\x14\n\x07waiting\x18\x04 \x01(\x03\x42\x03\xe0\x41\x03\x12\x14\n\x07running\x18\x05 \x01(\x03\x42\x03\xe0\x41\x03\x12\x33\n\x0boldest_wait\x18\x06 \x01(\x0b\x32\x19.google.protobuf.DurationB\x03\xe0\x41\x03\x12\x12\n\x05known\x18\x07 \x01(\x08\x42\x03\xe0\x41\x03\x12\x1e\n\x11workers_on_device\x18\x08 \x01(\x05\x42\x03\xe0\x41\x03\"L\n\x10GetDeviceRequest\x12\x38\n\x04name\x18\x01 \x01(\tB*\xe0\x41\x02\xfa\x41\x0e\n\x0clathe/Device\xbaH\x13r\x11\x32\x0f^devices/[^/]+$\"^\n\x12ListDevicesRequest\x12\x1a\n\tpage_size\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x18\n\x06\x66ilter\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\xa0\x1f\"Z\n\x13ListDevicesResponse\x12*\n\x07\x64\x65vices\x18\x01 \x03(\x0b\x32\x19.lathe.registry.v1.Device\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t*t\n\nBuildPlace\x12\x1b\n\x17\x42UILD_PLACE_UNSPECIFIED\x10\x00\x12\x14\n\x10\x42UILD_PLACE_HERE\x10\x01\x12\x19\n\x15\x42UILD_PLACE_ON_DEVICE\x10\x02\x12\x18\n\x14\x42UILD_PLACE_ANYWHERE\x10\x03\x32\xc6\x01\n\rDeviceService\x12Q\n\tGetDevice\x12#.lathe.registry.v1.GetDeviceRequest\x1a\x19.lathe.registry.v1.Device\"\x04\xa0\x86\x19\x01\x12\x62\n\x0bListDevices\x12%.lathe.registry.v1.ListDevicesRequest\x1a&.lathe.registry.v1.ListDevicesResponse\"\x04\xa0\x86\x19\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&lathe/registry/v1/device_service.proto\x12\x11lathe.registry.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1alathe/type/v1/access.proto\x1a\x1dlathe/type/v1/precision.proto\x1a\x1blathe/type/v1/sandbox.proto\"\xf9\x04\n\x06\x44\x65vice\x12\x11\n\x04name\x18\x01 \x01(\tB\x03\xe0\x41\x08\x12\x18\n\x0b\x64\x65scription\x18\x02 \x01(\tB\x03\xe0\x41\x03\x12\x13\n\x06vendor\x18\x03 \x01(\tB\x03\xe0\x41\x03\x12\x19\n\x0c\x61rchitecture\x18\x04 \x01(\tB\x03\xe0\x41\x03\x12\x37\n\x08runtimes\x18\x05 \x03(\x0b\x32 .lathe.registry.v1.DeviceRuntimeB\x03\xe0\x41\x03\x12\x1f\n\x12memory_limit_bytes\x18\x06 \x01(\x03\x42\x03\xe0\x41\x03\x12/\n\x07timeout\x18\x07 \x01(\x0b\x32\x19.google.protobuf.DurationB\x03\xe0\x41\x03\x12\x33\n\x06queues\x18\x08 \x03(\x0b\x32\x1e.lathe.registry.v1.DeviceQueueB\x03\xe0\x41\x03\x12\x13\n\x06served\x18\t \x01(\x08\x42\x03\xe0\x41\x03\x12\x14\n\x07missing\x18\n \x01(\tB\x03\xe0\x41\x03\x12\x14\n\x07product\x18\x0b \x01(\tB\x03\xe0\x41\x03\x12.\n\x03pod\x18\x0c \x01(\x0b\x32\x1c.lathe.registry.v1.WorkerPodB\x03\xe0\x41\x03\x12>\n\x08\x65vidence\x18\r \x03(\x0b\x32\'.lathe.registry.v1.Device.EvidenceEntryB\x03\xe0\x41\x03\x12:\n\tsandboxes\x18\x0e \x03(\x0b\x32\".lathe.registry.v1.ConfinedWorkersB\x03\xe0\x41\x03\x1a/\n\rEvidenceEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01:4\xea\x41\x31\n\x0clathe/Device\x12\x10\x64\x65vices/{device}*\x07\x64\x65vices2\x06\x64\x65vice\"U\n\x0f\x43onfinedWorkers\x12\x14\n\x07workers\x18\x01 \x03(\tB\x03\xe0\x41\x03\x12,\n\x07sandbox\x18\x02 \x01(\x0b\x32\x16.lathe.type.v1.SandboxB\x03\xe0\x41\x03\"\xc4\x03\n\tWorkerPod\x12\x12\n\x05image\x18\x01 \x01(\tB\x03\xe0\x41\x03\x12J\n\rnode_selector\x18\x02 \x03(\x0b\x32..lathe.registry.v1.WorkerPod.NodeSelectorEntryB\x03\xe0\x41\x03\x12\x37\n\x0btolerations\x18\x03 \x03(\x0b\x32\x1d.lathe.registry.v1.TolerationB\x03\xe0\x41\x03\x12\x43\n\tresources\x18\x04 \x03(\x0b\x32+.lathe.registry.v1.WorkerPod.ResourcesEntryB\x03\xe0\x41\x03\x12\x41\n\x08\x62uilders\x18\x05 \x03(\x0b\x32*.lathe.registry.v1.WorkerPod.BuildersEntryB\x03\xe0\x41\x03\x1a\x33\n\x11NodeSelectorEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a\x30\n\x0eResourcesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a/\n\rBuildersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"^\n\nToleration\x12\x10\n\x03key\x18\x01 \x01(\tB\x03\xe0\x41\x03\x12\x15\n\x08operator\x18\x02 \x01(\tB\x03\xe0\x41\x03\x12\x12\n\x05value\x18\x03 \x01(\tB\x03\xe0\x41\x03\x12\x13\n\x06\x65\x66\x66\x65\x63t\x18\x04 \x01(\tB\x03\xe0\x41\x03\"\x9c\x03\n\rDeviceRuntime\x12\x14\n\x07runtime\x18\x01 \x01(\tB\x03\xe0\x41\x03\x12\x31\n\nprecisions\x18\x02 \x03(\x0e\x32\x18.lathe.type.v1.PrecisionB\x03\xe0\x41\x03\x12\x30\n\tquantized\x18\x03 \x03(\x0e\x32\x18.lathe.type.v1.PrecisionB\x03\xe0\x41\x03\x12\x31\n\x05\x62uilt\x18\x04 \x01(\x0e\x32\x1d.lathe.registry.v1.BuildPlaceB\x03\xe0\x41\x03\x12\x16\n\ttoolchain\x18\x05 \x03(\tB\x03\xe0\x41\x03\x12\x15\n\x08\x65mulator\x18\x06 \x01(\tB\x03\xe0\x41\x03\x12\x36\n\x07options\x18\x07 \x03(\x0b\x32 .lathe.registry.v1.RuntimeOptionB\x03\xe0\x41\x03\x12\x45\n\x08\x65vidence\x18\x08 \x03(\x0b\x32..lathe.registry.v1.DeviceRuntime.EvidenceEntryB\x03\xe0\x41\x03\x1a/\n\rEvidenceEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"M\n\rRuntimeOption\x12\x11\n\x04name\x18\x01 \x01(\tB\x03\xe0\x41\x03\x12\x14\n\x07purpose\x18\x02 \x01(\tB\x03\xe0\x41\x03\x12\x13\n\x06values\x18\x03 \x03(\tB\x03\xe0\x41\x03\"\xdf\x01\n\x0b\x44\x65viceQueue\x12\x11\n\x04kind\x18\x01 \x01(\tB\x03\xe0\x41\x03\x12\x14\n\x07workers\x18\x02 \x01(\x05\x42\x03\xe0\x41\x03\x12\x12\n\x05slots\x18\x03 \x01(\x05\x42\x03\xe0\x41\x03\x12\x14\n\x07waiting\x18\x04 \x01(\x03\x42\x03\xe0\x41\x03\x12\x14\n\x07running\x18\x05 \x01(\x03\x42\x03\xe0\x41\x03\x12\x33\n\x0boldest_wait\x18\x06 \x01(\x0b\x32\x19.google.protobuf.DurationB\x03\xe0\x41\x03\x12\x12\n\x05known\x18\x07 \x01(\x08\x42\x03\xe0\x41\x03\x12\x1e\n\x11workers_on_device\x18\x08 \x01(\x05\x42\x03\xe0\x41\x03\"L\n\x10GetDeviceRequest\x12\x38\n\x04name\x18\x01 \x01(\tB*\xe0\x41\x02\xfa\x41\x0e\n\x0clathe/Device\xbaH\x13r\x11\x32\x0f^devices/[^/]+$\"^\n\x12ListDevicesRequest\x12\x1a\n\tpage_size\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x18\n\x06\x66ilter\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\xa0\x1f\"Z\n\x13ListDevicesResponse\x12*\n\x07\x64\x65vices\x18\x01 \x03(\x0b\x32\x19.lathe.registry.v1.Device\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t*t\n\nBuildPlace\x12\x1b\n\x17\x42UILD_PLACE_UNSPECIFIED\x10\x00\x12\x14\n\x10\x42UILD_PLACE_HERE\x10\x01\x12\x19\n\x15\x42UILD_PLACE_ON_DEVICE\x10\x02\x12\x18\n\x14\x42UILD_PLACE_ANYWHERE\x10\x03\x32\xc6\x01\n\rDeviceService\x12Q\n\tGetDevice\x12#.lathe.registry.v1.GetDeviceRequest\x1a\x19.lathe.registry.v1.Device\"\x04\xa0\x86\x19\x01\x12\x62\n\x0bListDevices\x12%.lathe.registry.v1.ListDevicesRequest\x1a&.lathe.registry.v1.ListDevicesResponse\"\x04\xa0\x86\x19\x01\x62\x06proto3')
 
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, globals())
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'lathe.registry.v1.device_service_pb2', globals())
@@ -54,8 +55,14 @@ if _descriptor._USE_C_DESCRIPTORS == False:
   _DEVICE.fields_by_name['pod']._serialized_options = b'\340A\003'
   _DEVICE.fields_by_name['evidence']._options = None
   _DEVICE.fields_by_name['evidence']._serialized_options = b'\340A\003'
+  _DEVICE.fields_by_name['sandboxes']._options = None
+  _DEVICE.fields_by_name['sandboxes']._serialized_options = b'\340A\003'
   _DEVICE._options = None
   _DEVICE._serialized_options = b'\352A1\n\014lathe/Device\022\020devices/{device}*\007devices2\006device'
+  _CONFINEDWORKERS.fields_by_name['workers']._options = None
+  _CONFINEDWORKERS.fields_by_name['workers']._serialized_options = b'\340A\003'
+  _CONFINEDWORKERS.fields_by_name['sandbox']._options = None
+  _CONFINEDWORKERS.fields_by_name['sandbox']._serialized_options = b'\340A\003'
   _WORKERPOD_NODESELECTORENTRY._options = None
   _WORKERPOD_NODESELECTORENTRY._serialized_options = b'8\001'
   _WORKERPOD_RESOURCESENTRY._options = None
@@ -130,36 +137,38 @@ if _descriptor._USE_C_DESCRIPTORS == False:
   _DEVICESERVICE.methods_by_name['GetDevice']._serialized_options = b'\240\206\031\001'
   _DEVICESERVICE.methods_by_name['ListDevices']._options = None
   _DEVICESERVICE.methods_by_name['ListDevices']._serialized_options = b'\240\206\031\001'
-  _BUILDPLACE._serialized_start=2354
-  _BUILDPLACE._serialized_end=2470
-  _DEVICE._serialized_start=242
-  _DEVICE._serialized_end=815
-  _DEVICE_EVIDENCEENTRY._serialized_start=714
-  _DEVICE_EVIDENCEENTRY._serialized_end=761
-  _WORKERPOD._serialized_start=818
-  _WORKERPOD._serialized_end=1270
-  _WORKERPOD_NODESELECTORENTRY._serialized_start=1120
-  _WORKERPOD_NODESELECTORENTRY._serialized_end=1171
-  _WORKERPOD_RESOURCESENTRY._serialized_start=1173
-  _WORKERPOD_RESOURCESENTRY._serialized_end=1221
-  _WORKERPOD_BUILDERSENTRY._serialized_start=1223
-  _WORKERPOD_BUILDERSENTRY._serialized_end=1270
-  _TOLERATION._serialized_start=1272
-  _TOLERATION._serialized_end=1366
-  _DEVICERUNTIME._serialized_start=1369
-  _DEVICERUNTIME._serialized_end=1781
-  _DEVICERUNTIME_EVIDENCEENTRY._serialized_start=714
-  _DEVICERUNTIME_EVIDENCEENTRY._serialized_end=761
-  _RUNTIMEOPTION._serialized_start=1783
-  _RUNTIMEOPTION._serialized_end=1860
-  _DEVICEQUEUE._serialized_start=1863
-  _DEVICEQUEUE._serialized_end=2086
-  _GETDEVICEREQUEST._serialized_start=2088
-  _GETDEVICEREQUEST._serialized_end=2164
-  _LISTDEVICESREQUEST._serialized_start=2166
-  _LISTDEVICESREQUEST._serialized_end=2260
-  _LISTDEVICESRESPONSE._serialized_start=2262
-  _LISTDEVICESRESPONSE._serialized_end=2352
-  _DEVICESERVICE._serialized_start=2473
-  _DEVICESERVICE._serialized_end=2671
+  _BUILDPLACE._serialized_start=2530
+  _BUILDPLACE._serialized_end=2646
+  _DEVICE._serialized_start=271
+  _DEVICE._serialized_end=904
+  _DEVICE_EVIDENCEENTRY._serialized_start=803
+  _DEVICE_EVIDENCEENTRY._serialized_end=850
+  _CONFINEDWORKERS._serialized_start=906
+  _CONFINEDWORKERS._serialized_end=991
+  _WORKERPOD._serialized_start=994
+  _WORKERPOD._serialized_end=1446
+  _WORKERPOD_NODESELECTORENTRY._serialized_start=1296
+  _WORKERPOD_NODESELECTORENTRY._serialized_end=1347
+  _WORKERPOD_RESOURCESENTRY._serialized_start=1349
+  _WORKERPOD_RESOURCESENTRY._serialized_end=1397
+  _WORKERPOD_BUILDERSENTRY._serialized_start=1399
+  _WORKERPOD_BUILDERSENTRY._serialized_end=1446
+  _TOLERATION._serialized_start=1448
+  _TOLERATION._serialized_end=1542
+  _DEVICERUNTIME._serialized_start=1545
+  _DEVICERUNTIME._serialized_end=1957
+  _DEVICERUNTIME_EVIDENCEENTRY._serialized_start=803
+  _DEVICERUNTIME_EVIDENCEENTRY._serialized_end=850
+  _RUNTIMEOPTION._serialized_start=1959
+  _RUNTIMEOPTION._serialized_end=2036
+  _DEVICEQUEUE._serialized_start=2039
+  _DEVICEQUEUE._serialized_end=2262
+  _GETDEVICEREQUEST._serialized_start=2264
+  _GETDEVICEREQUEST._serialized_end=2340
+  _LISTDEVICESREQUEST._serialized_start=2342
+  _LISTDEVICESREQUEST._serialized_end=2436
+  _LISTDEVICESRESPONSE._serialized_start=2438
+  _LISTDEVICESRESPONSE._serialized_end=2528
+  _DEVICESERVICE._serialized_start=2649
+  _DEVICESERVICE._serialized_end=2847
 # @@protoc_insertion_point(module_scope)

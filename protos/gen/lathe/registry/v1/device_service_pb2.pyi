@@ -10,6 +10,7 @@ from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from lathe.type.v1 import precision_pb2 as _precision_pb2
+from lathe.type.v1 import sandbox_pb2 as _sandbox_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -88,6 +89,7 @@ class Device(_message.Message):
     PRODUCT_FIELD_NUMBER: _builtins.int
     POD_FIELD_NUMBER: _builtins.int
     EVIDENCE_FIELD_NUMBER: _builtins.int
+    SANDBOXES_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`devices/{device}`."""
     description: _builtins.str
@@ -101,7 +103,9 @@ class Device(_message.Message):
     served: _builtins.bool
     """Whether live workers take tasks of any kind for it."""
     missing: _builtins.str
-    """What is missing, in sentences; empty if live workers take tasks of every kind for it, one of them on the device."""
+    """What is missing, in sentences; empty if live workers take tasks of every kind for it, one of them on the device, and
+    each confines what models bring.
+    """
     product: _builtins.str
     """The word in the driver's name for the chip that tells it from others of its architecture: `L40S`. Empty for a CPU."""
     @_builtins.property
@@ -124,6 +128,10 @@ class Device(_message.Message):
     def evidence(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """What `architecture`, `pod` and `limits` stand on, in words, by these names: a document, or that it was not checked."""
 
+    @_builtins.property
+    def sandboxes(self) -> _containers.RepeatedCompositeFieldContainer[Global___ConfinedWorkers]:
+        """Its live workers, by how they confine what models bring; those that are alike are together."""
+
     def __init__(
         self,
         *,
@@ -140,14 +148,45 @@ class Device(_message.Message):
         product: _builtins.str = ...,
         pod: Global___WorkerPod | None = ...,
         evidence: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        sandboxes: _abc.Iterable[Global___ConfinedWorkers] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["pod", b"pod", "timeout", b"timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["architecture", b"architecture", "description", b"description", "evidence", b"evidence", "memory_limit_bytes", b"memory_limit_bytes", "missing", b"missing", "name", b"name", "pod", b"pod", "product", b"product", "queues", b"queues", "runtimes", b"runtimes", "served", b"served", "timeout", b"timeout", "vendor", b"vendor"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["architecture", b"architecture", "description", b"description", "evidence", b"evidence", "memory_limit_bytes", b"memory_limit_bytes", "missing", b"missing", "name", b"name", "pod", b"pod", "product", b"product", "queues", b"queues", "runtimes", b"runtimes", "sandboxes", b"sandboxes", "served", b"served", "timeout", b"timeout", "vendor", b"vendor"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Device: _TypeAlias = Device  # noqa: Y015
+
+@_typing.final
+class ConfinedWorkers(_message.Message):
+    """Workers that confine what models bring in the same way."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WORKERS_FIELD_NUMBER: _builtins.int
+    SANDBOX_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def workers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Their names: host and process."""
+
+    @_builtins.property
+    def sandbox(self) -> _sandbox_pb2.Sandbox:
+        """The way."""
+
+    def __init__(
+        self,
+        *,
+        workers: _abc.Iterable[_builtins.str] | None = ...,
+        sandbox: _sandbox_pb2.Sandbox | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["sandbox", b"sandbox"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["sandbox", b"sandbox", "workers", b"workers"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ConfinedWorkers: _TypeAlias = ConfinedWorkers  # noqa: Y015
 
 @_typing.final
 class WorkerPod(_message.Message):

@@ -15,34 +15,35 @@ from google.protobuf import any_pb2 as google_dot_protobuf_dot_any__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from lathe.type.v1 import digest_pb2 as lathe_dot_type_dot_v1_dot_digest__pb2
 from lathe.type.v1 import failure_pb2 as lathe_dot_type_dot_v1_dot_failure__pb2
+from lathe.type.v1 import sandbox_pb2 as lathe_dot_type_dot_v1_dot_sandbox__pb2
 from lathe.type.v1 import task_pb2 as lathe_dot_type_dot_v1_dot_task__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dlathe/internal/v1/event.proto\x12\x11lathe.internal.v1\x1a\x19google/protobuf/any.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1alathe/type/v1/digest.proto\x1a\x1blathe/type/v1/failure.proto\x1a\x18lathe/type/v1/task.proto\"\x96\x02\n\x0eTaskAssignment\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x0f\n\x07task_id\x18\x02 \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\x03 \x01(\t\x12\x14\n\x0c\x61ttempt_base\x18\x04 \x01(\x05\x12\"\n\x04work\x18\x05 \x01(\x0b\x32\x14.google.protobuf.Any\x12\x17\n\x0ftimeout_seconds\x18\x06 \x01(\x03\x12\x1a\n\x12memory_limit_bytes\x18\x07 \x01(\x03\x12\x13\n\x0btraceparent\x18\x08 \x01(\t\x12\x19\n\x11\x61ttempts_returned\x18\t \x01(\x05\x12#\n\x05\x62uilt\x18\n \x01(\x0b\x32\x14.google.protobuf.Any\x12\x11\n\towner_key\x18\x0b \x01(\t\"\xce\x04\n\tTaskEvent\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x0f\n\x07task_id\x18\x02 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x03 \x01(\x05\x12\x0e\n\x06worker\x18\x04 \x01(\t\x12(\n\x04time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0btraceparent\x18\x06 \x01(\t\x12-\n\x0bstage_times\x18\x07 \x03(\x0b\x32\x18.lathe.type.v1.StageTime\x12\x19\n\x11peak_memory_bytes\x18\x08 \x01(\x03\x12\x31\n\x07started\x18\n \x01(\x0b\x32\x1e.lathe.internal.v1.TaskStartedH\x00\x12\x37\n\nprogressed\x18\x0b \x01(\x0b\x32!.lathe.internal.v1.TaskProgressedH\x00\x12\x35\n\tsucceeded\x18\x0c \x01(\x0b\x32 .lathe.internal.v1.TaskSucceededH\x00\x12/\n\x06\x66\x61iled\x18\r \x01(\x0b\x32\x1d.lathe.internal.v1.TaskFailedH\x00\x12\x35\n\tcancelled\x18\x0e \x01(\x0b\x32 .lathe.internal.v1.TaskCancelledH\x00\x12/\n\x06logged\x18\x0f \x01(\x0b\x32\x1d.lathe.internal.v1.TaskLoggedH\x00\x12\x33\n\x08returned\x18\x10 \x01(\x0b\x32\x1f.lathe.internal.v1.TaskReturnedH\x00\x42\x07\n\x05\x65vent\"\x1d\n\x0bTaskStarted\x12\x0e\n\x06\x64\x65vice\x18\x01 \x01(\t\"\\\n\x0eTaskProgressed\x12\'\n\x05stage\x18\x01 \x01(\x0e\x32\x18.lathe.type.v1.TaskStage\x12\x10\n\x08progress\x18\x02 \x01(\x01\x12\x0f\n\x07message\x18\x03 \x01(\t\"\x89\x01\n\rTaskSucceeded\x12%\n\x07outcome\x18\x01 \x01(\x0b\x32\x14.google.protobuf.Any\x12\x13\n\x0b\x65nvironment\x18\x02 \x01(\t\x12\"\n\x03log\x18\x03 \x01(\x0b\x32\x15.lathe.type.v1.Digest\x12\x18\n\x10\x65nvironment_json\x18\x04 \x01(\t\"Y\n\nTaskFailed\x12\'\n\x07\x66\x61ilure\x18\x01 \x01(\x0b\x32\x16.lathe.type.v1.Failure\x12\"\n\x03log\x18\x02 \x01(\x0b\x32\x15.lathe.type.v1.Digest\"3\n\rTaskCancelled\x12\"\n\x03log\x18\x01 \x01(\x0b\x32\x15.lathe.type.v1.Digest\"2\n\x0cTaskReturned\x12\"\n\x03log\x18\x01 \x01(\x0b\x32\x15.lathe.type.v1.Digest\"/\n\nTaskLogged\x12\x12\n\nfirst_line\x18\x01 \x01(\x03\x12\r\n\x05lines\x18\x02 \x03(\t\"\xa4\x01\n\x12WorkerAnnouncement\x12\x0e\n\x06worker\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\x03 \x01(\t\x12\x13\n\x0b\x65nvironment\x18\x04 \x01(\t\x12\x18\n\x10\x65nvironment_json\x18\x05 \x01(\t\x12\r\n\x05slots\x18\x06 \x01(\x05\x12\x11\n\ton_device\x18\x07 \x01(\x08\x12\x0f\n\x07\x66ormats\x18\x08 \x03(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dlathe/internal/v1/event.proto\x12\x11lathe.internal.v1\x1a\x19google/protobuf/any.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1alathe/type/v1/digest.proto\x1a\x1blathe/type/v1/failure.proto\x1a\x1blathe/type/v1/sandbox.proto\x1a\x18lathe/type/v1/task.proto\"\x96\x02\n\x0eTaskAssignment\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x0f\n\x07task_id\x18\x02 \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\x03 \x01(\t\x12\x14\n\x0c\x61ttempt_base\x18\x04 \x01(\x05\x12\"\n\x04work\x18\x05 \x01(\x0b\x32\x14.google.protobuf.Any\x12\x17\n\x0ftimeout_seconds\x18\x06 \x01(\x03\x12\x1a\n\x12memory_limit_bytes\x18\x07 \x01(\x03\x12\x13\n\x0btraceparent\x18\x08 \x01(\t\x12\x19\n\x11\x61ttempts_returned\x18\t \x01(\x05\x12#\n\x05\x62uilt\x18\n \x01(\x0b\x32\x14.google.protobuf.Any\x12\x11\n\towner_key\x18\x0b \x01(\t\"\xce\x04\n\tTaskEvent\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x0f\n\x07task_id\x18\x02 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x03 \x01(\x05\x12\x0e\n\x06worker\x18\x04 \x01(\t\x12(\n\x04time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0btraceparent\x18\x06 \x01(\t\x12-\n\x0bstage_times\x18\x07 \x03(\x0b\x32\x18.lathe.type.v1.StageTime\x12\x19\n\x11peak_memory_bytes\x18\x08 \x01(\x03\x12\x31\n\x07started\x18\n \x01(\x0b\x32\x1e.lathe.internal.v1.TaskStartedH\x00\x12\x37\n\nprogressed\x18\x0b \x01(\x0b\x32!.lathe.internal.v1.TaskProgressedH\x00\x12\x35\n\tsucceeded\x18\x0c \x01(\x0b\x32 .lathe.internal.v1.TaskSucceededH\x00\x12/\n\x06\x66\x61iled\x18\r \x01(\x0b\x32\x1d.lathe.internal.v1.TaskFailedH\x00\x12\x35\n\tcancelled\x18\x0e \x01(\x0b\x32 .lathe.internal.v1.TaskCancelledH\x00\x12/\n\x06logged\x18\x0f \x01(\x0b\x32\x1d.lathe.internal.v1.TaskLoggedH\x00\x12\x33\n\x08returned\x18\x10 \x01(\x0b\x32\x1f.lathe.internal.v1.TaskReturnedH\x00\x42\x07\n\x05\x65vent\"\x1d\n\x0bTaskStarted\x12\x0e\n\x06\x64\x65vice\x18\x01 \x01(\t\"\\\n\x0eTaskProgressed\x12\'\n\x05stage\x18\x01 \x01(\x0e\x32\x18.lathe.type.v1.TaskStage\x12\x10\n\x08progress\x18\x02 \x01(\x01\x12\x0f\n\x07message\x18\x03 \x01(\t\"\x89\x01\n\rTaskSucceeded\x12%\n\x07outcome\x18\x01 \x01(\x0b\x32\x14.google.protobuf.Any\x12\x13\n\x0b\x65nvironment\x18\x02 \x01(\t\x12\"\n\x03log\x18\x03 \x01(\x0b\x32\x15.lathe.type.v1.Digest\x12\x18\n\x10\x65nvironment_json\x18\x04 \x01(\t\"Y\n\nTaskFailed\x12\'\n\x07\x66\x61ilure\x18\x01 \x01(\x0b\x32\x16.lathe.type.v1.Failure\x12\"\n\x03log\x18\x02 \x01(\x0b\x32\x15.lathe.type.v1.Digest\"3\n\rTaskCancelled\x12\"\n\x03log\x18\x01 \x01(\x0b\x32\x15.lathe.type.v1.Digest\"2\n\x0cTaskReturned\x12\"\n\x03log\x18\x01 \x01(\x0b\x32\x15.lathe.type.v1.Digest\"/\n\nTaskLogged\x12\x12\n\nfirst_line\x18\x01 \x01(\x03\x12\r\n\x05lines\x18\x02 \x03(\t\"\xcd\x01\n\x12WorkerAnnouncement\x12\x0e\n\x06worker\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\x03 \x01(\t\x12\x13\n\x0b\x65nvironment\x18\x04 \x01(\t\x12\x18\n\x10\x65nvironment_json\x18\x05 \x01(\t\x12\r\n\x05slots\x18\x06 \x01(\x05\x12\x11\n\ton_device\x18\x07 \x01(\x08\x12\x0f\n\x07\x66ormats\x18\x08 \x03(\t\x12\'\n\x07sandbox\x18\t \x01(\x0b\x32\x16.lathe.type.v1.Sandboxb\x06proto3')
 
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, globals())
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'lathe.internal.v1.event_pb2', globals())
 if _descriptor._USE_C_DESCRIPTORS == False:
 
   DESCRIPTOR._options = None
-  _TASKASSIGNMENT._serialized_start=196
-  _TASKASSIGNMENT._serialized_end=474
-  _TASKEVENT._serialized_start=477
-  _TASKEVENT._serialized_end=1067
-  _TASKSTARTED._serialized_start=1069
-  _TASKSTARTED._serialized_end=1098
-  _TASKPROGRESSED._serialized_start=1100
-  _TASKPROGRESSED._serialized_end=1192
-  _TASKSUCCEEDED._serialized_start=1195
-  _TASKSUCCEEDED._serialized_end=1332
-  _TASKFAILED._serialized_start=1334
-  _TASKFAILED._serialized_end=1423
-  _TASKCANCELLED._serialized_start=1425
-  _TASKCANCELLED._serialized_end=1476
-  _TASKRETURNED._serialized_start=1478
-  _TASKRETURNED._serialized_end=1528
-  _TASKLOGGED._serialized_start=1530
-  _TASKLOGGED._serialized_end=1577
-  _WORKERANNOUNCEMENT._serialized_start=1580
-  _WORKERANNOUNCEMENT._serialized_end=1744
+  _TASKASSIGNMENT._serialized_start=225
+  _TASKASSIGNMENT._serialized_end=503
+  _TASKEVENT._serialized_start=506
+  _TASKEVENT._serialized_end=1096
+  _TASKSTARTED._serialized_start=1098
+  _TASKSTARTED._serialized_end=1127
+  _TASKPROGRESSED._serialized_start=1129
+  _TASKPROGRESSED._serialized_end=1221
+  _TASKSUCCEEDED._serialized_start=1224
+  _TASKSUCCEEDED._serialized_end=1361
+  _TASKFAILED._serialized_start=1363
+  _TASKFAILED._serialized_end=1452
+  _TASKCANCELLED._serialized_start=1454
+  _TASKCANCELLED._serialized_end=1505
+  _TASKRETURNED._serialized_start=1507
+  _TASKRETURNED._serialized_end=1557
+  _TASKLOGGED._serialized_start=1559
+  _TASKLOGGED._serialized_end=1606
+  _WORKERANNOUNCEMENT._serialized_start=1609
+  _WORKERANNOUNCEMENT._serialized_end=1814
 # @@protoc_insertion_point(module_scope)

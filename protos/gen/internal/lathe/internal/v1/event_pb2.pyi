@@ -13,6 +13,7 @@ from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from lathe.type.v1 import digest_pb2 as _digest_pb2
 from lathe.type.v1 import failure_pb2 as _failure_pb2
+from lathe.type.v1 import sandbox_pb2 as _sandbox_pb2
 from lathe.type.v1 import task_pb2 as _task_pb2
 import builtins as _builtins
 import sys
@@ -405,6 +406,7 @@ class WorkerAnnouncement(_message.Message):
     SLOTS_FIELD_NUMBER: _builtins.int
     ON_DEVICE_FIELD_NUMBER: _builtins.int
     FORMATS_FIELD_NUMBER: _builtins.int
+    SANDBOX_FIELD_NUMBER: _builtins.int
     worker: _builtins.str
     """Host and process."""
     kind: _builtins.str
@@ -423,6 +425,10 @@ class WorkerAnnouncement(_message.Message):
     def formats(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The formats of sources that it can read, by their names in lathe.registry.v1.ModelFormat."""
 
+    @_builtins.property
+    def sandbox(self) -> _sandbox_pb2.Sandbox:
+        """How it confines what models bring."""
+
     def __init__(
         self,
         *,
@@ -434,10 +440,11 @@ class WorkerAnnouncement(_message.Message):
         slots: _builtins.int = ...,
         on_device: _builtins.bool = ...,
         formats: _abc.Iterable[_builtins.str] | None = ...,
+        sandbox: _sandbox_pb2.Sandbox | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["sandbox", b"sandbox"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["device", b"device", "environment", b"environment", "environment_json", b"environment_json", "formats", b"formats", "kind", b"kind", "on_device", b"on_device", "slots", b"slots", "worker", b"worker"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["device", b"device", "environment", b"environment", "environment_json", b"environment_json", "formats", b"formats", "kind", b"kind", "on_device", b"on_device", "sandbox", b"sandbox", "slots", b"slots", "worker", b"worker"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

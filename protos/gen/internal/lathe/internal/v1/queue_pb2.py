@@ -12,17 +12,18 @@ _sym_db = _symbol_database.Default()
 
 
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from lathe.registry.v1 import device_service_pb2 as lathe_dot_registry_dot_v1_dot_device__service__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dlathe/internal/v1/queue.proto\x12\x11lathe.internal.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"M\n\x0bQueueReport\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x30\n\x06queues\x18\x02 \x03(\x0b\x32 .lathe.internal.v1.QueueOfDevice\"\xb4\x01\n\rQueueOfDevice\x12\x0e\n\x06\x64\x65vice\x18\x01 \x01(\t\x12\x0f\n\x07workers\x18\x02 \x01(\x05\x12\r\n\x05slots\x18\x03 \x01(\x05\x12\x0f\n\x07waiting\x18\x04 \x01(\x03\x12\x0f\n\x07running\x18\x05 \x01(\x03\x12\x36\n\x12oldest_create_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x19\n\x11workers_on_device\x18\x07 \x01(\x05\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dlathe/internal/v1/queue.proto\x12\x11lathe.internal.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a&lathe/registry/v1/device_service.proto\"M\n\x0bQueueReport\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x30\n\x06queues\x18\x02 \x03(\x0b\x32 .lathe.internal.v1.QueueOfDevice\"\xeb\x01\n\rQueueOfDevice\x12\x0e\n\x06\x64\x65vice\x18\x01 \x01(\t\x12\x0f\n\x07workers\x18\x02 \x01(\x05\x12\r\n\x05slots\x18\x03 \x01(\x05\x12\x0f\n\x07waiting\x18\x04 \x01(\x03\x12\x0f\n\x07running\x18\x05 \x01(\x03\x12\x36\n\x12oldest_create_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x19\n\x11workers_on_device\x18\x07 \x01(\x05\x12\x35\n\tsandboxes\x18\x08 \x03(\x0b\x32\".lathe.registry.v1.ConfinedWorkersb\x06proto3')
 
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, globals())
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'lathe.internal.v1.queue_pb2', globals())
 if _descriptor._USE_C_DESCRIPTORS == False:
 
   DESCRIPTOR._options = None
-  _QUEUEREPORT._serialized_start=85
-  _QUEUEREPORT._serialized_end=162
-  _QUEUEOFDEVICE._serialized_start=165
-  _QUEUEOFDEVICE._serialized_end=345
+  _QUEUEREPORT._serialized_start=125
+  _QUEUEREPORT._serialized_end=202
+  _QUEUEOFDEVICE._serialized_start=205
+  _QUEUEOFDEVICE._serialized_end=440
 # @@protoc_insertion_point(module_scope)

@@ -8,6 +8,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from lathe.registry.v1 import device_service_pb2 as _device_service_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -60,6 +61,7 @@ class QueueOfDevice(_message.Message):
     RUNNING_FIELD_NUMBER: _builtins.int
     OLDEST_CREATE_TIME_FIELD_NUMBER: _builtins.int
     WORKERS_ON_DEVICE_FIELD_NUMBER: _builtins.int
+    SANDBOXES_FIELD_NUMBER: _builtins.int
     device: _builtins.str
     """Device of the catalog."""
     workers: _builtins.int
@@ -76,6 +78,10 @@ class QueueOfDevice(_message.Message):
     def oldest_create_time(self) -> _timestamp_pb2.Timestamp:
         """When the oldest of those that wait was created."""
 
+    @_builtins.property
+    def sandboxes(self) -> _containers.RepeatedCompositeFieldContainer[_device_service_pb2.ConfinedWorkers]:
+        """How live workers confine what models bring."""
+
     def __init__(
         self,
         *,
@@ -86,10 +92,11 @@ class QueueOfDevice(_message.Message):
         running: _builtins.int = ...,
         oldest_create_time: _timestamp_pb2.Timestamp | None = ...,
         workers_on_device: _builtins.int = ...,
+        sandboxes: _abc.Iterable[_device_service_pb2.ConfinedWorkers] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["oldest_create_time", b"oldest_create_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["device", b"device", "oldest_create_time", b"oldest_create_time", "running", b"running", "slots", b"slots", "waiting", b"waiting", "workers", b"workers", "workers_on_device", b"workers_on_device"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["device", b"device", "oldest_create_time", b"oldest_create_time", "running", b"running", "sandboxes", b"sandboxes", "slots", b"slots", "waiting", b"waiting", "workers", b"workers", "workers_on_device", b"workers_on_device"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
