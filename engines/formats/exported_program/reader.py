@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from engines.failures import EngineFailure, FailureReason, first_line, invalid
 from engines.formats.detection import check_format
+from engines.formats.exported_program.expressions import check_expressions
 from engines.formats.protocol import ReadJob
 from engines.formats.source import Source
 from engines.formats.torch_export.module_source import module_source
@@ -117,18 +118,41 @@ def load_program(path: Path) -> torch.export.ExportedProgram:
 
     check_format(path, "EXPORTED_PROGRAM")
     _refuse_objects(path)
+    check_expressions(path)
+    swallowed = _Swallowed()
     try:
-        with _weights_only():
+        with _weights_only(), swallowed.listening():
             return torch.export.load(path)
     except Exception as error:
         log.exception("torch.export.load refused %s", path.name)
-        unsafe = "Weights only load failed" in str(error)
+        told = first_line(swallowed.error or error)
+        if told.startswith("Weights only load failed"):
+            raise _pickled(path, told) from error
         raise EngineFailure(
-            FailureReason.UNSAFE_MODEL if unsafe else FailureReason.INVALID_MODEL,
-            f"torch cannot load the program '{path.name}': {first_line(error)}.",
+            FailureReason.INVALID_MODEL,
+            f"torch cannot load the program '{path.name}': {told.rstrip('.')}.",
             suggested_fix="Upload the file that torch.export.save wrote, whole, by this or an earlier release of "
             f"torch ({torch.__version__.partition('+')[0]}).",
         ) from error
+
+
+class _Swallowed(logging.Handler):
+    """Keeps the error that torch logs as a warning, and then says no more of than that there was one."""
+
+    error: BaseException | None = None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.exc_info:
+            self.error = record.exc_info[1]
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        logger = logging.getLogger("torch.export")
+        logger.addHandler(self)
+        try:
+            yield
+        finally:
+            logger.removeHandler(self)
 
 
 def _refuse_objects(path: Path) -> None:
@@ -142,12 +166,16 @@ def _refuse_objects(path: Path) -> None:
             suggested_fix="Upload the file that torch.export.save wrote, whole.",
         ) from error
     if found:
-        raise EngineFailure(
-            FailureReason.UNSAFE_MODEL,
-            f"The program '{path.name}' holds pickled objects, whose loading would run code; it was not loaded.",
-            evidence=", ".join(found[:20]),
-            suggested_fix="Export the network without custom classes: tensors and plain values alone.",
-        )
+        raise _pickled(path, ", ".join(found[:20]))
+
+
+def _pickled(path: Path, evidence: str) -> EngineFailure:
+    return EngineFailure(
+        FailureReason.UNSAFE_MODEL,
+        f"The program '{path.name}' holds pickled objects, whose loading would run code; it was not loaded.",
+        evidence=evidence,
+        suggested_fix="Export the network without custom classes: tensors and plain values alone.",
+    )
 
 
 @contextmanager
