@@ -27,7 +27,7 @@ from services.siblings.holds import LASTS
 from services.storage.bucket import Bucket
 from services.storage.keys import STAGING
 from tests.chaos import stored
-from tests.chaos.installation import Installation
+from tests.chaos.installation import REAL, Installation
 from tests.chaos.load import CHANNEL, ENDED, MODEL, Load
 from tests.chaos.results import BY_AN_ENGINE, wrong_results
 from tests.e2e.beasts import COUNT
@@ -204,8 +204,11 @@ async def _leftovers(installation: Installation, settings: Settings, tasks: Coll
     bucket = Bucket.of(settings)
     staged = await bucket.run(lambda *_: [str(each.object_name) for each in bucket.objects(STAGING)])
     left += [f"{key} is left in the store" for key in staged]
-    for root in (installation.folder / "work", installation.folder / "registry" / "imports"):
-        left += [f"the folder {each} is left" for each in root.glob("*/*" if root.name == "work" else "*")]
+    # A real worker keeps a folder for the next task.
+    waiting = f"work/{installation.pids()[REAL]}-"
+    for pattern in ("work/*/*", "registry/imports/*"):
+        found = [str(each.relative_to(installation.folder)) for each in installation.folder.glob(pattern)]
+        left += [f"the folder {each} is left" for each in found if not each.startswith(waiting)]
     return left
 
 

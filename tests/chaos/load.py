@@ -32,7 +32,7 @@ MODEL, CHANNEL = "models/chaos", "models/chaos/channels/main"
 TEMPLATE = "templates/onnx-cpu-x86-64-onnxruntime-fp32"
 ENDED = frozenset({TASK_STATE_SUCCEEDED, TASK_STATE_FAILED, TASK_STATE_CANCELLED})
 CALL_SECONDS = 10.0
-CALLERS = 6
+CALLERS = 8
 PAUSE_SECONDS = 0.2
 T = TypeVar("T")
 # A call is made again if its server went away, or did not answer in time: a stopped process answers nobody.
@@ -74,6 +74,7 @@ class Load:
         self._folder = folder
         self._passing = passing
         self._lock = threading.Lock()
+        self._callers = threading.Semaphore(CALLERS)
         self._stop, self._released, self._quiet = (threading.Event() for _ in range(3))
         self.watching = threading.Event()
         self.done = Done()
@@ -122,9 +123,16 @@ class Load:
             pending: list[Future[None]] = []
             for at, number, is_task in sorted(waits):
                 time.sleep(max(0.0, begun + at - time.monotonic()))
-                pending.append(callers.submit(self._create_task if is_task else self._create_dataset, number))
+                pending.append(
+                    callers.submit(self._ask, self._create_task if is_task else self._create_dataset, number)
+                )
             for each in pending:
                 each.result()
+
+    def _ask(self, create: Callable[[int], None], number: int) -> None:
+        """Create something, once there are fewer callers than there may be in all rounds together."""
+        with self._callers:
+            create(number)
 
     def stop(self) -> None:
         """Let what runs in the background end."""

@@ -17,6 +17,7 @@ from lathe.type.v1 import failure_pb2
 
 from services.platform.errors import LatheError, from_rpc_error, is_transient
 from services.platform.identity import acting_as
+from services.platform.interceptors.error_mapping import explain
 from services.platform.telemetry import bind_task, continue_trace
 from services.tasks.kind import TaskKind, unpack
 
@@ -68,9 +69,10 @@ async def complete(
             if failure is not None:
                 return Refused(failure)
             return _later(str(error), delivery)
-        except (OSError, TimeoutError) as error:
-            return _later(str(error) or type(error).__name__, delivery)
         except Exception as error:
+            if isinstance(error, OSError | TimeoutError) or explain(error).error.code is grpc.StatusCode.UNAVAILABLE:
+                # A server does not answer: the object store, the database.
+                return _later(str(error) or type(error).__name__, delivery)
             # A fault in a kind must end in a FAILED task, not in a projector that stops.
             log.exception("task.complete_failed", delivery=delivery)
             if delivery < MAX_FAULTS:

@@ -10,7 +10,7 @@ import os
 from collections.abc import Awaitable, Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from tempfile import NamedTemporaryFile
+from tempfile import TemporaryFile
 from typing import IO
 
 from lathe.internal.v1 import event_pb2
@@ -51,7 +51,8 @@ class AttemptLog:
             self._cut = True
             stored = _stored("(the log is cut here)")
         if self._file is None:
-            self._file = NamedTemporaryFile(prefix="lathe-log-")  # noqa: SIM115 - `discard` closes it, which removes it
+            # It has no name, so that a process that is killed leaves nothing; `discard` closes it.
+            self._file = TemporaryFile()  # noqa: SIM115
         self._file.seek(0, os.SEEK_END)
         self._file.write(stored)
         self._size += len(stored)
@@ -71,14 +72,14 @@ class AttemptLog:
             await self._publish(event_pb2.TaskLogged(first_line=first, lines=lines))
 
     async def close(self) -> Path | None:
-        """Send the rest, and return the file of the whole log; None if nothing was written."""
+        """Send the rest, and return the file of the whole log, for this process alone; None if nothing was written."""
         if self._flusher is not None:
             self._flusher.cancel()
         await self.flush()
         if self._file is None:
             return None
         self._file.flush()
-        return Path(self._file.name)
+        return Path(f"/proc/self/fd/{self._file.fileno()}")
 
     def discard(self) -> None:
         """Remove the file."""

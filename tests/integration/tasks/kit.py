@@ -26,7 +26,7 @@ from services.bus.connection import Bus
 from services.bus.topology import Timing, ensure_topology, on_device
 from services.database.pool import Database, migrate
 from services.platform.background import end
-from services.platform.errors import LatheError, invalid_argument, not_found, unavailable
+from services.platform.errors import invalid_argument, not_found, unavailable
 from services.platform.settings import Settings
 from services.tasks.api.options import TaskOptions
 from services.tasks.api.relay import Outbox
@@ -71,7 +71,7 @@ class EchoKind:
     outcome_type = ConversionOutcome
 
     def __init__(self) -> None:
-        self.answers: list[LatheError] = []
+        self.answers: list[Exception] = []
         self.away = False
         self.ballast = ""
         self.completed: list[str] = []

@@ -5,15 +5,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
+import asyncpg
 import pytest
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.message import Message
 from lathe.converter.v1 import conversion_service_pb2 as pb
 from lathe.type.v1 import failure_pb2, task_pb2
+from urllib3.exceptions import MaxRetryError
 
 from services.bus.topology import EVENTS, TASKS
 from services.platform.errors import unavailable
 from services.platform.interceptors import deadline
+from services.tasks.api import completion
+from services.tasks.api.completion import MAX_FAULTS
 from services.tasks.api.sweeper import Sweeper
 from tests.integration.tasks.kit import OPTIONS, Site
 
@@ -127,6 +131,18 @@ async def test_what_a_task_holds_is_held_for_as_long_as_it_waits(site: Site, mon
         while not site.kind.renewed:
             await asyncio.sleep(0.02)
     assert site.kind.renewed == [held.name]  # the next sweep made up for it, and the one after had no need to
+
+
+@pytest.mark.parametrize("error", [MaxRetryError(None, "/lathe/cas"), asyncpg.ConnectionDoesNotExistError("gone")])  # type: ignore[arg-type]
+async def test_a_server_that_is_away_fails_no_task_that_is_done(
+    site: Site, error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(completion, "_backoff", lambda _: 0.01)
+    site.kind.answers = [error] * (MAX_FAULTS + 2)
+    await site.start_worker()
+    done = await site.reach(await site.create("ok"), task_pb2.TASK_STATE_SUCCEEDED, timeout=60)
+    assert not site.kind.answers
+    assert len(done.attempts) == 1
 
 
 async def test_a_fault_that_stays_ends_a_task_whose_event_is_lost(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
