@@ -21,7 +21,9 @@ demo: setup  ## train a digits CNN, convert it, prove it, quantize it, find its 
 # One process more than the two cores that a machine has at least: many tests wait for a suite, for a server or for a poll.
 TEST_PROCESSES ?= 3
 
+# Compiled ahead, for processes that may write no bytecode, as children in the sandbox: they start by the hundred.
 test: setup  ## every test that this machine can run
+	$(BIN)/python -m compileall -q services engines protos/gen protos/client tests
 	$(BIN)/pytest --numprocesses $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 
 check: setup  ## format, lint, types, protos, import rules
