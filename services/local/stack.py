@@ -5,19 +5,18 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 
 from services.local.endpoints import Endpoint, remove_endpoints, write_endpoints
 from services.local.errors import LocalError
-from services.local.health import service_health
+from services.local.health import port_answers, service_health
 from services.local.lock import DataDirLock
 from services.local.metrics import write_targets
 from services.local.ports import free_port
 from services.local.process import ChildProcess
-from services.local.readiness import await_ready, newest_announcement
+from services.local.readiness import await_ready, newest_announcements
 from services.local.restart import Backoff
 from services.local.roster import SERVICES, WORKERS, ServiceEntry, WorkerEntry
 from services.local.secret import stored_secret
@@ -108,7 +107,7 @@ class Stack:
             self._check_stop()
             if "postgres" in self.servers.own:
                 self.servers.postgres.make_roles(self._services)
-            self._announced = {name: newest_announcement(self.nats_url, entry) for name, entry in self._workers.items()}
+            self._announced = newest_announcements(self.nats_url, self._workers.values())
             write_targets(self.data_dir, self._metrics_ports(), set(self._services))
             self._start_services()
             self._start_workers()
@@ -227,24 +226,28 @@ class Stack:
             self._end(list(self.processes), grace=_SERVICE_GRACE_SECONDS)
 
     def _start_services(self) -> None:
-        self._start({name: partial(self._service_ready, name) for name in self._services})
+        self._start(self._services, self._ready_services)
 
     def _start_workers(self) -> None:
         """Start the workers once the services answer, because importing their frameworks occupies the processors."""
-        self._start({name: partial(self._worker_ready, entry) for name, entry in self._workers.items()})
+        self._start(self._workers, self._ready_workers)
 
-    def _start(self, checks: Mapping[str, Callable[[], bool]]) -> None:
-        for name in checks:
+    def _start(self, names: Collection[str], ready: Callable[[Collection[str]], Collection[str]]) -> None:
+        for name in names:
             self._launch(name)
         self._write_endpoints()
-        await_ready(checks, self.processes, stopped=self._stop, say=self._say, timeout=_HEALTHY_SECONDS)
+        await_ready(names, ready, self.processes, stopped=self._stop, say=self._say, timeout=_HEALTHY_SECONDS)
         self._check_stop()
 
-    def _service_ready(self, name: str) -> bool:
-        return service_health(self.address(name), timeout=1) == "healthy"
+    def _ready_services(self, names: Collection[str]) -> Collection[str]:
+        addresses = {name: self.address(name) for name in names}
+        # To be refused a connection costs little; a channel to nobody does not.
+        listening = {name: where for name, where in addresses.items() if port_answers(where, timeout=1)}
+        return [name for name, where in listening.items() if service_health(where, timeout=1) == "healthy"]
 
-    def _worker_ready(self, entry: WorkerEntry) -> bool:
-        return newest_announcement(self.nats_url, entry) > self._announced[entry.name]
+    def _ready_workers(self, names: Collection[str]) -> Collection[str]:
+        newest = newest_announcements(self.nats_url, [self._workers[name] for name in names])
+        return [name for name, number in newest.items() if number > self._announced[name]]
 
     def _check_stop(self) -> None:
         if self._stop.is_set():
