@@ -2,23 +2,28 @@
 
 `make test` runs several processes, each of which is a session with servers of its own (`tests/scheduling.py`).
 
-| fixture           | scope    | gives                                                             |
-|-------------------|----------|-------------------------------------------------------------------|
-| `new_database`    | session  | a function: makes an empty database, returns its URL              |
-| `postgres_url`    | session  | one database shared by the session                                |
-| `database_url`    | function | an empty database of the test's own                               |
-| `new_nats_url`    | session  | a function: starts an empty NATS server, returns its URL          |
-| `nats_url`        | session  | one NATS server shared by the session                             |
-| `fresh_nats_url`  | function | an empty NATS server of the test's own (25 ms)                    |
-| `s3_settings`     | session  | the `s3_*` arguments of `Settings`                                |
-| `settings`        | function | `Settings` with `database_url`, `fresh_nats_url`, `s3_settings`   |
-| `shared_settings` | session  | `Settings` with the shared servers, for fixtures of session scope |
-| `exporter`        | session  | collects every span of the session                                |
+| fixture             | scope    | gives                                                               |
+|---------------------|----------|---------------------------------------------------------------------|
+| `new_database`      | session  | a function: makes a database, returns its URL (below)               |
+| `postgres_url`      | session  | one database shared by the session                                  |
+| `database_url`      | function | an empty database of the test's own                                 |
+| `echo_database_url` | function | one with the tables of `tests.integration.tasks`' tiny kind of task |
+| `new_nats_url`      | session  | a function: starts an empty NATS server, returns its URL            |
+| `nats_url`          | session  | one NATS server shared by the session                               |
+| `fresh_nats_url`    | function | an empty NATS server of the test's own (25 ms)                      |
+| `s3_settings`       | session  | the `s3_*` arguments of `Settings`                                  |
+| `settings`          | function | `Settings` with `database_url`, `fresh_nats_url`, `s3_settings`     |
+| `shared_settings`   | session  | `Settings` with the shared servers, for fixtures of session scope   |
+| `exporter`          | session  | collects every span of the session                                  |
+
+`new_database` is given schemas, each with the package of its migrations: what `migrations_of` yields. They are brought
+up to date once per session, and copied: a copy costs little more than an empty database.
 """
 
 from __future__ import annotations
 
 import asyncio
+import importlib
 import signal
 import uuid
 from collections.abc import Callable, Iterator
@@ -81,34 +86,52 @@ def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgr
 
 
 @pytest.fixture(scope="session")
-def new_database(postgres_server: PostgresServer) -> Callable[[], str]:
-    async def create(name: str) -> None:
+def new_database(postgres_server: PostgresServer) -> Callable[..., str]:
+    templates: dict[tuple[tuple[str, str], ...], str] = {}
+
+    async def create(template: str) -> str:
         import asyncpg
 
+        name = f"test_{uuid.uuid4().hex}"
         connection = await asyncpg.connect(postgres_server.database_url("postgres"))
         try:
-            await connection.execute(f'CREATE DATABASE "{name}"')
+            await connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
         finally:
             await connection.close()
+        return name
 
-    def make() -> str:
-        name = f"test_{uuid.uuid4().hex}"
+    async def prepared(*schemas: tuple[str, str]) -> str:
+        from services.database.pool import migrate
+
+        name = await create("template1")
+        for schema, package in schemas:
+            await migrate(postgres_server.database_url(name), schema, importlib.import_module(package))
+        return name
+
+    def make(*schemas: tuple[str, str]) -> str:
         # In a thread: the event loop of the tests may be running in this one.
         with ThreadPoolExecutor(max_workers=1) as pool:
-            pool.submit(lambda: asyncio.run(create(name))).result()
-        return postgres_server.database_url(name)
+            if schemas and schemas not in templates:
+                templates[schemas] = pool.submit(lambda: asyncio.run(prepared(*schemas))).result()
+            template = templates.get(schemas, "template1")
+            return postgres_server.database_url(pool.submit(lambda: asyncio.run(create(template))).result())
 
     return make
 
 
 @pytest.fixture(scope="session")
-def postgres_url(new_database: Callable[[], str]) -> str:
+def postgres_url(new_database: Callable[..., str]) -> str:
     return new_database()
 
 
 @pytest.fixture
-def database_url(new_database: Callable[[], str]) -> str:
+def database_url(new_database: Callable[..., str]) -> str:
     return new_database()
+
+
+@pytest.fixture
+def echo_database_url(new_database: Callable[..., str]) -> str:
+    return new_database(("echo", "tests.integration.tasks.migrations"))
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,9 @@ import pytest
 from lathe.registry.v1.dataset_service_pb2 import Dataset
 from lathe.registry.v1.model_service_pb2 import ModelVersion
 
+from services.local.roster import SERVICES
 from services.platform.settings import Settings
+from services.process.startup import migrations_of
 from tests.contract.registry.dataset_desk import scenes
 from tests.contract.suite import Suite, open_suite
 from tests.contract.workplace import Workplace, open_workplace
@@ -17,15 +19,17 @@ from tests.contract.workplace import Workplace, open_workplace
 @pytest.fixture(scope="session")
 def apart(
     shared_settings: Settings,
-    new_database: Callable[[], str],
+    new_database: Callable[..., str],
     new_nats_url: Callable[[], str],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Callable[[], Settings]:
     """A function that gives settings to services of their own: on one bus, two sets would take each other's tasks."""
 
+    schemas = [each for entry in SERVICES for each in migrations_of(entry.name)]
+
     def make() -> Settings:
         places = {
-            "database_url": new_database(),
+            "database_url": new_database(*schemas),
             "nats_url": new_nats_url(),
             "data_dir": tmp_path_factory.mktemp("data"),
         }

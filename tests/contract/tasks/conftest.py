@@ -19,8 +19,8 @@ from tests.integration.tasks.kit import open_site
 
 
 @pytest.fixture
-async def served(database_url: str, fresh_nats_url: str, tmp_path: Path) -> AsyncIterator[Served]:
-    settings = Settings(database_url=database_url, nats_url=fresh_nats_url, data_dir=tmp_path)
+async def served(echo_database_url: str, fresh_nats_url: str, tmp_path: Path) -> AsyncIterator[Served]:
+    settings = Settings(database_url=echo_database_url, nats_url=fresh_nats_url, data_dir=tmp_path)
     async with open_site(settings, tmp_path) as site:
 
         async def build(_: Platform) -> ServiceParts:

@@ -101,8 +101,8 @@ async def asking(site: Site) -> AsyncIterator[Keda]:
 
 
 @pytest.fixture
-def settings(database_url: str, fresh_nats_url: str, tmp_path: Path) -> Settings:
-    return Settings(database_url=database_url, nats_url=fresh_nats_url, data_dir=tmp_path)
+def settings(echo_database_url: str, fresh_nats_url: str, tmp_path: Path) -> Settings:
+    return Settings(database_url=echo_database_url, nats_url=fresh_nats_url, data_dir=tmp_path)
 
 
 @pytest.fixture

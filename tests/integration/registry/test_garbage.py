@@ -102,7 +102,7 @@ async def _counting(platform: Platform) -> ServiceParts:
 
 @pytest.fixture(scope="module")
 async def site(
-    shared_settings: Settings, new_database: Callable[[], str], tmp_path_factory: pytest.TempPathFactory
+    shared_settings: Settings, new_database: Callable[..., str], tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Site]:
     places = {"database_url": new_database(), "s3_bucket": f"garbage-{uuid.uuid4().hex[:8]}", "ack_wait_seconds": 1.0}
     settings = with_free_addresses(shared_settings.model_copy(update=places), *others("registry"))

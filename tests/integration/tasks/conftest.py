@@ -12,8 +12,8 @@ from tests.integration.tasks.kit import Site, open_site
 
 
 @pytest.fixture
-def task_settings(database_url: str, fresh_nats_url: str, tmp_path: Path) -> Settings:
-    return Settings(database_url=database_url, nats_url=fresh_nats_url, data_dir=tmp_path)
+def task_settings(echo_database_url: str, fresh_nats_url: str, tmp_path: Path) -> Settings:
+    return Settings(database_url=echo_database_url, nats_url=fresh_nats_url, data_dir=tmp_path)
 
 
 @pytest.fixture
