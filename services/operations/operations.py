@@ -29,7 +29,7 @@ from services.platform.failures import failure_message
 from services.platform.identity import acting_as
 from services.platform.words import word
 from services.resources.kind import ResourceKind
-from services.resources.listing import ListQuery
+from services.resources.listing import Entries, ListQuery
 from services.resources.store import ResourceStore
 
 __all__ = ["Operations", "Work"]
@@ -110,9 +110,9 @@ class Operations(Generic[M]):
         """Return an operation; LatheError NOT_FOUND if there is none."""
         return await self._shown(await self.store.get(name))
 
-    async def page(self, query: ListQuery) -> tuple[list[M], str]:
-        """Return one page and the token of the next; in a basic view without details."""
-        return await self.store.list(query, self._set_progress)
+    async def page(self, query: ListQuery, entries: Entries[M]) -> str:
+        """Make the entries of one page, in a basic view without details; return the token of the next."""
+        return await self.store.list(query, entries, self._set_progress)
 
     async def watch(self, name: str) -> AsyncIterator[M]:
         """Yield an operation whenever it changes, and end with its terminal state; LatheError NOT_FOUND."""

@@ -34,8 +34,9 @@ def operation_verbs(
     async def page(request: Any, _context: Any) -> Any:
         if parent is not None and not request.parent.endswith("/-"):
             await parent(request.parent)
-        found, token = await operations.page(ListQuery.from_request(request))
-        return listed(**{entries: found, "next_page_token": token})
+        answer: Any = listed()
+        answer.next_page_token = await operations.page(ListQuery.from_request(request), getattr(answer, entries))
+        return answer
 
     async def get(request: Any, _context: Any) -> Any:
         return await operations.get(request.name)

@@ -11,7 +11,12 @@ import grpc
 from google.protobuf.message import Message
 from lathe.internal.v1.event_pb2 import TaskAssignment
 from lathe.internal.v1.optimization_pb2 import OptimizationOutcome, OptimizationWork
-from lathe.optimizer.v1.optimization_service_pb2 import ModelSave, OptimizationTask, SaveModelRequest
+from lathe.optimizer.v1.optimization_service_pb2 import (
+    ListModelSavesResponse,
+    ModelSave,
+    OptimizationTask,
+    SaveModelRequest,
+)
 from lathe.registry.v1.model_service_pb2 import GetModelRequest, GetModelVersionRequest, ModelVersion
 from lathe.registry.v1.model_service_pb2_grpc import ModelServiceStub
 from lathe.type.v1.digest_pb2 import File
@@ -160,7 +165,8 @@ class Saver:
 
     async def _newest(self, task: str, state: str) -> ModelSave | None:
         query = ListQuery(parent=task, filter=f"state = {state}", page_size=1)
-        saves, _ = await self.operations.page(query)
+        saves = ListModelSavesResponse().model_saves
+        await self.operations.page(query, saves)
         return saves[0] if saves else None
 
     async def _finish_earlier(self, task: OptimizationTask) -> bool:

@@ -26,8 +26,9 @@ class AliasServicer(AliasServiceServicer):
         return await self._aliases.get(request.name)
 
     async def ListAliases(self, request: pb.ListAliasesRequest, context: Context) -> pb.ListAliasesResponse:
-        aliases, token = await self._aliases.page(request)
-        return pb.ListAliasesResponse(aliases=aliases, next_page_token=token)
+        answer = pb.ListAliasesResponse()
+        answer.next_page_token = await self._aliases.page(request, answer.aliases)
+        return answer
 
     async def UpdateAlias(self, request: pb.UpdateAliasRequest, context: Context) -> pb.Alias:
         return await self._aliases.update(request)

@@ -12,7 +12,7 @@ from services.platform.errors import LatheError, invalid_argument, not_found
 from services.platform.interceptors.validation import check
 from services.registry import naming
 from services.registry.kinds import ALIASES, MODELS
-from services.resources.listing import ListQuery
+from services.resources.listing import Entries, ListQuery
 from services.resources.scope import kept
 from services.resources.store import ResourceStore
 
@@ -43,12 +43,12 @@ class Aliases:
         """Return an alias; LatheError NOT_FOUND if there is none."""
         return await self._store.get(name)
 
-    async def page(self, request: ListAliasesRequest) -> tuple[list[Alias], str]:
-        """Return one page and the token of the next; LatheError NOT_FOUND for a model that does not exist."""
-        aliases, token = await self._store.list(ListQuery.from_request(request))
-        if not aliases and request.parent != "models/-":
+    async def page(self, request: ListAliasesRequest, entries: Entries[Alias]) -> str:
+        """Make one page and return the token of the next; LatheError NOT_FOUND for a model that does not exist."""
+        token = await self._store.list(ListQuery.from_request(request), entries)
+        if not entries and request.parent != "models/-":
             await self._models.get(request.parent)
-        return aliases, token
+        return token
 
     async def update(self, request: UpdateAliasRequest) -> Alias:
         """Change the fields of the mask; with `allow_missing`, create an alias that does not exist.

@@ -28,8 +28,9 @@ class ArchitectureServicer(ArchitectureServiceServicer):
     async def ListArchitectures(
         self, request: pb.ListArchitecturesRequest, context: Context
     ) -> pb.ListArchitecturesResponse:
-        architectures, token = await self._architectures.page(request)
-        return pb.ListArchitecturesResponse(architectures=architectures, next_page_token=token)
+        answer = pb.ListArchitecturesResponse()
+        answer.next_page_token = await self._architectures.page(request, answer.architectures)
+        return answer
 
     async def UpdateArchitecture(self, request: pb.UpdateArchitectureRequest, context: Context) -> pb.Architecture:
         return await self._architectures.update(request)

@@ -25,7 +25,7 @@ from services.registry import architecture_rules, lineage
 from services.registry.blobs import Blobs, add_uses, drop_uses
 from services.registry.kinds import ARCHITECTURES
 from services.resources.idempotency import made_once
-from services.resources.listing import ListQuery
+from services.resources.listing import Entries, ListQuery
 from services.resources.scope import kept
 from services.resources.store import ResourceStore
 from services.storage import ContentStore
@@ -78,9 +78,9 @@ class Architectures:
         """Return an architecture with its source; LatheError NOT_FOUND if there is none."""
         return await self._store.get(name)
 
-    async def page(self, request: ListArchitecturesRequest) -> tuple[list[Architecture], str]:
-        """Return one page, without sources, and the token of the next."""
-        return await self._store.list(ListQuery.from_request(request))
+    async def page(self, request: ListArchitecturesRequest, entries: Entries[Architecture]) -> str:
+        """Make one page, without sources, and return the token of the next."""
+        return await self._store.list(ListQuery.from_request(request), entries)
 
     async def update(self, request: UpdateArchitectureRequest) -> Architecture:
         """Change the fields of the mask; another source or configuration is UNCERTIFIED again.

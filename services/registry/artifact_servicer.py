@@ -27,8 +27,9 @@ class ArtifactServicer(ArtifactServiceServicer):
         return await self._artifacts.get(request.name)
 
     async def ListUploads(self, request: pb.ListUploadsRequest, context: Context) -> pb.ListUploadsResponse:
-        uploads, token = await self._artifacts.page(request)
-        return pb.ListUploadsResponse(uploads=uploads, next_page_token=token)
+        answer = pb.ListUploadsResponse()
+        answer.next_page_token = await self._artifacts.page(request, answer.uploads)
+        return answer
 
     async def FinalizeUpload(self, request: pb.FinalizeUploadRequest, context: Context) -> pb.Upload:
         return await self._artifacts.finalize(request.name, request.digest)

@@ -35,7 +35,7 @@ from services.registry.blobs import Blobs
 from services.registry.upload_rows import UPLOADS, find_upload, message_of, require_same
 from services.registry.verification import finalize
 from services.resources.idempotency import claim_first, find_first, made_once
-from services.resources.listing import ListQuery, list_page
+from services.resources.listing import Entries, ListQuery, list_page
 from services.storage import SMALL_BYTES, ContentStore, StagedPart, Uploads, spans
 
 UPLOAD_LIFETIME = timedelta(days=7)
@@ -127,10 +127,14 @@ class Artifacts:
         received = row["state"] in {UPLOAD_STATE_FINALIZED, UPLOAD_STATE_VERIFYING}
         return await self._shown(row, [StagedPart(span, received, "") for span in spans(row["size_bytes"])])
 
-    async def page(self, request: ListUploadsRequest) -> tuple[list[Upload], str]:
-        """Return one page, without parts, and the token of the next."""
+    async def page(self, request: ListUploadsRequest, entries: Entries[Upload]) -> str:
+        """Make one page, without parts, and return the token of the next."""
         return await list_page(
-            self._database, UPLOADS, ListQuery.from_request(request), lambda row: message_of(row, [])
+            self._database,
+            UPLOADS,
+            ListQuery.from_request(request),
+            entries,
+            lambda upload, row: upload.CopyFrom(message_of(row, [])),
         )
 
     async def watch(self, name: str) -> AsyncIterator[Upload]:

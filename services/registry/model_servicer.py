@@ -36,8 +36,9 @@ class ModelServicer(ModelServiceServicer):
         return await self._models.get(request.name)
 
     async def ListModels(self, request: pb.ListModelsRequest, context: Context) -> pb.ListModelsResponse:
-        models, token = await self._models.page(request)
-        return pb.ListModelsResponse(models=models, next_page_token=token)
+        answer = pb.ListModelsResponse()
+        answer.next_page_token = await self._models.page(request, answer.models)
+        return answer
 
     async def UpdateModel(self, request: pb.UpdateModelRequest, context: Context) -> pb.Model:
         return await self._models.update(request)
@@ -65,8 +66,11 @@ class ModelServicer(ModelServiceServicer):
     ) -> pb.ListModelVersionImportsResponse:
         if not request.parent.endswith("/-"):
             await self._models.get(request.parent)
-        imports, token = await self._imports.operations.page(ListQuery.from_request(request))
-        return pb.ListModelVersionImportsResponse(model_version_imports=imports, next_page_token=token)
+        answer = pb.ListModelVersionImportsResponse()
+        answer.next_page_token = await self._imports.operations.page(
+            ListQuery.from_request(request), answer.model_version_imports
+        )
+        return answer
 
     async def WatchModelVersionImport(
         self, request: pb.WatchModelVersionImportRequest, context: Context
@@ -95,8 +99,9 @@ class ModelServicer(ModelServiceServicer):
     async def ListModelVersions(
         self, request: pb.ListModelVersionsRequest, context: Context
     ) -> pb.ListModelVersionsResponse:
-        versions, token = await self._versions.page(request)
-        return pb.ListModelVersionsResponse(model_versions=versions, next_page_token=token)
+        answer = pb.ListModelVersionsResponse()
+        answer.next_page_token = await self._versions.page(request, answer.model_versions)
+        return answer
 
     async def UpdateModelVersion(self, request: pb.UpdateModelVersionRequest, context: Context) -> pb.ModelVersion:
         return await self._versions.update(request)

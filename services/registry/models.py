@@ -9,7 +9,7 @@ from services.platform.errors import failed_precondition
 from services.platform.interceptors.validation import check
 from services.registry.kinds import MODELS
 from services.registry.removal import remove_versions
-from services.resources.listing import ListQuery
+from services.resources.listing import Entries, ListQuery
 from services.resources.store import ResourceStore
 
 CHANGEABLE = ("display_name", "description", "labels", "shared_with")
@@ -38,9 +38,9 @@ class Models:
         """Return a model; LatheError NOT_FOUND if there is none."""
         return await self._store.get(name)
 
-    async def page(self, request: ListModelsRequest) -> tuple[list[Model], str]:
-        """Return one page and the token of the next."""
-        return await self._store.list(ListQuery.from_request(request))
+    async def page(self, request: ListModelsRequest, entries: Entries[Model]) -> str:
+        """Make one page and return the token of the next."""
+        return await self._store.list(ListQuery.from_request(request), entries)
 
     async def update(self, request: UpdateModelRequest) -> Model:
         """Change the fields of the mask.

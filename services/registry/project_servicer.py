@@ -26,8 +26,9 @@ class ProjectServicer(ProjectServiceServicer):
         return await self._projects.get(request.name)
 
     async def ListProjects(self, request: pb.ListProjectsRequest, context: Context) -> pb.ListProjectsResponse:
-        projects, token = await self._projects.page(request)
-        return pb.ListProjectsResponse(projects=projects, next_page_token=token)
+        answer = pb.ListProjectsResponse()
+        answer.next_page_token = await self._projects.page(request, answer.projects)
+        return answer
 
     async def UpdateProject(self, request: pb.UpdateProjectRequest, context: Context) -> pb.Project:
         return await self._projects.update(request)

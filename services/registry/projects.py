@@ -29,7 +29,7 @@ from services.process.composition import Platform
 from services.process.quotas import table_of
 from services.registry.blobs import add_uses
 from services.registry.kinds import PROJECTS
-from services.resources.listing import ListQuery
+from services.resources.listing import Entries, ListQuery
 from services.resources.store import ResourceStore
 
 CHANGEABLE = ("display_name", "description", "labels", "members", "quotas")
@@ -79,9 +79,9 @@ class Projects:
         """Return a project; LatheError NOT_FOUND if there is none."""
         return await self._store.get(name)
 
-    async def page(self, request: ListProjectsRequest) -> tuple[list[Project], str]:
-        """Return one page and the token of the next."""
-        return await self._store.list(ListQuery.from_request(request))
+    async def page(self, request: ListProjectsRequest, entries: Entries[Project]) -> str:
+        """Make one page and return the token of the next."""
+        return await self._store.list(ListQuery.from_request(request), entries)
 
     async def update(self, request: UpdateProjectRequest) -> Project:
         """Change the fields of the mask.

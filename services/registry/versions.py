@@ -32,7 +32,7 @@ from services.registry import descriptions, diff, holds, lineage, naming
 from services.registry.kinds import MODELS, VERSIONS
 from services.registry.removal import remove_versions
 from services.resources.batches import in_batch
-from services.resources.listing import ListQuery
+from services.resources.listing import Entries, ListQuery
 from services.resources.store import ResourceStore
 
 CHANGEABLE = ("display_name", "description", "labels")
@@ -63,12 +63,12 @@ class Versions:
             raise not_found(VERSIONS.noun, missing)
         return [found[name] for name in names]
 
-    async def page(self, request: ListModelVersionsRequest) -> tuple[list[ModelVersion], str]:
-        """Return one page and the token of the next; LatheError NOT_FOUND for a model that does not exist."""
-        versions, token = await self._store.list(ListQuery.from_request(request))
-        if not versions and request.parent != "models/-":
+    async def page(self, request: ListModelVersionsRequest, entries: Entries[ModelVersion]) -> str:
+        """Make one page and return the token of the next; LatheError NOT_FOUND for a model that does not exist."""
+        token = await self._store.list(ListQuery.from_request(request), entries)
+        if not entries and request.parent != "models/-":
             await self._models.get(request.parent)
-        return versions, token
+        return token
 
     async def update(self, request: UpdateModelVersionRequest) -> ModelVersion:
         """Change the fields of the mask.

@@ -117,16 +117,22 @@ class ResourceKind(Generic[M]):
 
     def read(self, row: Record) -> M:
         """Return the message of a row with a column `body` and those of `live`."""
-        message = self.parse(row["body"])
-        self.complete(message, row)
+        message = self.message_type()
+        self.fill(message, row)
         return message
 
-    def read_brief(self, row: Record) -> M:
-        """Return the message of a row without its details."""
-        message = self.read(row)
+    def fill(self, message: M, row: Record) -> None:
+        """Set an empty message from a row, as `read`."""
+        message.MergeFromString(row["body"])
+        if isinstance(self.scope, Stated):
+            self.scope.complete(message)
+        self.complete(message, row)
+
+    def fill_brief(self, message: M, row: Record) -> None:
+        """Set an empty message from a row, without details."""
+        self.fill(message, row)
         for name in self.detail_fields:  # the body of a row that was stored before a field was a detail holds it
             message.ClearField(name)
-        return message
 
     def parse(self, body: bytes) -> M:
         """Return the message of a stored body, or of body and detail one after the other."""

@@ -24,9 +24,10 @@ from services.resources.ordering import Order, parse_order
 from services.resources.paging import Position, decode_token, encode_token, page_size
 from services.resources.search import add_search
 
-__all__ = ["ListQuery", "Listing", "fitting", "list_page"]
+__all__ = ["Entries", "ListQuery", "Listing", "fitting", "list_page"]
 
 M = TypeVar("M", bound=Message)
+E_co = TypeVar("E_co", bound=Message, covariant=True)
 # The rows of a page are in memory at once, and hold more than a page shows.
 MAX_STORED_BYTES = 16_000_000
 # A message is never larger than this many times what is stored of it.
@@ -41,6 +42,15 @@ class Reader(Protocol):
 
     async def fetch(self, query: str, *args: object) -> Any:
         """Return every row of a query."""
+
+
+class Entries(Collection[E_co], Protocol[E_co]):
+    """The repeated field of an answer, such as `ListModelsResponse.models`, in which a page is made."""
+
+    def add(self) -> E_co:
+        """Return a new, empty entry."""
+
+    def __delitem__(self, which: slice) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -114,10 +124,12 @@ async def list_page(
     reader: Reader,
     listing: Listing,
     query: ListQuery,
-    show: Callable[[Record], M],
+    entries: Entries[M],
+    show: Callable[[M, Record], object],
+    *,
     fill: Callable[[list[M]], Awaitable[object]] | None = None,
-) -> tuple[list[M], str]:
-    """Return one page of messages, and the token of the next page (empty on the last).
+) -> str:
+    """Make the entries of one page, and return the token of the next page (empty on the last).
 
     A page has `page_size` messages, or as many fewer as fit in MAX_PAGE_BYTES, but one at least: what is too large
     alone is shown without details.
@@ -128,7 +140,9 @@ async def list_page(
         reader: What runs the query.
         listing: What is listed.
         query: What the request asks for.
-        show: Returns the message of a row, in the requested view.
+        entries: Where the messages are made, and nothing else is: to make them elsewhere and copy them takes as long as
+            to read them.
+        show: Sets an empty message from a row, in the requested view.
         fill: Sets what is not in the rows, before the page is cut to its size.
 
     Raises:
@@ -148,21 +162,36 @@ async def list_page(
         rows, more = await page.fetch(reader)
     # Nearly always: then nobody has to ask each message for its size.
     small = not rows or rows[-1]["read"] * _GROWTH < MAX_PAGE_BYTES
-    entries = [
-        (number, message if small else reduced(message, listing.details))
-        for number, row in enumerate(rows[:size])
-        if (message := _shown(listing, show, row)) is not None
-    ]
-    messages = [message for _, message in entries]
+    numbers: list[int] = []
+    messages: list[M] = []
+    for number, row in enumerate(rows[:size]):
+        message = entries.add()
+        try:
+            show(message, row)
+        except Exception as error:  # a list has to go on: who repairs the row finds it in the log
+            del entries[len(messages) :]
+            _log.error(
+                "a row that cannot be read is left out of a list",
+                table=listing.table,
+                uid=str(row["uid"]),
+                error=repr(error),
+            )
+            continue
+        numbers.append(number)
+        messages.append(message)
+    if not small:
+        for message in messages:
+            reduced(message, listing.details)
     if fill is not None:
         await fill(messages)
     count = len(messages) if small else fitting(messages)
+    del entries[count:]
     # Where the page ends: before the first entry that does not fit, or after everything that was read.
-    end = entries[count][0] if count < len(entries) else len(rows[:size])
+    end = numbers[count] if count < len(messages) else len(rows[:size])
     if end == len(rows) and not more:
-        return messages, ""
+        return ""
     position = Position(tuple(rows[end - 1][f"after_{name}"] for name in order.names), page.position.fuzzy)
-    return messages[:count], encode_token(position, query.described(order))
+    return encode_token(position, query.described(order))
 
 
 def _project_of(asked: Tests) -> str:
@@ -170,20 +199,6 @@ def _project_of(asked: Tests) -> str:
     tests = asked.tests if isinstance(asked, AllTests) else (asked,)
     named = (each for each in tests if isinstance(each, Test) and each.name == "project" and each.how == "=")
     return next((str(each.value) for each in named), "")
-
-
-def _shown(listing: Listing, show: Callable[[Record], M], row: Record) -> M | None:
-    """Return the message of a row; None, with an entry in the log, for one that cannot be read."""
-    try:
-        return show(row)
-    except Exception as error:  # a list has to go on: who repairs the row finds it in the log
-        _log.error(
-            "a row that cannot be read is left out of a list",
-            table=listing.table,
-            uid=str(row["uid"]),
-            error=repr(error),
-        )
-        return None
 
 
 def fitting(messages: Sequence[Message]) -> int:

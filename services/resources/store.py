@@ -29,7 +29,7 @@ from services.platform.identity import current_user
 from services.resources.filters.fields import COMMON_FIELDS, TEXT, Fields
 from services.resources.idempotency import claim_request, find_first, fingerprint, method_of
 from services.resources.kind import ResourceKind
-from services.resources.listing import Listing, ListQuery, list_page
+from services.resources.listing import Entries, Listing, ListQuery, list_page
 from services.resources.rows import ResourceRows
 from services.resources.scope import READABLE, OfParent, Stated
 
@@ -189,11 +189,11 @@ class ResourceStore(Generic[M]):
         return {row["name"]: self._kind.parse(row["body"]) for row in rows}
 
     async def list(
-        self, query: ListQuery, fill: Callable[[list[M]], Awaitable[object]] | None = None
-    ) -> tuple[list[M], str]:
-        """Return one page, as `list_page`; a full view has the kind's detail fields. `fill` sets what is not stored."""
-        listing, read = (self._full_listing, self._kind.read) if query.full else (self._listing, self._kind.read_brief)
-        return await list_page(self._database, listing, query, read, fill)
+        self, query: ListQuery, entries: Entries[M], fill: Callable[[list[M]], Awaitable[object]] | None = None
+    ) -> str:
+        """Make one page, as `list_page`; a full view has the kind's detail fields. `fill` sets what is not stored."""
+        listing, show = (self._full_listing, self._kind.fill) if query.full else (self._listing, self._kind.fill_brief)
+        return await list_page(self._database, listing, query, entries, show, fill=fill)
 
     async def update(
         self,

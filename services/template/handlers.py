@@ -17,6 +17,7 @@ from lathe.registry.v1.project_service_pb2_grpc import ProjectServiceStub
 from lathe.template.v1.template_service_pb2 import (
     CreateTemplateRequest,
     ListTemplatesRequest,
+    ListTemplatesResponse,
     ResolvedTemplate,
     ResolveTemplateRequest,
     Template,
@@ -30,7 +31,7 @@ from services.platform.identity import acting_as, current_user
 from services.platform.interceptors.validation import check
 from services.resources.filters.fields import FLAG, TEXT, word_field
 from services.resources.kind import ResourceKind
-from services.resources.listing import ListQuery
+from services.resources.listing import Entries, ListQuery
 from services.resources.paging import MAX_PAGE_SIZE
 from services.resources.scope import Stated
 from services.resources.store import ResourceStore
@@ -125,7 +126,8 @@ class Templates:
         found: dict[str, Template] = {}
         query = ListQuery(page_size=MAX_PAGE_SIZE, filter="built_in = true", full=True)
         while True:
-            page, token = await self._store.list(query)
+            page = ListTemplatesResponse().templates
+            token = await self._store.list(query, page)
             found |= {template.name: template for template in page}
             if not token:
                 return found
@@ -164,9 +166,9 @@ class Templates:
         """Return a template; LatheError NOT_FOUND if there is none."""
         return await self._store.get(name)
 
-    async def list(self, request: ListTemplatesRequest) -> tuple[list[Template], str]:
-        """Return one page and the token of the next."""
-        return await self._store.list(ListQuery.from_request(request))
+    async def list(self, request: ListTemplatesRequest, entries: Entries[Template]) -> str:
+        """Make one page and return the token of the next."""
+        return await self._store.list(ListQuery.from_request(request), entries)
 
     async def update(self, request: UpdateTemplateRequest) -> Template:
         """Change the fields of the mask.

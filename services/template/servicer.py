@@ -42,8 +42,9 @@ class TemplateServicer(TemplateServiceServicer):
 
     async def ListTemplates(self, request: ListTemplatesRequest, _context: Any) -> ListTemplatesResponse:
         """Return one page of templates."""
-        templates, token = await self._templates.list(request)
-        return ListTemplatesResponse(templates=templates, next_page_token=token)
+        answer = ListTemplatesResponse()
+        answer.next_page_token = await self._templates.list(request, answer.templates)
+        return answer
 
     async def UpdateTemplate(self, request: UpdateTemplateRequest, _context: Any) -> Template:
         """Change fields of a template."""

@@ -19,7 +19,7 @@ from services.database.pool import Database
 from services.operations.backlog import Backlog
 from services.platform.errors import LatheError, failed_precondition, not_found
 from services.registry.kinds import DATASETS
-from services.resources.listing import ListQuery
+from services.resources.listing import Entries, ListQuery
 from services.resources.store import ResourceStore
 
 
@@ -35,9 +35,9 @@ class Catalog:
         """Return a dataset; LatheError NOT_FOUND if there is none."""
         return (await self.with_progress([await self.store.get(name)]))[0]
 
-    async def page(self, request: ListDatasetsRequest) -> tuple[list[Dataset], str]:
-        """Return one page and the token of the next; a basic view has no reports, files and classes."""
-        return await self.store.list(ListQuery.from_request(request), self.with_progress)
+    async def page(self, request: ListDatasetsRequest, entries: Entries[Dataset]) -> str:
+        """Make one page and return the token of the next; a basic view has no reports, files and classes."""
+        return await self.store.list(ListQuery.from_request(request), entries, self.with_progress)
 
     async def first_made(self, request: CreateDatasetRequest | DeriveDatasetRequest) -> Dataset | None:
         """Return what the first request with the same id created; None if this is the first."""

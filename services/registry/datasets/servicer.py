@@ -61,8 +61,9 @@ class DatasetServicer(DatasetServiceServicer):
             yield dataset
 
     async def ListDatasets(self, request: pb.ListDatasetsRequest, context: Context) -> pb.ListDatasetsResponse:
-        datasets, token = await self._catalog.page(request)
-        return pb.ListDatasetsResponse(datasets=datasets, next_page_token=token)
+        answer = pb.ListDatasetsResponse()
+        answer.next_page_token = await self._catalog.page(request, answer.datasets)
+        return answer
 
     async def UpdateDataset(self, request: pb.UpdateDatasetRequest, context: Context) -> pb.Dataset:
         return await self._datasets.update(request)
@@ -100,8 +101,11 @@ class DatasetServicer(DatasetServiceServicer):
     ) -> pb.ListDatasetExportsResponse:
         if request.parent != "datasets/-":
             await self._catalog.get(request.parent)
-        exports, token = await self._exports.operations.page(ListQuery.from_request(request))
-        return pb.ListDatasetExportsResponse(dataset_exports=exports, next_page_token=token)
+        answer = pb.ListDatasetExportsResponse()
+        answer.next_page_token = await self._exports.operations.page(
+            ListQuery.from_request(request), answer.dataset_exports
+        )
+        return answer
 
     async def WatchDatasetExport(
         self, request: pb.WatchDatasetExportRequest, context: Context

@@ -46,8 +46,11 @@ class StorageServicer(StorageServiceServicer):
     async def ListGarbageCollections(
         self, request: pb.ListGarbageCollectionsRequest, context: Context
     ) -> pb.ListGarbageCollectionsResponse:
-        found, token = await self._operations.page(ListQuery.from_request(request))
-        return pb.ListGarbageCollectionsResponse(garbage_collections=found, next_page_token=token)
+        answer = pb.ListGarbageCollectionsResponse()
+        answer.next_page_token = await self._operations.page(
+            ListQuery.from_request(request), answer.garbage_collections
+        )
+        return answer
 
     async def WatchGarbageCollection(
         self, request: pb.WatchGarbageCollectionRequest, context: Context

@@ -24,7 +24,7 @@ from services.registry.kinds import CHANNELS, VERSIONS
 from services.registry.releases.rows import IN_SEEN_CHANNEL, project_of
 from services.resources.filters.fields import TEXT, TIME
 from services.resources.idempotency import claim_first, find_first
-from services.resources.listing import Listing, ListQuery, list_page
+from services.resources.listing import Entries, Listing, ListQuery, list_page
 from services.resources.scope import kept
 from services.resources.store import ResourceStore
 
@@ -92,19 +92,20 @@ class Approvals:
         """Return an approval; LatheError NOT_FOUND if there is none."""
         return await _find(self._database, name)
 
-    async def page(self, request: ListApprovalsRequest) -> tuple[list[Approval], str]:
-        """Return one page of a channel's approvals, the newest first, and the token of the next page.
+    async def page(self, request: ListApprovalsRequest, entries: Entries[Approval]) -> str:
+        """Make one page of a channel's approvals, the newest first, and return the token of the next page.
 
         Raises:
             LatheError: NOT_FOUND for a channel that does not exist; INVALID_ARGUMENT for a bad page size, token or
                 filter.
         """
-        found, token = await list_page(
-            self._database, _LISTING, ListQuery.from_request(request), lambda row: Approval.FromString(row["body"])
+        query = ListQuery.from_request(request)
+        token = await list_page(
+            self._database, _LISTING, query, entries, lambda approval, row: approval.MergeFromString(row["body"])
         )
-        if not found:
+        if not entries:
             await self._channels.get(request.parent)
-        return found, token
+        return token
 
     async def revoke(self, name: str) -> None:
         """Take an approval back.

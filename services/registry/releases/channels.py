@@ -20,7 +20,7 @@ from services.registry.releases.numbers import retire_numbers
 from services.registry.releases.reconciler import Reconciler, mark_unsettled
 from services.registry.releases.repository import ModelRepositories
 from services.registry.releases.rules import check_rules
-from services.resources.listing import ListQuery
+from services.resources.listing import Entries, ListQuery
 from services.resources.scope import kept
 from services.resources.store import ResourceStore
 
@@ -71,12 +71,14 @@ class Channels:
         """Return a channel; LatheError NOT_FOUND if there is none."""
         return self._shown(await self._store.get(name))
 
-    async def page(self, request: ListChannelsRequest) -> tuple[list[Channel], str]:
-        """Return one page and the token of the next; LatheError NOT_FOUND for a model that does not exist."""
-        channels, token = await self._store.list(ListQuery.from_request(request))
-        if not channels and request.parent != "models/-":
+    async def page(self, request: ListChannelsRequest, entries: Entries[Channel]) -> str:
+        """Make one page and return the token of the next; LatheError NOT_FOUND for a model that does not exist."""
+        token = await self._store.list(ListQuery.from_request(request), entries)
+        if not entries and request.parent != "models/-":
             await self._models.get(request.parent)
-        return [self._shown(channel) for channel in channels], token
+        for channel in entries:
+            self._shown(channel)
+        return token
 
     async def update(self, request: UpdateChannelRequest) -> Channel:
         """Change the fields of the mask. Releases that were made under other rules stay.

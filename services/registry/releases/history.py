@@ -22,7 +22,7 @@ from lathe.registry.v1.release_service_pb2 import (
 from uuid_utils.compat import uuid7
 
 from services.database.leases import Lease
-from services.database.pool import Connection, Database
+from services.database.pool import Connection, Database, Record
 from services.platform.changes import check_etag
 from services.platform.errors import aborted, invalid_argument, unavailable
 from services.platform.identity import current_user
@@ -39,7 +39,7 @@ from services.registry.releases.rollback import restored
 from services.registry.releases.rows import LISTING, find_release, insert_release, release_made
 from services.registry.releases.rules import counted
 from services.resources.idempotency import claim_first, find_first, made_once
-from services.resources.listing import ListQuery, list_page
+from services.resources.listing import Entries, ListQuery, list_page
 from services.resources.store import ResourceStore
 from services.storage import ContentStore
 
@@ -135,21 +135,21 @@ class Releases:
         """Return a release; LatheError NOT_FOUND if there is none."""
         return self._shown(await find_release(self._database, name))
 
-    async def page(self, request: ListReleasesRequest) -> tuple[list[Release], str]:
-        """Return one page of a channel's history, the newest first, and the token of the next page.
+    async def page(self, request: ListReleasesRequest, entries: Entries[Release]) -> str:
+        """Make one page of a channel's history, the newest first, and return the token of the next page.
 
         Raises:
             LatheError: NOT_FOUND for a channel that does not exist; INVALID_ARGUMENT for a bad page size or token.
         """
-        releases, token = await list_page(
-            self._database,
-            LISTING,
-            ListQuery.from_request(request),
-            lambda row: self._shown(Release.FromString(row["body"])),
-        )
-        if not releases:
+
+        def show(release: Release, row: Record) -> None:
+            release.MergeFromString(row["body"])
+            self._shown(release)
+
+        token = await list_page(self._database, LISTING, ListQuery.from_request(request), entries, show)
+        if not entries:
             await self._channels.get(request.parent)
-        return releases, token
+        return token
 
     async def _make(self, request: PromoteModelVersionRequest | RollBackRequest, draft: Draft) -> Release:
         channel = request.name

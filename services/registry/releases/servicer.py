@@ -32,8 +32,9 @@ class ReleaseServicer(ReleaseServiceServicer):
         return await self._channels.get(request.name)
 
     async def ListChannels(self, request: pb.ListChannelsRequest, context: Context) -> pb.ListChannelsResponse:
-        channels, token = await self._channels.page(request)
-        return pb.ListChannelsResponse(channels=channels, next_page_token=token)
+        answer = pb.ListChannelsResponse()
+        answer.next_page_token = await self._channels.page(request, answer.channels)
+        return answer
 
     async def UpdateChannel(self, request: pb.UpdateChannelRequest, context: Context) -> pb.Channel:
         return await self._channels.update(request)
@@ -58,15 +59,17 @@ class ReleaseServicer(ReleaseServiceServicer):
         return await self._approvals.get(request.name)
 
     async def ListApprovals(self, request: pb.ListApprovalsRequest, context: Context) -> pb.ListApprovalsResponse:
-        approvals, token = await self._approvals.page(request)
-        return pb.ListApprovalsResponse(approvals=approvals, next_page_token=token)
+        answer = pb.ListApprovalsResponse()
+        answer.next_page_token = await self._approvals.page(request, answer.approvals)
+        return answer
 
     async def GetRelease(self, request: pb.GetReleaseRequest, context: Context) -> pb.Release:
         return await self._releases.get(request.name)
 
     async def ListReleases(self, request: pb.ListReleasesRequest, context: Context) -> pb.ListReleasesResponse:
-        releases, token = await self._releases.page(request)
-        return pb.ListReleasesResponse(releases=releases, next_page_token=token)
+        answer = pb.ListReleasesResponse()
+        answer.next_page_token = await self._releases.page(request, answer.releases)
+        return answer
 
     async def CheckCompatibility(self, request: pb.CheckCompatibilityRequest, context: Context) -> pb.Compatibility:
         return await self._machines.check(request)

@@ -23,7 +23,7 @@ from services.platform.interceptors.validation import check
 from services.resources.batches import in_batch
 from services.resources.idempotency import made_once
 from services.resources.kind import ResourceKind
-from services.resources.listing import ListQuery
+from services.resources.listing import Entries, ListQuery
 from services.resources.scope import Stated
 from services.resources.store import ResourceStore
 from services.tasks.api.handlers import TaskHandlers, check_priority
@@ -98,9 +98,9 @@ class Groups:
         """Return a group; LatheError NOT_FOUND if there is none."""
         return await self._present(await self._store.get(name))
 
-    async def page(self, request: Any) -> tuple[list[Any], str]:
-        """Return one page and the token of the next."""
-        return await self._store.list(ListQuery.from_request(request), self._members.fill)
+    async def page(self, request: Any, entries: Entries[Any]) -> str:
+        """Make one page and return the token of the next."""
+        return await self._store.list(ListQuery.from_request(request), entries, self._members.fill)
 
     async def watch(self, name: str) -> AsyncIterator[Any]:
         """Yield a group now and after changes of its tasks, until they have ended. Raises LatheError NOT_FOUND."""

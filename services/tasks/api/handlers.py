@@ -21,7 +21,7 @@ from services.platform.interceptors.validation import check
 from services.platform.messages import reduced
 from services.platform.words import word
 from services.resources.idempotency import fingerprint
-from services.resources.listing import ListQuery
+from services.resources.listing import Entries, ListQuery
 from services.tasks.api.creation import Creator
 from services.tasks.api.ledger import Ledger
 from services.tasks.api.queues import Queues
@@ -44,6 +44,7 @@ class TaskHandlers:
         self._ledger = ledger
         self._codec = ledger.codec
         self._kind = ledger.codec.kind
+        self._details = [name for name in DETAILS if name in self._kind.task_type.DESCRIPTOR.fields_by_name]
         self._store = ledger.store
         self._creator = creator
         self._workers = workers
@@ -124,13 +125,17 @@ class TaskHandlers:
 
     async def get_many(self, names: Sequence[str], *, full: bool) -> list[Any]:
         """Return tasks in the order of their names, with specifications and results if `full`; LatheError NOT_FOUND."""
-        show = self.present if full else self._basic
-        return [show(row) for row in await self._store.read_many(names)]
+        show = self._present if full else self._show_basic
+        rows = await self._store.read_many(names)
+        tasks = [self._kind.task_type() for _ in rows]
+        for task, row in zip(tasks, rows, strict=True):
+            show(task, row)
+        return tasks
 
-    async def list_page(self, request: Any) -> tuple[list[Any], str]:
-        """Return a page of tasks and the token of the next."""
+    async def list_page(self, request: Any, entries: Entries[Any]) -> str:
+        """Make a page of tasks and return the token of the next."""
         query = ListQuery.from_request(request)
-        return await self._store.list(query, self.present if query.full else self._basic)
+        return await self._store.list(query, entries, self._present if query.full else self._show_basic)
 
     async def update(self, request: Any) -> Any:
         """Change display name and labels."""
@@ -189,12 +194,18 @@ class TaskHandlers:
 
     def present(self, row: TaskRow) -> Any:
         """Return the task message as callers see it, with the reason why it waits if that is known."""
-        task = self._codec.message(row)
+        task = self._kind.task_type()
+        self._present(task, row)
+        return task
+
+    def _present(self, task: Any, row: TaskRow) -> None:
+        """Set an empty message, as `present` returns one."""
+        self._codec.fill(task, row)
         if row.state == task_pb2.TASK_STATE_PENDING and row.leader is None:
             why = self._workers.why_pending(self._kind.name, row.device, handed_on=row.outcome is not None)
             if why:
                 task.status.pending_reason = f"{task.status.pending_reason} {why}".strip()
-        return reduced(task, DETAILS)
+        reduced(task, DETAILS)
 
     async def seen(self, row: TaskRow) -> Any:
         """Return the task message, with its place in the queue if it waits."""
@@ -203,12 +214,10 @@ class TaskHandlers:
             task.status.queue.CopyFrom(standing)
         return task
 
-    def _basic(self, row: TaskRow) -> Any:
-        task = self.present(row)
-        for field in DETAILS:
-            if field in task.DESCRIPTOR.fields_by_name:
-                task.ClearField(field)
-        return task
+    def _show_basic(self, task: Any, row: TaskRow) -> None:
+        self._present(task, row)
+        for field in self._details:
+            task.ClearField(field)
 
 
 def check_priority(priority: int) -> None:

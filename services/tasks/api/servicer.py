@@ -106,8 +106,9 @@ class TaskServicer:
         return self._get_response(tasks=await self._handlers.get_many(request.names, full=full))
 
     async def _list(self, request: Any, _context: Any) -> Any:
-        tasks, token = await self._handlers.list_page(request)
-        return self._list_response(tasks=tasks, next_page_token=token)
+        answer = self._list_response()
+        answer.next_page_token = await self._handlers.list_page(request, answer.tasks)
+        return answer
 
     async def _update(self, request: Any, _context: Any) -> Any:
         return await self._handlers.update(request)
@@ -150,8 +151,9 @@ class TaskServicer:
         return await self._groups.get(request.name)
 
     async def _list_groups(self, request: Any, _context: Any) -> Any:
-        groups, token = await self._groups.page(request)
-        return self._groups_response(groups=groups, next_page_token=token)
+        answer = self._groups_response()
+        answer.next_page_token = await self._groups.page(request, answer.groups)
+        return answer
 
     async def _watch_group(self, request: Any, _context: Any) -> AsyncIterator[Any]:
         async for group in self._groups.watch(request.name):

@@ -138,8 +138,14 @@ class TaskCodec:
 
     def message(self, row: TaskRow) -> Any:
         """Return the whole task message."""
+        task: Any = self.kind.task_type()
+        self.fill(task, row)
+        return task
+
+    def fill(self, task: Any, row: TaskRow) -> None:
+        """Set an empty task message."""
         # Serialized messages of one type may be concatenated; the two halves share no field.
-        task: Any = self.kind.task_type.FromString(row.body + row.live)
+        task.MergeFromString(row.body + row.live)
         task.update_time.FromDatetime(row.update_time)
         task.etag = etag_of(row.uid, row.revision)
         task.status.revision = row.revision
@@ -147,7 +153,6 @@ class TaskCodec:
         if row.leader is not None and row.state == task_pb2.TASK_STATE_PENDING:
             leader = self.name_of(row.leader) if row.leader_project == row.project else "A task of another project"
             task.status.pending_reason = f"{leader} does the same work; this task will share its result."
-        return task
 
     def snapshot(self, row: TaskRow) -> TaskSnapshot:
         """Return the state machine's view of a row."""

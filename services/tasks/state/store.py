@@ -22,7 +22,7 @@ from services.platform import access
 from services.platform.errors import not_found
 from services.platform.quotas import exceeded
 from services.resources.filters.fields import COMMON_FIELDS, NUMBER, TEXT, TEXTS, FilterField, Kind, word_field
-from services.resources.listing import Listing, ListQuery, list_page
+from services.resources.listing import Entries, Listing, ListQuery, list_page
 from services.tasks.kind import DETAILS
 from services.tasks.state.news import news_of
 from services.tasks.state.rows import Change, Created, NewTask, TaskCodec, TaskRow, columns_of
@@ -209,9 +209,11 @@ class TaskStore:
         digest: bytes | None = await self._database.fetchval(query, owner, request_id)
         return digest
 
-    async def list(self, query: ListQuery, show: Callable[[TaskRow], M]) -> tuple[list[M], str]:
-        """Return one page of what `show` makes of rows, and the token of the next."""
-        return await list_page(self._database, LISTING, query, lambda record: show(TaskRow.of(record)))
+    async def list(self, query: ListQuery, entries: Entries[M], show: Callable[[M, TaskRow], None]) -> str:
+        """Make one page of what `show` sets from rows, and return the token of the next."""
+        return await list_page(
+            self._database, LISTING, query, entries, lambda task, record: show(task, TaskRow.of(record))
+        )
 
     async def followers(self, leaders: Iterable[UUID]) -> Sequence[TaskRow]:
         """Return the tasks that await the result of one of these, oldest first."""

@@ -1,17 +1,22 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from typing import Any, TypeVar
 
 import pytest
-from lathe.registry.v1.architecture_service_pb2 import Architecture
-from lathe.registry.v1.model_service_pb2 import ModelFormat, ModelVersion
+from google.protobuf.message import Message
+from lathe.registry.v1.architecture_service_pb2 import Architecture, ListArchitecturesResponse
+from lathe.registry.v1.model_service_pb2 import ListModelVersionsResponse, ModelFormat, ModelVersion
 
 from services.database.pool import Database, migrate
 from services.resources.filters.fields import word_field
 from services.resources.kind import ResourceKind
+from services.resources.listing import ListQuery
 from services.resources.scope import Stated
 from services.resources.store import ResourceStore
 from tests.integration.resources import migrations
+
+M = TypeVar("M", bound=Message)
 
 ARCHITECTURES = ResourceKind(
     Architecture,
@@ -35,6 +40,17 @@ VERSIONS = ResourceKind(
     fields={"format": word_field(ModelFormat)},
     searched=lambda version: [version.name.split("/")[1], version.display_name],
 )
+
+
+async def page_of(store: ResourceStore[M], query: ListQuery) -> tuple[list[M], str]:
+    """Return the entries of a page, and the token of the next."""
+    entries: dict[str, Any] = {
+        "architecture": ListArchitecturesResponse().architectures,
+        "model version": ListModelVersionsResponse().model_versions,
+    }
+    page = entries[store._kind.noun]
+    token = await store.list(query, page)
+    return list(page), token
 
 
 @pytest.fixture(scope="session")

@@ -19,6 +19,7 @@ from services.resources import kind as resource_kind
 from services.resources import listing
 from services.resources.listing import ListQuery
 from services.resources.store import ResourceStore
+from tests.integration.resources.conftest import page_of
 
 Versions = ResourceStore[ModelVersion]
 NAMES = ["ResNet-50", "resnet_18 fast", "MobileNet v2", "BERT base (uncased)", "EfficientNet-B0", "猫 detector", "ViT"]
@@ -42,7 +43,7 @@ async def _pages(versions: Versions, **query: object) -> list[ModelVersion]:
     found: list[ModelVersion] = []
     token = ""
     for _ in range(100):
-        page, token = await versions.list(ListQuery(page_token=token, **query))  # type: ignore[arg-type]
+        page, token = await page_of(versions, ListQuery(page_token=token, **query))  # type: ignore[arg-type]
         found += page
         if not token:
             return found
@@ -61,7 +62,7 @@ async def test_large_rows_make_short_pages(
     versions: Versions, stored: list[ModelVersion], monkeypatch: pytest.MonkeyPatch, room: int
 ) -> None:
     monkeypatch.setattr(listing, "MAX_PAGE_BYTES", room)
-    first, _ = await versions.list(ListQuery(page_size=20))
+    first, _ = await page_of(versions, ListQuery(page_size=20))
     assert 1 <= len(first) < 20
     assert len(first) == 1 or sum(each.ByteSize() for each in first) <= room
     assert await _pages(versions, page_size=20) == stored[::-1]
@@ -72,7 +73,7 @@ async def test_rows_that_are_too_much_to_read_at_once_make_short_pages(
 ) -> None:
     monkeypatch.setattr(listing, "MAX_STORED_BYTES", stored[0].ByteSize() * 3)
     for query in ({}, {"search": "e"}, {"order_by": "display_name"}):
-        first, _ = await versions.list(ListQuery(page_size=20, **query))  # type: ignore[arg-type]
+        first, _ = await page_of(versions, ListQuery(page_size=20, **query))  # type: ignore[arg-type]
         assert 1 <= len(first) <= 4
         found = await _pages(versions, page_size=20, **query)
         assert found == await _whole(versions, **query)
@@ -86,8 +87,8 @@ async def _whole(versions: Versions, **query: object) -> list[ModelVersion]:
 
 async def test_a_full_view_has_the_details(architectures: ResourceStore[Architecture]) -> None:
     made = await architectures.create(Architecture(class_name="Net", source="s" * 100))
-    (basic,), _ = await architectures.list(ListQuery())
-    (full,), _ = await architectures.list(ListQuery(full=True))
+    (basic,), _ = await page_of(architectures, ListQuery())
+    (full,), _ = await page_of(architectures, ListQuery(full=True))
     assert (basic.source, full) == ("", made)
 
 
@@ -97,7 +98,7 @@ async def test_a_full_view_shows_what_no_page_can_hold_without_details(
     with monkeypatch.context() as patch:
         patch.setattr(resource_kind, "MAX_RESOURCE_BYTES", 1 << 30)
         large = await architectures.create(Architecture(class_name="Large", source="s" * 4_000_000, config="a: 1"))
-    (shown,), _ = await architectures.list(ListQuery(full=True))
+    (shown,), _ = await page_of(architectures, ListQuery(full=True))
     assert (shown.name, shown.source, shown.config) == (large.name, "", "a: 1")
 
 
@@ -118,10 +119,10 @@ async def test_every_order_pages_alike(versions: Versions, stored: list[ModelVer
 
 
 async def test_new_rows_do_not_disturb_a_list_in_progress(versions: Versions, stored: list[ModelVersion]) -> None:
-    page, token = await versions.list(ListQuery(page_size=10))
+    page, token = await page_of(versions, ListQuery(page_size=10))
     await versions.create(ModelVersion(display_name="new"), parent="models/m0")
     await versions.delete(stored[0].name)
-    rest, _ = await versions.list(ListQuery(page_size=100, page_token=token))
+    rest, _ = await page_of(versions, ListQuery(page_size=100, page_token=token))
     assert page + rest == stored[:0:-1]
 
 
@@ -150,7 +151,7 @@ async def test_a_request_becomes_a_query(versions: Versions, stored: list[ModelV
     request = ListModelVersionsRequest(parent="models/-", mine_only=True, page_size=100, filter="labels.team = t1")
     with acting_as("user1"):
         query = ListQuery.from_request(request)
-    page, _ = await versions.list(query)
+    page, _ = await page_of(versions, query)
     assert [each.name for each in page] == [
         each.name for each in reversed(stored) if each.owner == "user1" and each.labels["team"] == "t1"
     ]
@@ -202,8 +203,8 @@ async def test_search_finds_ids(versions: Versions, stored: list[ModelVersion]) 
 
 
 async def test_tokens_belong_to_their_query(versions: Versions, stored: list[ModelVersion]) -> None:
-    _, token = await versions.list(ListQuery(page_size=2, owner="user0", search="net"))
-    page, _ = await versions.list(ListQuery(page_size=7, owner="user0", search="net", page_token=token))
+    _, token = await page_of(versions, ListQuery(page_size=2, owner="user0", search="net"))
+    page, _ = await page_of(versions, ListQuery(page_size=7, owner="user0", search="net", page_token=token))
     assert page, "the size of a page may change"
     others = [
         ListQuery(page_token=token),
@@ -216,7 +217,7 @@ async def test_tokens_belong_to_their_query(versions: Versions, stored: list[Mod
     ]
     for query in others:
         with pytest.raises(LatheError) as caught:
-            await versions.list(query)
+            await page_of(versions, query)
         assert [field for field, _ in caught.value.fields] == ["page_token"]
 
 
@@ -232,7 +233,7 @@ async def test_tokens_belong_to_their_query(versions: Versions, stored: list[Mod
 )
 async def test_bad_queries_are_refused(versions: Versions, query: ListQuery, field: str) -> None:
     with pytest.raises(LatheError) as caught:
-        await versions.list(query)
+        await page_of(versions, query)
     assert (caught.value.code.name, caught.value.fields[0][0]) == ("INVALID_ARGUMENT", field)
 
 
@@ -240,7 +241,7 @@ async def test_lists_leave_large_fields_out(architectures: ResourceStore[Archite
     created = await architectures.create(
         Architecture(class_name="A", display_name="a", source="s" * 100_000, config="c")
     )
-    [listed], token = await architectures.list(ListQuery())
+    [listed], token = await page_of(architectures, ListQuery())
     assert (listed.source, listed.config, token) == ("", "", "")
     assert (listed.name, listed.class_name, listed.etag) == (created.name, "A", created.etag)
     assert (await architectures.get(created.name)).source == "s" * 100_000
@@ -262,6 +263,6 @@ async def test_a_basic_view_leaves_details_out_of_rows_that_are_older_than_they(
 ) -> None:
     made = await architectures.create(Architecture(class_name="Old", source="s", config="c"))
     await database.execute("UPDATE architectures SET body = body || detail, detail = ''")
-    (basic,), _ = await architectures.list(ListQuery())
-    (full,), _ = await architectures.list(ListQuery(full=True))
+    (basic,), _ = await page_of(architectures, ListQuery())
+    (full,), _ = await page_of(architectures, ListQuery(full=True))
     assert (basic.name, basic.source, basic.config, full) == (made.name, "", "", made)

@@ -20,7 +20,7 @@ from services.platform.identity import Caller, Proof
 from services.resources.listing import ListQuery
 from services.resources.scope import OfParent
 from services.resources.store import ResourceStore
-from tests.integration.resources.conftest import VERSIONS
+from tests.integration.resources.conftest import VERSIONS, page_of
 
 Architectures = ResourceStore[Architecture]
 Versions = ResourceStore[ModelVersion]
@@ -76,9 +76,9 @@ async def test_what_a_caller_may_not_see_does_not_exist(
         assert (await refused(versions.get(version.name))).code is grpc.StatusCode.NOT_FOUND
         assert await architectures.find("uid", vision.uid) is None
         assert await architectures.get_many([vision.name]) == {}
-        assert await architectures.list(ListQuery()) == ([], "")
-        assert await architectures.list(ListQuery(search="net")) == ([], "")
-        assert await versions.list(ListQuery(parent="architectures/-")) == ([], "")
+        assert await page_of(architectures, ListQuery()) == ([], "")
+        assert await page_of(architectures, ListQuery(search="net")) == ([], "")
+        assert await page_of(versions, ListQuery(parent="architectures/-")) == ([], "")
         # A name that is taken tells nothing of what has it.
         taken = await refused(architectures.create(Architecture(class_name="Net", display_name="other", project=SOUND)))
         assert taken.code is grpc.StatusCode.ALREADY_EXISTS
@@ -94,7 +94,7 @@ async def test_a_role_allows_what_takes_it(
             with member(role, needed):
                 assert (await architectures.get(vision.name)).uid == vision.uid
                 assert (await versions.get(version.name)).uid == version.uid
-                assert len((await architectures.list(ListQuery()))[0]) == 1
+                assert len((await page_of(architectures, ListQuery()))[0]) == 1
                 sent = Architecture(name=vision.name, display_name=f"{role} {needed}")
                 change = architectures.update(sent, mask, ("display_name",))
                 if role >= needed:
@@ -134,7 +134,7 @@ async def test_what_is_shared_is_read_and_no_more(
     with member(Role.ADMIN, project=SOUND):
         assert (await architectures.get(vision.name)).shared_with == [SOUND]
         assert (await versions.get(version.name)).uid == version.uid
-        assert len((await versions.list(ListQuery(parent="architectures/-")))[0]) == 1
+        assert len((await page_of(versions, ListQuery(parent="architectures/-")))[0]) == 1
         denied = await refused(architectures.delete(vision.name))
         assert (denied.reason, denied.metadata["project"]) == ("ROLE_REQUIRED", VISION)
     with member():
@@ -157,7 +157,7 @@ async def test_what_was_stored_before_there_were_projects_is_in_the_default(
     )
     with member(Role.VIEWER, project="projects/default"):
         assert (await architectures.get(vision.name)).project == "projects/default"
-        assert (await architectures.list(ListQuery()))[0][0].project == "projects/default"
+        assert (await page_of(architectures, ListQuery()))[0][0].project == "projects/default"
 
 
 async def test_while_the_roles_are_not_known_nothing_is_told(

@@ -6,7 +6,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from lathe.type.v1.task_pb2 import TaskStatus
+from lathe.converter.v1.conversion_service_pb2 import ListConversionTasksResponse
 
 from services.database.pool import Database, migrate
 from services.optimizer import migrations, records
@@ -66,7 +66,7 @@ async def test_every_filter_has_its_index(task_settings: Settings, tmp_path: Pat
             await database.execute("VACUUM ANALYZE tasks")
             explainer = Explainer(database)
             for query, index in QUERIES:
-                await list_page(explainer, LISTING, query, lambda _: TaskStatus())
+                await list_page(explainer, LISTING, query, ListConversionTasksResponse().tasks, lambda *_: None)
                 assert f" {index}" in explainer.plan
                 assert "Seq Scan" not in explainer.plan
             await explainer.fetch(HIT.format(keys="$1"), [b"one", b"two"])

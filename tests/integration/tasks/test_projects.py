@@ -175,7 +175,8 @@ async def test_a_group_is_in_the_project_of_its_tasks(site: Site) -> None:
     assert (await site.engine.groups.create(pb.CreateConversionTaskGroupRequest(group=group))).project == DEFAULT
     with member(Role.EDITOR, vision=Role.VIEWER):
         assert (await site.engine.groups.get(made.name)).name == made.name
-        page, _ = await site.engine.groups.page(pb.ListConversionTaskGroupsRequest())
+        page = pb.ListConversionTaskGroupsResponse().groups
+        await site.engine.groups.page(pb.ListConversionTaskGroupsRequest(), page)
         assert [each.name for each in page] == [made.name]
         assert VISION in await refused(site.engine.groups.cancel(made.name), grpc.StatusCode.PERMISSION_DENIED)
         group.project = SPEECH
@@ -186,8 +187,9 @@ async def test_a_group_is_in_the_project_of_its_tasks(site: Site) -> None:
 
 
 async def listed(site: Site, **query: Any) -> list[pb.ConversionTask]:
-    found, _ = await site.engine.handlers.list_page(pb.ListConversionTasksRequest(**query))
-    return found
+    found = pb.ListConversionTasksResponse().tasks
+    await site.engine.handlers.list_page(pb.ListConversionTasksRequest(**query), found)
+    return list(found)
 
 
 async def refused(call: object, code: grpc.StatusCode = grpc.StatusCode.NOT_FOUND) -> str:

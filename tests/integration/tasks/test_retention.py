@@ -18,7 +18,8 @@ from tests.integration.tasks.kit import Site
 
 
 async def left(site: Site) -> set[str]:
-    tasks, _ = await site.engine.handlers.list_page(pb.ListConversionTasksRequest())
+    tasks = pb.ListConversionTasksResponse().tasks
+    await site.engine.handlers.list_page(pb.ListConversionTasksRequest(), tasks)
     return {each.name for each in tasks}
 
 
