@@ -22,6 +22,7 @@ from services.resources.filters.fields import COMMON_FIELDS, AllTests, Fields, T
 from services.resources.filters.sql import condition_of
 from services.resources.ordering import Order, parse_order
 from services.resources.paging import Position, decode_token, encode_token, page_size
+from services.resources.rarity import finds_few
 from services.resources.search import add_search
 
 __all__ = ["Entries", "ListQuery", "Listing", "fitting", "list_page"]
@@ -231,9 +232,10 @@ class _Page:
 
     async def fetch(self, reader: Reader) -> tuple[list[Record], bool]:
         """Return the rows, and whether there are more that would be too much at once."""
-        if self.query.search.strip():
-            # A frequent word fills the page from the next rows in order, a rare one from the index on grams, and each
-            # way is slow for the other. The planner cannot tell them apart: it takes grams to be independent.
+        search, fuzzy = self.query.search, self.position.fuzzy
+        # A frequent word fills the page from the next rows in order, a rare one from the index on grams, and each
+        # way is slow for the other.
+        if search.strip() and not await finds_few(reader, self.listing.table, search, fuzzy=fuzzy):
             rows, more = await self._run(reader, walk=SEARCH_WALK)
             if more or len(rows) == self.limit:
                 return rows, more

@@ -16,7 +16,7 @@ from collections.abc import Iterable
 
 from services.resources.conditions import Conditions
 
-__all__ = ["add_search", "grams", "search_text", "squash", "words"]
+__all__ = ["add_search", "grams", "search_text", "squash", "ways_to_match", "words"]
 
 # Shorter words have so few letters that nearly everything is one slip away.
 SHORTEST_FUZZY_WORD = 4
@@ -88,13 +88,36 @@ def add_search(conditions: Conditions, search: str, *, fuzzy: bool, indexed: boo
         conditions.add("FALSE")  # nothing but invisible characters
     for word in asked:
         ways = [_contains(conditions, word, indexed)]
-        # Slips are of letters; in a pattern, `_` and `%` would match everything.
-        fuzzy_word = fuzzy and squash(word) == word
-        if fuzzy_word and len(word) >= SHORTEST_FUZZY_WORD:
+        if fuzzy and _may_slip(word):
             ways.append(_one_slip(conditions, word, indexed))
-        if fuzzy_word and len(word) >= SHORTEST_SHARED_WORD:
+        if fuzzy and _may_miss(word):
             ways.append(_share(conditions, word))
         conditions.add(f"({' OR '.join(ways)})")
+
+
+def ways_to_match(search: str, *, fuzzy: bool) -> list[list[list[str]]]:
+    """Return for each word of a search the ways in which a row may match it: the grams that such a row has all.
+
+    A way without grams says nothing of the row.
+    """
+    found = []
+    for word in words(search):
+        ways = [index_pieces(word)]
+        if fuzzy and _may_slip(word):
+            ways += [index_pieces(piece) for piece in _intact(word)]
+        if fuzzy and _may_miss(word):
+            ways += _groups(word)
+        found.append(ways)
+    return found
+
+
+def _may_slip(word: str) -> bool:
+    # Slips are of letters; in a pattern, `_` and `%` would match everything.
+    return squash(word) == word and len(word) >= SHORTEST_FUZZY_WORD
+
+
+def _may_miss(word: str) -> bool:
+    return squash(word) == word and len(word) >= SHORTEST_SHARED_WORD
 
 
 def one_slip_patterns(word: str) -> list[str]:
@@ -127,21 +150,32 @@ def _contains(conditions: Conditions, text: str, indexed: bool) -> str:
     return f"(search_grams @> {conditions.arg(pieces)}::text[] AND {there})" if pieces else there
 
 
-def _one_slip(conditions: Conditions, word: str, indexed: bool) -> str:
-    # One slip leaves a half of the word intact, or swaps the two letters at the middle: a cheap look for these
-    # saves most of the patterns.
+def _intact(word: str) -> list[str]:
+    """Return what one slip leaves: a half of the word, or the word with the two letters at the middle swapped."""
     middle = len(word) // 2
-    intact = [word[:middle], word[middle:], _swapped(word, middle - 1)]
-    candidates = " OR ".join(_contains(conditions, piece, indexed) for piece in intact)
+    return [word[:middle], word[middle:], _swapped(word, middle - 1)]
+
+
+def _one_slip(conditions: Conditions, word: str, indexed: bool) -> str:
+    # A cheap look for what is intact saves most of the patterns.
+    candidates = " OR ".join(_contains(conditions, piece, indexed) for piece in _intact(word))
     return f"(({candidates}) AND search_text LIKE ANY ({conditions.arg(one_slip_patterns(word))}::text[]))"
+
+
+def _needed(trigrams: list[str]) -> int:
+    return math.ceil(SHARE * len(trigrams))
+
+
+def _groups(word: str) -> list[list[str]]:
+    """Return groups of trigrams, of which one is complete if at most as many are missing as may be."""
+    trigrams = _trigrams(word)
+    count = len(trigrams) - _needed(trigrams) + 1
+    return [trigrams[i::count] for i in range(count)]
 
 
 def _share(conditions: Conditions, word: str) -> str:
     trigrams = _trigrams(word)
-    needed = math.ceil(SHARE * len(trigrams))
-    # Where at most n trigrams are missing, one of n + 1 groups is complete: that is what the index can look for.
-    groups = len(trigrams) - needed + 1
-    complete = [f"search_grams @> {conditions.arg(trigrams[i::groups])}::text[]" for i in range(groups)]
+    complete = [f"search_grams @> {conditions.arg(group)}::text[]" for group in _groups(word)]
     asked = f"unnest({conditions.arg(trigrams)}::text[]) AS gram"
     found = f"(SELECT count(*) FROM {asked} WHERE gram = ANY (search_grams))"  # noqa: S608 - parameters alone
-    return f"(({' OR '.join(complete)}) AND {found} >= {needed})"
+    return f"(({' OR '.join(complete)}) AND {found} >= {_needed(trigrams)})"

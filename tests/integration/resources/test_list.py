@@ -16,7 +16,7 @@ from services.database.pool import Database
 from services.platform.errors import LatheError
 from services.platform.identity import acting_as
 from services.resources import kind as resource_kind
-from services.resources import listing
+from services.resources import listing, rarity
 from services.resources.listing import ListQuery
 from services.resources.store import ResourceStore
 from tests.integration.resources.conftest import page_of
@@ -182,10 +182,26 @@ async def test_a_request_becomes_a_query(versions: Versions, stored: list[ModelV
         ("\0", set()),
     ],
 )
-async def test_search(versions: Versions, stored: list[ModelVersion], search: str, found: set[str]) -> None:
+async def test_search(
+    versions: Versions, stored: list[ModelVersion], database: Database, search: str, found: set[str]
+) -> None:
     page = await _pages(versions, search=search, page_size=2)
     assert {each.display_name for each in page} == found
     assert page == [each for each in reversed(stored) if each.display_name in found]
+    await database.execute("ANALYZE versions")  # from now on, rare words are asked of the index
+    assert await _pages(versions, search=search, page_size=2) == page
+
+
+async def test_the_index_is_asked_at_once_for_what_is_rare(
+    stored: list[ModelVersion], database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rarity, "FEW", 10)
+    rows = len([each for each in stored if "net" in each.display_name.casefold()])
+    assert rows > 10
+    await database.execute("ANALYZE versions")
+    for search, few in {"net": False, "net v2": True, "猫": True, "v": False, "qqqqq": True}.items():
+        assert await rarity.finds_few(database, "versions", search, fuzzy=False) == few, search
+    assert not await rarity.finds_few(database, "versions", "resnte", fuzzy=True)
 
 
 async def test_a_row_that_cannot_be_read_is_left_out(

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from services.resources.conditions import Conditions
 from services.resources.search import (
+    SHORTEST_FUZZY_WORD,
     add_search,
     grams,
     index_pieces,
@@ -16,6 +17,7 @@ from services.resources.search import (
     punctuation,
     search_text,
     squash,
+    ways_to_match,
     words,
 )
 
@@ -88,6 +90,10 @@ def test_every_single_slip_is_forgiven(word: str, data: st.DataObject, around: s
         slips.append(word[: at - 1] + word[at] + word[at - 1] + word[at + 1 :])
     typed = data.draw(st.sampled_from(slips))
     assert any(_like(pattern, around + word + around) for pattern in one_slip_patterns(typed))
+    (ways,) = ways_to_match(typed, fuzzy=True)
+    if len(typed) >= SHORTEST_FUZZY_WORD:
+        there = set(grams(around + word + around))
+        assert any(there.issuperset(way) for way in ways), "what is found has all grams of a way"
     middle = len(typed) // 2
     swapped = typed[: middle - 1] + typed[middle] + typed[middle - 1] + typed[middle + 1 :]
     found = set(grams(word))
