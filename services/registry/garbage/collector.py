@@ -32,6 +32,9 @@ from services.storage.removal import Removal, Stored
 __all__ = ["Collector"]
 
 COLLECTIONS = Counter("lathe_gc_collections", "Collections of what nobody refers to, by outcome.", ["outcome"])
+for _outcome in ("ok", "failed", "cancelled"):
+    # From the start, at 0: an alert cannot tell the first one from a series that it did not know.
+    COLLECTIONS.labels(_outcome)
 REMOVED_FILES = Counter("lathe_gc_removed_files", "Files that nobody referred to, removed from the object store.")
 REMOVED_BYTES = Counter("lathe_gc_removed_bytes", "Bytes that nobody referred to, removed from the object store.")
 STORED_BYTES = Gauge(
@@ -125,6 +128,9 @@ class Collector:
         except (MinioException, HTTPError) as error:
             text = f"The object store did not answer as it should: {error}"
             raise EngineFailure(FailureReason.INFRASTRUCTURE, text, retryable=True) from error
+        except asyncio.CancelledError:
+            outcome = "cancelled"  # by a user, or as this process ends
+            raise
         finally:
             COLLECTIONS.labels(outcome).inc()
         for state, count in (("referred", run.referred), ("waiting", run.waiting)):

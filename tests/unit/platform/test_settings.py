@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 from pydantic import SecretStr
 
@@ -21,6 +24,13 @@ def test_everything_has_a_default() -> None:
     settings = Settings()
     assert settings.bind_host == "127.0.0.1"
     assert settings.database_url.startswith("postgresql://")
+
+
+def test_every_setting_is_documented() -> None:
+    told = (Path(__file__).parents[3] / "services/README.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"LATHE_[A-Z0-9_]+", told))
+    missing = {f"LATHE_{name.upper()}" for name in Settings.model_fields} - named
+    assert not missing, "services/README.md has no entry for them"
 
 
 def test_the_environment_wins(monkeypatch: pytest.MonkeyPatch) -> None:
