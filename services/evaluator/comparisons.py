@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from lathe.evaluator.v1.evaluation_service_pb2 import (
@@ -14,10 +14,12 @@ from lathe.evaluator.v1.evaluation_service_pb2 import (
     ListEvaluationComparisonsResponse,
 )
 from lathe.type.v1.failure_pb2 import TASK_STAGE_EXECUTING
-from lathe.type.v1.operation_pb2 import OperationState
+from lathe.type.v1.operation_pb2 import OPERATION_STATE_RUNNING, OperationState
 from lathe.type.v1.task_pb2 import TASK_STATE_SUCCEEDED, TaskState
 
+from services.audit.entries import become
 from services.evaluator.comparer import SLOTS, Comparer
+from services.evaluator.kind import EvaluationKind
 from services.operations.backlog import Backlog
 from services.operations.operations import Operations
 from services.operations.runner import Standing
@@ -31,10 +33,15 @@ from services.resources.kind import ResourceKind
 from services.resources.scope import Stated
 from services.siblings.results import Results
 from services.tasks.api.handlers import TaskHandlers
+from services.tasks.api.retention import KEEP, by_itself
 from services.tasks.api.servicer import Method
 
 # An answer has to stay under gRPC's 4 MiB; the reports hold everything.
 MAX_ANSWER_BYTES = 3_500_000
+_EXPIRED = """
+    SELECT name FROM comparisons WHERE state <> $1 AND update_time < $2 AND NOT labels ? $3 AND name > $4
+    ORDER BY name LIMIT 200
+"""
 KIND = ResourceKind(
     EvaluationComparison,
     table="comparisons",
@@ -58,6 +65,7 @@ class Comparisons:
         lease = timedelta(seconds=settings.ack_wait_seconds)
         backlog = Backlog(database, "comparison_work", "comparison", lease)
         self.operations = Operations(database, KIND, backlog, self, max_attempts=settings.max_attempts)
+        self._database = database
         self._comparer = comparer
         self._results = Results(platform.channel("registry"))
         self._tasks = tasks
@@ -98,6 +106,15 @@ class Comparisons:
         comparison = await self._comparer.compare(await self._evaluations(operation), standing)
         await self._results.keep(operation, comparison)
         return fitted(comparison)
+
+    async def expire(self, before: datetime) -> None:
+        """Delete what ended, and was last changed, before a time, but for what has the label `keep`."""
+        become(by_itself(f"{EvaluationKind.service}/DeleteEvaluationComparison"))
+        after = ""
+        while rows := await self._database.fetch(_EXPIRED, OPERATION_STATE_RUNNING, before, KEEP, after):
+            for row in rows:
+                await self.operations.delete(row["name"])
+            after = rows[-1]["name"]
 
     async def _evaluations(self, comparison: EvaluationComparison) -> list[EvaluationTask]:
         return [self._tasks.present(await self._tasks.row(name)) for name in comparison.tasks]

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from lathe.type.v1.task_pb2 import TASK_STATE_SUCCEEDED
-
 from engines.spec.devices import load_catalog
 from services.evaluator.comparer import Comparer
 from services.evaluator.comparisons import Comparisons
+from services.evaluator.evidence import Evidence
 from services.evaluator.importing import Imports
 from services.evaluator.kind import EvaluationKind
 from services.process.composition import Platform
@@ -19,8 +18,8 @@ from services.tasks.api.scaler import Scaler
 from services.tasks.api.service import TaskEngine, task_service
 from services.tasks.api.servicer import Method
 
-STAY = f"{{0}}.state = {TASK_STATE_SUCCEEDED}"
-"""Evaluations with a result are the evidence of releases and the sides of comparisons, which name them."""
+STAY = "EXISTS (SELECT FROM comparisons c WHERE c.tasks @> ARRAY[{0}.name])"
+"""The sides of comparisons, which may still be read beside them."""
 
 
 async def build(platform: Platform) -> ServiceParts:
@@ -30,11 +29,13 @@ async def build(platform: Platform) -> ServiceParts:
 
     def comparisons(engine: TaskEngine) -> Mapping[str, Method]:
         made.append(Comparisons(platform, Comparer(platform.cas), engine.handlers))
+        engine.retention.first.append(made[0].expire)
         return {**made[0].methods, "ImportEvaluation": Imports(platform, engine.handlers).import_evaluation}
 
     kind = EvaluationKind(platform.channel("registry"), platform.cas)
     scaler = Scaler("evaluator", load_catalog().devices)
-    parts = await task_service(platform, kind, scaler, comparisons, stay=STAY)
+    evidence = Evidence(platform.channel("registry"))
+    parts = await task_service(platform, kind, scaler, comparisons, stay=STAY, named=evidence.among)
     return replace(parts, background=[*parts.background, made[0].operations.runner.run]).beside(scaler.parts)
 
 

@@ -10,10 +10,12 @@ from lathe.internal.v1.selection_pb2 import DatasetSelection
 from lathe.registry.v1.model_service_pb2 import ModelVersion
 from lathe.type.v1.access_pb2 import Role
 
+from services.database.pool import Database
 from services.registry.creation import Creation
 from services.registry.datasets.holds import Holds
 from services.registry.datasets.selection import Selections
 from services.registry.projects import Projects
+from services.registry.releases.rows import evidence_among
 from services.registry.task_sources import TaskSources
 from services.registry.versions import Versions
 
@@ -25,6 +27,7 @@ class InternalServicer(RegistryServiceServicer):
 
     def __init__(  # noqa: PLR0917 - one for each kind of call
         self,
+        database: Database,
         projects: Projects,
         versions: Versions,
         creation: Creation,
@@ -32,6 +35,7 @@ class InternalServicer(RegistryServiceServicer):
         selections: Selections,
         holds: Holds,
     ) -> None:
+        self._database = database
         self._projects = projects
         self._versions = versions
         self._creation = creation
@@ -45,6 +49,9 @@ class InternalServicer(RegistryServiceServicer):
 
     async def ReadQuotas(self, request: pb.ReadQuotasRequest, context: Context) -> pb.QuotaTable:
         return await self._projects.quotas()
+
+    async def ReadReleaseEvidence(self, request: pb.ReadReleaseEvidenceRequest, context: Context) -> pb.ReleaseEvidence:
+        return pb.ReleaseEvidence(evaluation_tasks=await evidence_among(self._database, request.evaluation_tasks))
 
     async def ReadTaskSource(self, request: pb.ReadTaskSourceRequest, context: Context) -> pb.TaskSource:
         return await self._sources.read(request)

@@ -121,7 +121,9 @@ async def build(platform: Platform) -> ServiceParts:
         add_StorageServiceServicer_to_server(garbage.servicer, server)
         add_WatchServiceServicer_to_server(WatchServicer(TaskWatch(platform)), server)
         add_RegistryServiceServicer_to_server(
-            InternalServicer(projects, versions, creation, TaskSources(database), datasets.selections, datasets.holds),
+            InternalServicer(
+                database, projects, versions, creation, TaskSources(database), datasets.selections, datasets.holds
+            ),
             server,
         )
 

@@ -200,6 +200,7 @@ def right(method: str, made: Mapping[str, Any]) -> dict[str, Any]:
         "UpdateProject": {"project": {"name": PROJECT, "description": "d"}, "update_mask": "description"},
         "DeleteProject": {"name": PROJECT, "etag": '"x"'},
         "ReadQuotas": {},
+        "ReadReleaseEvidence": {"evaluation_tasks": ["evaluationTasks/fuzz"]},
         "ReadGrants": {"user": "ann", "groups": ["vision"]},
         "IsActive": POOL,
         "StreamIsActive": POOL,

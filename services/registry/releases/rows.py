@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import UTC
 from uuid import UUID
 
@@ -29,6 +30,7 @@ IN_SEEN_CHANNEL = "parent IN (SELECT name FROM channels WHERE readers && {})"
 LISTING = Listing("releases", fields=_FIELDS, default_order="number desc", visible=IN_SEEN_CHANNEL)
 _GET = "SELECT r.body, c.readers FROM releases r JOIN channels c ON c.name = r.parent WHERE r.name = $1"
 _MADE = "SELECT r.body, c.readers FROM releases r JOIN channels c ON c.name = r.parent WHERE r.uid = $1"
+_PAGE = "SELECT uid, body FROM releases WHERE uid > $1 ORDER BY uid LIMIT 500"
 _INSERT = """
 INSERT INTO releases (uid, name, parent, number, model_version, kind, owner, create_time, body)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
@@ -81,3 +83,12 @@ async def release_made(reader: Connection | Database, uid: UUID) -> Release:
             "Use a new request_id to make another one.",
         )
     return Release.FromString(row["body"])
+
+
+async def evidence_among(reader: Connection | Database, evaluations: Collection[str]) -> list[str]:
+    """Return those of some evaluations that any release names."""
+    wanted, found, after = set(evaluations), set[str](), UUID(int=0)
+    while rows := await reader.fetch(_PAGE, after):
+        found |= wanted & {Release.FromString(row["body"]).evaluation_task for row in rows}
+        after = rows[-1]["uid"]
+    return sorted(found)

@@ -1,13 +1,15 @@
 """Deletes tasks that ended long ago, as DeleteTask would, and groups of which no task is left.
 
 What something still needs stays: tasks whose result others await, tasks that still hold what they refer to, those that
-the service names (`stay`), and those with the label `keep`. The tasks of a group go together, once all of them may.
-The logs and reports of what is deleted are removed by the next collection of garbage, if nothing else refers to them.
+the service (`stay`) and others (`named`) name, and those with the label `keep`. The tasks of a group go together, once
+all of them may. The logs and reports of what is deleted are removed by the next collection of garbage, if nothing else
+refers to them.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
@@ -25,6 +27,9 @@ from services.tasks.api.ledger import Ledger
 from services.tasks.state.rows import TaskRow, columns_of
 
 log = structlog.get_logger(__name__)
+
+FindNamed = Callable[[Collection[str]], Awaitable[Collection[str]]]
+"""Returns those of some tasks, by name, that are needed elsewhere. Raises LatheError if that cannot be found out."""
 
 KEEP = "keep"
 """The label of tasks and groups that stay, whatever its value."""
@@ -45,7 +50,16 @@ _EMPTY_GROUPS = """
 class Retention:
     """Deletes what ended more than `days` ago; nothing if it is 0. One replica at a time does so."""
 
-    def __init__(self, database: Database, ledger: Ledger, groups: Groups, *, days: int, stay: str = "") -> None:
+    def __init__(
+        self,
+        database: Database,
+        ledger: Ledger,
+        groups: Groups,
+        *,
+        days: int,
+        stay: str = "",
+        named: FindNamed | None = None,
+    ) -> None:
         """Take the tables of one kind.
 
         Args:
@@ -54,7 +68,11 @@ class Retention:
             groups: Of the kind.
             days: How long a task stays after it ended or was last changed.
             stay: Condition of SQL on a task, named `{0}`, that something needs however old it is.
+            named: Finds the tasks that other services name: they stay, too, and their groups with them.
         """
+        self.first: list[Callable[[datetime], Awaitable[None]]] = []
+        """What deletes other things of before a time, which may name tasks."""
+        self._find_named = named
         self._database = database
         self._ledger = ledger
         self._groups = groups
@@ -73,6 +91,13 @@ class Retention:
             )
             ORDER BY t.create_time, t.uid LIMIT {_BATCH}
         """  # noqa: S608 - our own words
+        self._together = f"""
+            SELECT t.uid, t.name FROM tasks t WHERE t.uid = ANY ($1)
+            UNION
+            SELECT t.uid, o.name FROM tasks t CROSS JOIN unnest(t.uses) AS g (name)
+            JOIN tasks o ON o.uses @> ARRAY[g.name]
+            WHERE t.uid = ANY ($1) AND starts_with(g.name, '{groups_of}')
+        """  # noqa: S608 - our own words
 
     async def run(self) -> None:
         """Delete what is old, every hour until cancelled."""
@@ -88,22 +113,34 @@ class Retention:
         async with self._leases.attempt(f"retention {self._kind.name}") as lease:
             if lease is None:
                 return
+            for expire in self.first:
+                await expire(before)
             noun = self._kind.task_type.DESCRIPTOR.name
-            become(_call(f"{self._kind.service}/Delete{noun}"))
+            become(by_itself(f"{self._kind.service}/Delete{noun}"))
             created, uid, count = _FIRST, _NIL, 0
             while records := await self._database.fetch(self._expired, before, KEEP, created, uid):
-                for row in map(TaskRow.of, records):
+                rows = [TaskRow.of(record) for record in records]
+                named = await self._named([row.uid for row in rows])
+                for row in rows:
                     # One that was changed in this very moment stays until the next time.
-                    count += await self._ledger.store.delete(row)
+                    count += row.uid not in named and await self._ledger.store.delete(row)
                 created, uid = records[-1]["created"], records[-1]["uid"]
-            become(_call(f"{self._kind.service}/Delete{noun}Group"))
+            become(by_itself(f"{self._kind.service}/Delete{noun}Group"))
             for record in await self._database.fetch(_EMPTY_GROUPS, before, KEEP):
                 await self._groups.delete(record["name"], "")
         if count:
             EXPIRED.labels(self._kind.name).inc(count)
             log.info("retention.deleted", kind=self._kind.name, tasks=count, ended_before=before.isoformat())
 
+    async def _named(self, uids: Sequence[UUID]) -> set[UUID]:
+        """Return those of some tasks that other services name, or of whose groups they name a task."""
+        if self._find_named is None:
+            return set()
+        together = await self._database.fetch(self._together, uids)
+        named = await self._find_named({row["name"] for row in together})
+        return {row["uid"] for row in together if row["name"] in named}
 
-def _call(method: str) -> Call:
+
+def by_itself(method: str) -> Call:
     """Return what the audit log says of deletions that nobody called for: the service itself made them."""
     return Call(method, current_caller(), peer="", request_id="", trace_id="", target="")

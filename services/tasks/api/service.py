@@ -30,7 +30,7 @@ from services.tasks.api.options import TaskOptions
 from services.tasks.api.projector import Projector
 from services.tasks.api.queues import Queues
 from services.tasks.api.relay import Outbox, Relay
-from services.tasks.api.retention import Retention
+from services.tasks.api.retention import FindNamed, Retention
 from services.tasks.api.scaler import Scaler
 from services.tasks.api.servicer import Method, TaskServicer
 from services.tasks.api.settler import Settler
@@ -94,8 +94,9 @@ def build_engine(
     options: TaskOptions | None = None,
     *,
     stay: str = "",
+    named: FindNamed | None = None,
 ) -> TaskEngine:
-    """Wire the parts; nothing runs yet. `stay` is that of `task_service`."""
+    """Wire the parts; nothing runs yet. `stay` and `named` are those of `task_service`."""
     options = options or TaskOptions()
     codec, outbox = TaskCodec(kind, options.max_attempts), Outbox(database)
     publisher = Publisher(database, bus, options.relay_poll)
@@ -154,7 +155,7 @@ def build_engine(
         gauges=Gauges(kind.name, standing, workers),
         demand=Demand(kind.name, bus, wanted),
         counts=Counts(kind.name, standing),
-        retention=Retention(database, ledger, groups, days=options.retention_days, stay=stay),
+        retention=Retention(database, ledger, groups, days=options.retention_days, stay=stay, named=named),
     )
 
 
@@ -166,6 +167,7 @@ async def task_service(
     options: TaskOptions | None = None,
     *,
     stay: str = "",
+    named: FindNamed | None = None,
 ) -> ServiceParts:
     """Return the parts of a task service.
 
@@ -177,6 +179,7 @@ async def task_service(
         options: Clocks and limits; those of the settings if absent.
         stay: Condition of SQL on a task, named `{0}`, that is needed however old it is: `LATHE_TASK_RETENTION_DAYS`
             does not delete it.
+        named: Finds the tasks that other services name, which stay, too.
     """
     options = options or TaskOptions.of(platform.settings)
     queues = list(scaler.devices)
@@ -192,7 +195,7 @@ async def task_service(
         settings.startup_wait_seconds,
         lambda: ensure_topology(platform.bus, [kind.name], queues, timing, copies=settings.nats_replicas),
     )
-    engine = build_engine(kind, platform.database, platform.bus, platform.cas, options, stay=stay)
+    engine = build_engine(kind, platform.database, platform.bus, platform.cas, options, stay=stay, named=named)
     scaler.join(engine.demand)
     own = more(engine) if more is not None else None
     servicer = TaskServicer(kind, engine.handlers, engine.streams, engine.groups, own)

@@ -165,6 +165,54 @@ class QuotaTable(_message.Message):
 Global___QuotaTable: _TypeAlias = QuotaTable  # noqa: Y015
 
 @_typing.final
+class ReadReleaseEvidenceRequest(_message.Message):
+    """Request of ReadReleaseEvidence."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVALUATION_TASKS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def evaluation_tasks(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The evaluations in question: `evaluationTasks/{task}`."""
+
+    def __init__(
+        self,
+        *,
+        evaluation_tasks: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["evaluation_tasks", b"evaluation_tasks"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReadReleaseEvidenceRequest: _TypeAlias = ReadReleaseEvidenceRequest  # noqa: Y015
+
+@_typing.final
+class ReleaseEvidence(_message.Message):
+    """What releases rest on."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVALUATION_TASKS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def evaluation_tasks(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Those of the evaluations that releases name."""
+
+    def __init__(
+        self,
+        *,
+        evaluation_tasks: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["evaluation_tasks", b"evaluation_tasks"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReleaseEvidence: _TypeAlias = ReleaseEvidence  # noqa: Y015
+
+@_typing.final
 class ReadTaskSourceRequest(_message.Message):
     """Request of ReadTaskSource."""
 

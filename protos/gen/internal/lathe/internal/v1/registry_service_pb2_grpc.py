@@ -28,6 +28,11 @@ class RegistryServiceStub(object):
                 request_serializer=lathe_dot_internal_dot_v1_dot_registry__service__pb2.ReadQuotasRequest.SerializeToString,
                 response_deserializer=lathe_dot_internal_dot_v1_dot_registry__service__pb2.QuotaTable.FromString,
                 )
+        self.ReadReleaseEvidence = channel.unary_unary(
+                '/lathe.internal.v1.RegistryService/ReadReleaseEvidence',
+                request_serializer=lathe_dot_internal_dot_v1_dot_registry__service__pb2.ReadReleaseEvidenceRequest.SerializeToString,
+                response_deserializer=lathe_dot_internal_dot_v1_dot_registry__service__pb2.ReleaseEvidence.FromString,
+                )
         self.ReadTaskSource = channel.unary_unary(
                 '/lathe.internal.v1.RegistryService/ReadTaskSource',
                 request_serializer=lathe_dot_internal_dot_v1_dot_registry__service__pb2.ReadTaskSourceRequest.SerializeToString,
@@ -88,6 +93,13 @@ class RegistryServiceServicer(object):
 
     def ReadQuotas(self, request, context):
         """Returns how much each project may use.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReadReleaseEvidence(self, request, context):
+        """Returns which evaluations releases name as what their channel's rules were checked against: they stay as long as these do.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -168,6 +180,11 @@ def add_RegistryServiceServicer_to_server(servicer, server):
                     servicer.ReadQuotas,
                     request_deserializer=lathe_dot_internal_dot_v1_dot_registry__service__pb2.ReadQuotasRequest.FromString,
                     response_serializer=lathe_dot_internal_dot_v1_dot_registry__service__pb2.QuotaTable.SerializeToString,
+            ),
+            'ReadReleaseEvidence': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReadReleaseEvidence,
+                    request_deserializer=lathe_dot_internal_dot_v1_dot_registry__service__pb2.ReadReleaseEvidenceRequest.FromString,
+                    response_serializer=lathe_dot_internal_dot_v1_dot_registry__service__pb2.ReleaseEvidence.SerializeToString,
             ),
             'ReadTaskSource': grpc.unary_unary_rpc_method_handler(
                     servicer.ReadTaskSource,
@@ -256,6 +273,23 @@ class RegistryService(object):
         return grpc.experimental.unary_unary(request, target, '/lathe.internal.v1.RegistryService/ReadQuotas',
             lathe_dot_internal_dot_v1_dot_registry__service__pb2.ReadQuotasRequest.SerializeToString,
             lathe_dot_internal_dot_v1_dot_registry__service__pb2.QuotaTable.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def ReadReleaseEvidence(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/lathe.internal.v1.RegistryService/ReadReleaseEvidence',
+            lathe_dot_internal_dot_v1_dot_registry__service__pb2.ReadReleaseEvidenceRequest.SerializeToString,
+            lathe_dot_internal_dot_v1_dot_registry__service__pb2.ReleaseEvidence.FromString,
             options, channel_credentials,
             insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
 

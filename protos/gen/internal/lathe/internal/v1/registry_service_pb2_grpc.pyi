@@ -40,6 +40,8 @@ class RegistryServiceStub:
     """Returns what a user may do, for the other services' checks."""
     ReadQuotas: _grpc.UnaryUnaryMultiCallable[_registry_service_pb2.ReadQuotasRequest, _registry_service_pb2.QuotaTable]
     """Returns how much each project may use."""
+    ReadReleaseEvidence: _grpc.UnaryUnaryMultiCallable[_registry_service_pb2.ReadReleaseEvidenceRequest, _registry_service_pb2.ReleaseEvidence]
+    """Returns which evaluations releases name as what their channel's rules were checked against: they stay as long as these do."""
     ReadTaskSource: _grpc.UnaryUnaryMultiCallable[_registry_service_pb2.ReadTaskSourceRequest, _registry_service_pb2.TaskSource]
     """Returns everything that a task service needs to know about a version before it creates a task, in one call."""
     RegisterModelVersion: _grpc.UnaryUnaryMultiCallable[_registry_service_pb2.RegisterModelVersionRequest, _model_service_pb2.ModelVersion]
@@ -68,6 +70,8 @@ class RegistryServiceAsyncStub(RegistryServiceStub):
     """Returns what a user may do, for the other services' checks."""
     ReadQuotas: _aio.UnaryUnaryMultiCallable[_registry_service_pb2.ReadQuotasRequest, _registry_service_pb2.QuotaTable]  # type: ignore[assignment]
     """Returns how much each project may use."""
+    ReadReleaseEvidence: _aio.UnaryUnaryMultiCallable[_registry_service_pb2.ReadReleaseEvidenceRequest, _registry_service_pb2.ReleaseEvidence]  # type: ignore[assignment]
+    """Returns which evaluations releases name as what their channel's rules were checked against: they stay as long as these do."""
     ReadTaskSource: _aio.UnaryUnaryMultiCallable[_registry_service_pb2.ReadTaskSourceRequest, _registry_service_pb2.TaskSource]  # type: ignore[assignment]
     """Returns everything that a task service needs to know about a version before it creates a task, in one call."""
     RegisterModelVersion: _aio.UnaryUnaryMultiCallable[_registry_service_pb2.RegisterModelVersionRequest, _model_service_pb2.ModelVersion]  # type: ignore[assignment]
@@ -105,6 +109,14 @@ class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_registry_service_pb2.QuotaTable, _abc.Awaitable[_registry_service_pb2.QuotaTable]]:
         """Returns how much each project may use."""
+
+    @_abc_1.abstractmethod
+    def ReadReleaseEvidence(
+        self,
+        request: _registry_service_pb2.ReadReleaseEvidenceRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_registry_service_pb2.ReleaseEvidence, _abc.Awaitable[_registry_service_pb2.ReleaseEvidence]]:
+        """Returns which evaluations releases name as what their channel's rules were checked against: they stay as long as these do."""
 
     @_abc_1.abstractmethod
     def ReadTaskSource(
