@@ -29,7 +29,8 @@ def apply(
     syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
     layers["capabilities"] = _attempt(_drop_capabilities)
     layers["landlock"] = _attempt(lambda: _landlock(workdir, readable, devices, own_proc=own_proc))
-    layers["seccomp"] = _attempt(lambda: f"{seccomp.enforce()} system calls refused, socket among them")
+    pretend = not layers["mount_namespace"].active
+    layers["seccomp"] = _attempt(lambda: _seccomp(pretend=pretend))
 
 
 def limit_memory(memory_bytes: int) -> None:
@@ -53,6 +54,11 @@ def _landlock(workdir: Path, readable: Sequence[str], devices: Sequence[str], *,
     rules.enforce()
     extras = ["files"] + ["TCP"] * (rules.version >= 4) + ["signals and abstract sockets"] * (rules.version >= 6)
     return f"ABI {rules.version}: {', '.join(extras)}"
+
+
+def _seccomp(*, pretend: bool) -> str:
+    refused = f"{seccomp.enforce(pretend=pretend)} system calls refused, socket among them"
+    return f"{refused}; files keep their modes and owners" if pretend else refused
 
 
 def _drop_capabilities() -> str:

@@ -9,10 +9,11 @@ import subprocess
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from engines.failures import EngineFailure
-from engines.sandbox import outcome, processes
+from engines.sandbox import disk, outcome, processes
 from engines.sandbox.launch import Handles
 from engines.sandbox.pipes import Pipe
 from engines.sandbox.types import Limits, Progress, Sandbox
@@ -169,12 +170,17 @@ def _exit_code(status: bytes) -> int | None:
 
 async def watch_usage(
     pid: int,
+    workdir: Path,
     limits: Limits,
+    *,
     log: Iterable[str],
     fail: Callable[[EngineFailure], None],
     note: Callable[[processes.Usage], None],
 ) -> None:
-    """Check the whole process tree ten times a second and `note` what it uses; call `fail` if that is too much."""
+    """Check the whole process tree ten times a second and `note` what it uses; call `fail` if that is too much.
+
+    If the disk is almost full, work stops whose files take more of it than is left.
+    """
     expendables = processes.Expendables(pid)
     while True:
         expendables.offer()
@@ -182,8 +188,12 @@ async def watch_usage(
         note(used)
         if used.memory_bytes > limits.memory_bytes:
             return fail(outcome.over_memory(used, limits, log))
-        if used.processes > outcome.MAX_PROCESSES:
-            return fail(outcome.too_many_processes(used, log))
+        if used.processes > outcome.MAX_PROCESSES or used.threads > outcome.MAX_THREADS:
+            return fail(outcome.too_many_tasks(used, log))
+        if disk.is_short(workdir):
+            held, free = await asyncio.to_thread(disk.held, workdir, pid), disk.free(workdir)
+            if held > free:
+                return fail(outcome.disk_full(held, free, log))
         await asyncio.sleep(_WATCH_SECONDS)
 
 

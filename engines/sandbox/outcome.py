@@ -14,6 +14,8 @@ from engines.sandbox.types import Limits, Progress
 
 MAX_PROCESSES = 512
 """A job whose tree has more processes than this is stopped."""
+MAX_THREADS = 2048
+"""The same of their threads."""
 
 
 class Died(EngineFailure):
@@ -87,13 +89,26 @@ def over_memory(used: Usage, limits: Limits, log: Iterable[str]) -> Died:
     return Died(FailureReason.OUT_OF_MEMORY, message, evidence="\n".join(log))
 
 
-def too_many_processes(used: Usage, log: Iterable[str]) -> EngineFailure:
-    """Return the failure of work that started too many processes."""
+def too_many_tasks(used: Usage, log: Iterable[str]) -> EngineFailure:
+    """Return the failure of work that started too many processes or threads."""
     return EngineFailure(
         FailureReason.UNSAFE_MODEL,
-        f"The work started {used.processes} processes; it was stopped at {MAX_PROCESSES}.",
+        f"The work had {used.processes} processes with {used.threads} threads; at most {MAX_PROCESSES} processes with "
+        f"{MAX_THREADS} threads are allowed, and it was stopped.",
         evidence="\n".join(log),
-        suggested_fix="Remove the code that starts processes from the model.",
+        suggested_fix="Remove the code that starts processes or threads from the model.",
+    )
+
+
+def disk_full(held: int, free: int, log: Iterable[str]) -> EngineFailure:
+    """Return the failure of work that has left too little of the disk that it shares with others."""
+    return EngineFailure(
+        FailureReason.INFRASTRUCTURE,
+        f"The disk of the worker is almost full: {_size(free)} are left, and the files of the work take {_size(held)}; "
+        "it was stopped.",
+        evidence="\n".join(log),
+        retryable=True,
+        suggested_fix="Give the worker's LATHE_DATA_DIR a larger disk, or take the code that writes out of the model.",
     )
 
 

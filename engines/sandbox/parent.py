@@ -182,7 +182,9 @@ class Child:
         await asyncio.to_thread(_write_repro, self.workdir, entry, request, limits, self._handles.readable)
         job = frames.encode({"entry": entry, "request": request, "memory_bytes": limits.memory_bytes})
         following = self._following
-        watcher = asyncio.create_task(watch_usage(self.pid, limits, following.tail, following.fail, self._note))
+        watcher = asyncio.create_task(
+            watch_usage(self.pid, self.workdir, limits, log=following.tail, fail=following.fail, note=self._note)
+        )
         try:
             async with asyncio.timeout(limits.timeout_seconds - limits.spent_seconds) as clock:
                 await self._send(job)

@@ -13,10 +13,11 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 @dataclass(frozen=True)
 class Usage:
-    """Current use of a process tree: resident memory in bytes, and number of processes."""
+    """Current use of a process tree: resident memory in bytes, and number of processes and of their threads."""
 
     memory_bytes: int
     processes: int
+    threads: int
 
 
 class Expendables:
@@ -58,10 +59,11 @@ def usage(root: int, above: int) -> Usage:
     process, the proportional figure is used, which is exact but costs the kernel more.
     """
     pids = [root, *descendants(root)]
-    resident = sum(_resident(pid) for pid in pids)
+    looks = [_look(pid) for pid in pids]
+    resident = sum(bytes_ for bytes_, _ in looks)
     if resident > above and len(pids) > 1:
         resident = sum(_proportional(pid) for pid in pids)
-    return Usage(resident, len(pids))
+    return Usage(resident, len(pids), sum(threads for _, threads in looks))
 
 
 def kill(pid: int) -> None:
@@ -78,8 +80,7 @@ def _children_lookup() -> Callable[[int], list[int]]:
         return _listed_children
     children: dict[int, list[int]] = {}
     for name in filter(str.isdigit, os.listdir("/proc")):
-        # The program's name, in parentheses, may contain parentheses and spaces.
-        fields = _read(f"/proc/{name}/stat").rpartition(")")[2].split()
+        fields = _stat(int(name))
         if len(fields) > 1:
             children.setdefault(int(fields[1]), []).append(int(name))
     return lambda pid: children.get(pid, [])
@@ -93,16 +94,22 @@ def _listed_children(pid: int) -> list[int]:
     return [int(child) for thread in threads for child in _read(f"/proc/{pid}/task/{thread}/children").split()]
 
 
-def _resident(pid: int) -> int:
-    fields = _read(f"/proc/{pid}/statm").split()
-    return int(fields[1]) * _PAGE if len(fields) > 1 else 0
+def _look(pid: int) -> tuple[int, int]:
+    """Return the resident bytes of a process and the number of its threads; see proc_pid_stat(5)."""
+    fields = _stat(pid)
+    return (int(fields[21]) * _PAGE, int(fields[17])) if len(fields) > 21 else (0, 0)
 
 
 def _proportional(pid: int) -> int:
     for line in _read(f"/proc/{pid}/smaps_rollup").splitlines():
         if line.startswith("Pss:"):
             return int(line.split()[1]) * 1024
-    return _resident(pid)
+    return _look(pid)[0]
+
+
+def _stat(pid: int) -> list[str]:
+    """Return the fields of a process from its state on; before them is its name, with parentheses and spaces in it."""
+    return _read(f"/proc/{pid}/stat").rpartition(")")[2].split()
 
 
 def _read(path: str) -> str:

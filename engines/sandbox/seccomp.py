@@ -3,6 +3,10 @@
 `socket` is on the list, so there is no network and no connection to a local service (a Docker or database socket)
 even if namespaces are forbidden; `socketpair` is not, so asyncio and multiprocessing pipes work. io_uring is refused
 because it would bypass both. Refused calls fail with EPERM. Needs no privilege beyond no_new_privs.
+
+Landlock lets a process change modes, owners, times and attributes of any file that belongs to its user. If no mount is
+read-only, the filter tells who asks that it is done, and nothing is: linkers and copies ask for it and can do without.
+A program that is linked there cannot be run, which no engine does; a library can be loaded.
 """
 
 from __future__ import annotations
@@ -92,6 +96,29 @@ umount2            166   39
 unshare            272   97
 userfaultfd        323  282
 """
+_PRETENDED = """
+chmod               90    -
+chown               92    -
+fchmod              91   52
+fchmodat           268   53
+fchmodat2          452  452
+fchown              93   55
+fchownat           260   54
+file_setattr       469  469
+fremovexattr       199   16
+fsetxattr          190    7
+futimesat          261    -
+lchown              94    -
+lremovexattr       198   15
+lsetxattr          189    6
+removexattr        197   14
+removexattrat      466  466
+setxattr           188    5
+setxattrat         463  463
+utime              132    -
+utimensat          280   88
+utimes             235    -
+"""
 
 
 class _Program(ctypes.Structure):
@@ -104,13 +131,26 @@ def refused_calls(machine: str) -> dict[str, int]:
     Raises:
         ValueError: The machine is not in the table.
     """
+    return _numbers(_REFUSED, machine)
+
+
+def pretended_calls(machine: str) -> dict[str, int]:
+    """Return the same of those that do nothing if no mount is read-only."""
+    return _numbers(_PRETENDED, machine)
+
+
+def _numbers(table: str, machine: str) -> dict[str, int]:
     column = 1 + list(_MACHINES).index(machine)
-    rows = (line.split() for line in _REFUSED.split("\n") if line)
+    rows = (line.split() for line in table.split("\n") if line)
     return {row[0]: int(row[column]) for row in rows if row[column] != "-"}
 
 
-def program(machine: str) -> bytes:
+def program(machine: str, *, pretend: bool = False) -> bytes:
     """Return the filter for a machine (as `platform.machine()` names it) as classic BPF.
+
+    Args:
+        machine: The machine.
+        pretend: Whether changes of modes, owners, times and attributes do nothing.
 
     Raises:
         KeyError: The system call numbers of this machine are unknown.
@@ -129,6 +169,8 @@ def program(machine: str) -> bytes:
     ]
     for number in refused_calls(machine).values():
         instructions += [(_JUMP_EQUAL, 0, 1, number), (_RETURN, 0, 0, _ERRNO | errno.EPERM)]
+    for number in pretended_calls(machine).values() if pretend else ():
+        instructions += [(_JUMP_EQUAL, 0, 1, number), (_RETURN, 0, 0, _ERRNO)]
     instructions += [
         (_JUMP_EQUAL, 0, 3, spec.clone),
         (_LOAD, 0, 0, _OFFSET_ARGUMENT_0),
@@ -139,8 +181,8 @@ def program(machine: str) -> bytes:
     return b"".join(struct.pack("<HBBI", *instruction) for instruction in instructions)
 
 
-def enforce() -> int:
-    """Apply the filter to this thread and all that it starts, permanently.
+def enforce(*, pretend: bool = False) -> int:
+    """Apply the filter to this thread and all that it starts, permanently; `pretend` is that of `program`.
 
     Returns:
         The number of refused system calls.
@@ -151,7 +193,7 @@ def enforce() -> int:
     machine = platform.machine()
     if machine not in _MACHINES:
         raise OSError(errno.ENOSYS, f"no system call table for {machine}")
-    code = program(machine)
+    code = program(machine, pretend=pretend)
     buffer = ctypes.create_string_buffer(code, len(code))
     filter_ = _Program(len(code) // 8, ctypes.cast(buffer, ctypes.c_char_p))
     syscalls.prctl(_PR_SET_SECCOMP, _MODE_FILTER, ctypes.addressof(filter_))

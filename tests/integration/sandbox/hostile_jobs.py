@@ -56,7 +56,7 @@ def read_each(request: dict[str, Any], workdir: Path, _report: Reporter) -> dict
         for folder, claimed in request["folders"].items():
             began, failure = time.process_time(), {"reason": "", "message": ""}
             try:
-                _read(workdir / folder, claimed)
+                read(workdir / folder, claimed)
             except Exception as error:  # as the sandbox would tell it
                 failure = from_exception(error, Auditor(workdir, [], lambda _: None)).to_dict()
             seconds = time.process_time() - began
@@ -65,7 +65,7 @@ def read_each(request: dict[str, Any], workdir: Path, _report: Reporter) -> dict
     return {}
 
 
-def _read(folder: Path, claimed: str) -> None:
+def read(folder: Path, claimed: str) -> None:
     component: dict[str, Any] = {"name": "model"}
     if claimed in STATE_NO_INPUTS:
         component["inputs"] = [{"name": "x", "shape": [1, 4], "dtype": "float32"}]

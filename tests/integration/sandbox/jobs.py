@@ -358,7 +358,7 @@ def main() -> None:
             await child.ready()
             layers = child.sandbox.describe()
             result = await child.run(
-                f"tests.integration.sandbox.jobs:{sys.argv[2]}", json.loads(sys.argv[3]), Limits(1 << 30, 60)
+                f"tests.integration.sandbox.{sys.argv[2]}", json.loads(sys.argv[3]), Limits(1 << 30, 60)
             )
         except EngineFailure as failure:
             return {"failure": failure.to_dict()}

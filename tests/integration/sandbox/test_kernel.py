@@ -104,10 +104,19 @@ async def test_there_is_no_network_and_nobody_else(spawn: Any, bait: dict[str, A
 
 def under(prefix: list[str], job: str, request: dict[str, Any], workdir: Path) -> dict[str, Any]:
     """Run a job with a parent that is started by `prefix`."""
+    entry = job if ":" in job else f"jobs:{job}"
     stage = subprocess.run([*prefix, sys.executable, "-c", ""], capture_output=True, text=True, check=False)
     if stage.returncode:
         pytest.skip(f"this machine does not let a test set the stage: {stage.stderr.strip()[-300:]}")
-    command = [*prefix, sys.executable, "-m", "tests.integration.sandbox.jobs", str(workdir), job, json.dumps(request)]
+    command = [
+        *prefix,
+        sys.executable,
+        "-m",
+        "tests.integration.sandbox.jobs",
+        str(workdir),
+        entry,
+        json.dumps(request),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, cwd=TESTS.parent, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     return dict(json.loads(done.stdout))

@@ -39,7 +39,7 @@ def test_the_tree_is_found_from_its_root(tree: tuple[int, int]) -> None:
 
 def test_usage_counts_the_whole_tree(tree: tuple[int, int]) -> None:
     used = processes.usage(tree[0], above=1 << 40)
-    assert used.processes == 2
+    assert (used.processes, used.threads) == (2, 2)
     assert used.memory_bytes > processes.usage(tree[1], above=1 << 40).memory_bytes
 
 

@@ -13,8 +13,8 @@ ALLOW, DENY, MISSING = 0x7FFF0000, 0x50000 | errno.EPERM, 0x50000 | errno.ENOSYS
 X86, ARM = 0xC000003E, 0xC00000B7
 
 
-def decide(machine: str, number: int, arch: int, argument: int = 0) -> int:
-    code = seccomp.program(machine)
+def decide(machine: str, number: int, arch: int, argument: int = 0, *, pretend: bool = False) -> int:
+    code = seccomp.program(machine, pretend=pretend)
     data = struct.pack("<IIQQ", number, arch, 0, argument)
     at, value = 0, 0
     while True:
@@ -38,6 +38,14 @@ def test_every_call_in_the_table_is_refused(machine: str, arch: int) -> None:
     calls = seccomp.refused_calls(machine)
     assert {"socket", "io_uring_setup", "ptrace", "unshare", "memfd_create"} <= set(calls)
     assert all(decide(machine, number, arch) == DENY for number in calls.values())
+
+
+@pytest.mark.parametrize(("machine", "arch"), [("x86_64", X86), ("aarch64", ARM)])
+def test_changes_of_modes_do_nothing_if_that_is_asked_for(machine: str, arch: int) -> None:
+    calls = seccomp.pretended_calls(machine)
+    assert {"fchmod", "fchownat", "utimensat", "fsetxattr"} <= set(calls)
+    assert all(decide(machine, number, arch, pretend=True) == 0x50000 for number in calls.values())
+    assert all(decide(machine, number, arch) == ALLOW for number in calls.values())
 
 
 @pytest.mark.parametrize(("machine", "arch", "read", "clone"), [("x86_64", X86, 0, 56), ("aarch64", ARM, 63, 220)])

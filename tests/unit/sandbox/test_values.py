@@ -92,8 +92,8 @@ def test_each_end_has_its_message(code: int | None, reason: FailureReason, words
 
 def test_exceeded_limits_are_named_with_their_figures() -> None:
     limits = Limits(1 << 30, 90)
-    assert "1.50 GiB" in outcome.over_memory(Usage(3 << 29, 1), limits, []).message
-    assert "1.00 GiB" in outcome.over_memory(Usage(3 << 29, 1), limits, []).message
+    assert "1.50 GiB" in outcome.over_memory(Usage(3 << 29, 1, 1), limits, []).message
+    assert "1.00 GiB" in outcome.over_memory(Usage(3 << 29, 1, 1), limits, []).message
     assert "90 s" in outcome.timed_out(limits, Progress(0.5, "compiling"), []).message
     assert "50%: compiling" in outcome.timed_out(limits, Progress(0.5, "compiling"), []).message
-    assert "600 processes" in outcome.too_many_processes(Usage(0, 600), []).message
+    assert "600 processes" in outcome.too_many_tasks(Usage(0, 600, 600), []).message
