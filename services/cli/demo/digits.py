@@ -61,7 +61,10 @@ def prepare(work: Path) -> None:
 
     _write_images(work, _train(work))
     shutil.copy(steps.FOLDER / "digits_cnn.py", work)
-    template = MessageToDict(read_document(steps.FOLDER / "digits_template.yaml", Template()))
+    # A name of its own: the user's template and that of the other demo can be in one installation.
+    template = MessageToDict(read_document(steps.FOLDER / "digits_template.yaml", Template())) | {
+        "displayName": "Digits"
+    }
     (work / "digits_template.json").write_text(json.dumps(template, indent=2), encoding="utf-8")
 
 
