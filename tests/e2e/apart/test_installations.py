@@ -30,7 +30,7 @@ def test_kill_9_leaves_nothing_behind_and_the_next_start_finds_the_state(tmp_pat
         with pytest.raises(grpc.RpcError, match="UNAVAILABLE"):
             connection.templates.ListTemplates(request, timeout=5)
     assert first.lathe("status", check=False).returncode == 4
-    again = start_suite(first.data_dir)
+    again = start_suite(first.data_dir, "--no-worker")
     try:
         with Connection({"template": again.address("template")}) as connection:
             after = connection.templates.ListTemplates(request)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -118,7 +119,7 @@ def test_secrets_stay_where_they_belong(tmp_path: Path, login: Provider) -> None
             texts |= asyncio.run(rows(suite))
             texts |= {f"command of {each.name()}": repr(each.cmdline()).encode() for each in suite.family()}
         finally:
-            left = suite.stop()
+            left = suite.stop(signal.SIGINT)
         assert left == []
     texts |= {"what commands said": desk.said.encode(), "traces": bytes(receiver.kept)}
     assert receiver.kept, "no span has come"
