@@ -18,8 +18,9 @@ $(VENV)/.installed: pyproject.toml protos/pyproject.toml constraints.txt
 demo: setup  ## train a digits CNN, convert it, prove it, quantize it, find its fastest form, run the packages
 	$(BIN)/lathe demo
 
-# One process more than the two cores that a machine has at least: many tests wait for a suite, for a server or for a poll.
-TEST_PROCESSES ?= 3
+# Two processes more than the two cores that a machine has at least: many tests wait for a suite, a server or a poll. Three
+# left a third of the processor time unused.
+TEST_PROCESSES ?= 4
 
 # Compiled ahead, for processes that may write no bytecode, as children in the sandbox: they start by the hundred.
 test: setup  ## every test that this machine can run
