@@ -111,6 +111,7 @@ def _existing(method: str, made: Mapping[str, Any]) -> dict[str, Any]:
     """Return what replaces names of nothing in a request, so that an answer NOT_FOUND hides something."""
     named: dict[str, dict[str, Any]] = {
         "GetProject": {"name": _DEFAULT},
+        "GetProjectUsage": {"project": _DEFAULT},
         "UpdateProject": {"project": {"name": _DEFAULT, "description": "d"}, "update_mask": "description"},
         "CancelUpload": {"name": made["upload"]},
         "RevokeApproval": {"name": made["approval"]},

@@ -8,6 +8,7 @@ from collections.abc import Awaitable
 import grpc
 import pytest
 from google.protobuf.field_mask_pb2 import FieldMask
+from lathe.internal.v1.registry_service_pb2 import ReadReleaseEvidenceRequest
 from lathe.registry.v1.dataset_service_pb2 import DeleteDatasetRequest
 from lathe.registry.v1.release_service_pb2 import (
     ApprovalRule,
@@ -44,6 +45,9 @@ async def test_a_promotion_that_keeps_the_rules_names_them(desk: Desk) -> None:
     shown = desk.evaluation(version, {"top1": 0.95}, sliced=[("top1", "scene=night", 0.81)])
     made = await desk.promote(channel, version, evaluation_task=shown)
     assert made.evaluation_task == shown
+    # It stays as long as the release does.
+    asked = ReadReleaseEvidenceRequest(evaluation_tasks=[shown, "evaluationTasks/other"])
+    assert (await desk.registry.internal.ReadReleaseEvidence(asked)).evaluation_tasks == [shown]
     assert list(made.checks) == [
         "Component 'main' has the parity verdict PASS.",
         f"{shown} SUCCEEDED for {version}.",
