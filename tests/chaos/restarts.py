@@ -170,7 +170,7 @@ class Replicas:
         command = [sys.executable, "-P", "-m", entry.module]
         self._processes[name] = ChildProcess(f"{name}-2", command, log, Path.cwd(), environment)
         self._processes[name].start()
-        self._processes[name].wait_until(lambda: serves(f"127.0.0.1:{self._ports[name]}"), timeout=90)
+        self._processes[name].wait_until(lambda: serves(f"127.0.0.1:{self._ports[name]}"), timeout=240)
 
     def stop(self) -> None:
         """End all."""
@@ -191,7 +191,7 @@ def restart(installation: Installation, name: str) -> None:
     """End a service of the stack by SIGTERM, and wait until its next process serves."""
     pid = installation.pids()[name]
     os.kill(pid, signal.SIGTERM)
-    deadline = time.monotonic() + 90
+    deadline = time.monotonic() + 240
     while installation.pids()[name] == pid or not serves(installation.addresses()[name]):
         if time.monotonic() > deadline:
             raise TimeoutError(f"{name} does not serve again")
