@@ -28,6 +28,7 @@ from tests.chaos.run import background
 
 WARM_UP = 0.2
 """Share of the time after which growth counts: pools, caches and imports are full by then."""
+PATIENCE_SECONDS = 600.0
 MIB = 1 << 20
 
 
@@ -58,7 +59,7 @@ def soak(folder: Path, minutes: float, rate: float) -> tuple[list[dict[str, Weig
     """Create so many tasks a minute, and a dataset for every ten; return the weights at three times, and what is there.
 
     Raises:
-        TimeoutError: Tasks or imports have not ended two minutes after the last was created.
+        TimeoutError: Tasks or imports have not ended ten minutes after the last was created.
     """
     seconds, tasks = minutes * 60, round(minutes * rate)
     with running(folder, servers=1) as installation, Connection(installation.addresses(), user="chaos") as connection:
@@ -73,7 +74,7 @@ def soak(folder: Path, minutes: float, rate: float) -> tuple[list[dict[str, Weig
                 time.sleep(max(0.0, begun + share * seconds - time.monotonic()))
                 weights.append(weigh(installation))
             loading.join()
-            load.quiet(120)
+            load.quiet(PATIENCE_SECONDS)
             load.stop_releasing()
             return weights, look(installation, connection, load)
 
