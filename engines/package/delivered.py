@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import lzma
 import os
+import struct
 import tarfile
 import zipfile
 import zlib
@@ -18,7 +20,10 @@ from typing import IO
 from engines.package.provenance import FILE_NAME, MAX_BYTES, Content, Provenance, ProvenanceError, read
 
 _BLOCK = 1 << 20
-_UNREADABLE = (OSError, EOFError, RuntimeError, NotImplementedError, zlib.error, zipfile.BadZipFile, tarfile.TarError)
+_UNREADABLE = (
+    *(OSError, EOFError, RuntimeError, NotImplementedError, ValueError, LookupError, OverflowError),
+    *(struct.error, zlib.error, lzma.LZMAError, zipfile.BadZipFile, tarfile.TarError),
+)
 """What damaged archives raise, and archives with a password."""
 
 

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, FailFast, Field, ValidationError
 
 from engines.failures import EngineFailure, FailureReason, first_objection
 from engines.spec.template import ClassTaxonomy
@@ -50,8 +50,8 @@ class Tensor(_Part):
 class Interface(_Part):
     """Inputs and outputs, in the order of the graph."""
 
-    inputs: tuple[Tensor, ...]
-    outputs: tuple[Tensor, ...]
+    inputs: Annotated[tuple[Tensor, ...], FailFast()]
+    outputs: Annotated[tuple[Tensor, ...], FailFast()]
 
 
 class RuntimeEntry(_Part):
@@ -71,10 +71,10 @@ class ComponentEntry(_Part):
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)
     model_type: str
     entry: str
-    files: tuple[str, ...] = Field(min_length=1)
+    files: Annotated[tuple[str, ...], FailFast()] = Field(min_length=1)
     options: dict[str, str]
-    max_batch: int
-    num_classes: int
+    max_batch: int = Field(lt=1 << 31)
+    num_classes: int = Field(lt=1 << 31)
     signature: Interface
     preprocessing: dict[str, Preprocessing]
     parity: dict[str, Any]
@@ -142,7 +142,8 @@ class Manifest(_Part):
     method: str
     args: dict[str, dict[str, Any]]
     taxonomies: tuple[ClassTaxonomy, ...]
-    components: tuple[ComponentEntry, ...] = Field(min_length=1)
+    # A wrong entry takes a thousand times its own bytes in errors: only the first is told.
+    components: Annotated[tuple[ComponentEntry, ...], FailFast()] = Field(min_length=1)
     lineage: Lineage
     requirements: Requirements
     report: str

@@ -52,7 +52,7 @@ def files_of(paths: Sequence[Path]) -> Iterator[tuple[str, Path]]:
     For a single folder, names begin inside it; for several paths, each begins with its own name.
 
     Raises:
-        CliError: A path does not exist, or a name is not valid UTF-8.
+        CliError: A path does not exist, a name is not valid UTF-8, or a link leads to a folder that holds it.
     """
     require_there(paths)
     for name, path in _named(paths):
@@ -80,6 +80,9 @@ def _named(paths: Sequence[Path]) -> Iterator[tuple[str, Path]]:
             continue
         for folder, folders, files in os.walk(path, followlinks=True):
             folders[:] = sorted(each for each in folders if not each.startswith("."))
+            for each in folders:
+                if Path(folder).resolve().is_relative_to(Path(folder, each).resolve()):
+                    raise CliError(f"{Path(folder, each)} is a link to a folder that holds it; remove the link.")
             inside = prefix / Path(folder).relative_to(path)
             yield from (
                 ((inside / each).as_posix(), Path(folder, each)) for each in sorted(files) if not each.startswith(".")

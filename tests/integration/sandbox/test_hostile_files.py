@@ -12,6 +12,7 @@ from engines.failures import EngineFailure, FailureReason
 from engines.formats import FORMATS
 from engines.sandbox import Child, Died, Limits
 from tests.unit.formats.hostile import CASES, WILD, Case
+from tests.unit.formats.hostile_packages import PACKAGES, UNREAD
 from tests.unit.formats.hostile_programs import PROGRAMS, SOUND
 
 # As the registry describes with.
@@ -74,11 +75,14 @@ def write(cases: Mapping[str, Case], workdir: Path, below: str = "") -> dict[str
 
 async def test_hostile_files_are_refused(spawn: Spawn, tmp_path: Path) -> None:
     child = await spawn()
-    folders = write(CASES, tmp_path / "work-0")
+    cases = {**CASES, **PACKAGES, **UNREAD}
+    folders = write(cases, tmp_path / "work-0")
     told = await child.run("tests.integration.sandbox.hostile_jobs:describe_each", {"folders": folders}, LIMITS)
     wrong = []
-    for name, (reason, message, seconds) in zip(CASES, (told[folder] for folder in folders), strict=True):
-        wanted = {"UNSAFE_MODEL"} if name in RUN else {*TOLD, ""} if name in HARMLESS else TOLD
+    for name, (reason, message, seconds) in zip(cases, (told[folder] for folder in folders), strict=True):
+        wanted = (
+            {"UNSAFE_MODEL"} if name in RUN else {*TOLD, ""} if name in HARMLESS else {""} if name in UNREAD else TOLD
+        )
         if reason not in wanted or seconds > SECONDS or RUN.get(name, "") not in message or "Traceback" in message:
             wrong.append(f"{name}: {reason or 'described'} after {seconds:.1f} s: {message[:300]}")
     assert not wrong, "\n".join(wrong)

@@ -50,6 +50,13 @@ def test_names_that_are_not_in_utf8_are_rejected(tmp_path: Path) -> None:
         list(files_of([tmp_path]))
 
 
+def test_a_link_to_a_folder_that_holds_it_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    os.symlink(tmp_path / "a", tmp_path / "a" / "b" / "again")
+    with pytest.raises(CliError, match="again is a link to a folder that holds it"):
+        list(files_of([tmp_path]))
+
+
 def test_names_of_files_in_folders(tmp_path: Path) -> None:
     blob = tmp_path / "blobs" / "0123"
     folder = tmp_path / "model"

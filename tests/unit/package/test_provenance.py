@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import io
 import json
@@ -12,7 +13,7 @@ import zipfile
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa, x25519
@@ -69,16 +70,34 @@ def keys() -> tuple[Any, Any]:
     return CryptoSigner(private), SSlibKey.from_crypto(private.public_key())
 
 
-def packed(files: dict[str, bytes]) -> bytes:
+def packed(files: dict[str, bytes], compression: int = zipfile.ZIP_STORED) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         for path, data in files.items():
-            archive.writestr(zipfile.ZipInfo(path), data)
+            archive.writestr(zipfile.ZipInfo(path), data, compression)
+    return buffer.getvalue()
+
+
+def tarred(files: dict[str, bytes], mode: Literal["w:xz", "w:gz"]) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode=mode) as archive:
+        for path, data in files.items():
+            member = tarfile.TarInfo(path)
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
     return buffer.getvalue()
 
 
 def package(signer: Any = None) -> dict[str, bytes]:
     return FILES | {FILE_NAME: write(contents(FILES), PREDICATE, signer)}
+
+
+MADE: dict[str, Callable[[], bytes]] = {
+    "zip": cache(lambda: packed(package())),
+    "zip, LZMA": cache(lambda: packed(package(), zipfile.ZIP_LZMA)),
+    "tar.gz": cache(lambda: tarred(package(), "w:gz")),
+    "tar.xz": cache(lambda: tarred(package(), "w:xz")),
+}
 
 
 def unpacked(folder: Path, files: dict[str, bytes]) -> Path:
@@ -208,6 +227,19 @@ def test_of_a_file_that_is_larger_than_it_should_be_nothing_is_read(
     with (folder / "net/model.onnx").open("ab") as file:
         file.truncate(1 << 40)  # sparse: reading it would take an hour
     assert judged(folder)[1] == [Finding("net/model.onnx", Difference.CHANGED)]
+
+
+@given(
+    place=st.floats(0, 1, exclude_max=True), data=st.binary(min_size=1, max_size=4), kind=st.sampled_from(sorted(MADE))
+)
+def test_a_damaged_archive_is_told_as_one(tmp_path_factory: Any, place: float, data: bytes, kind: str) -> None:
+    damaged = bytearray(MADE[kind]())
+    at = int(place * len(damaged))
+    damaged[at : at + len(data)] = data
+    path = tmp_path_factory.getbasetemp() / "damaged"
+    path.write_bytes(damaged)
+    with contextlib.suppress(ProvenanceError):
+        judged(path)
 
 
 def test_what_is_no_package_is_told(tmp_path: Path) -> None:
