@@ -44,8 +44,8 @@ _EXPIRED = "SELECT uid FROM uploads WHERE state = $1 AND expire_time < now() ORD
 _VERIFY = "UPDATE uploads SET state = $2, wanted_sha256 = $3, failure = '' WHERE uid = $1"
 _KEEP_PROJECT = "SELECT 1 FROM projects WHERE name = $1 FOR KEY SHARE"
 _INSERT = """
-INSERT INTO uploads (uid, display_name, size_bytes, state, owner, create_time, expire_time, sha256, project, direct)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) RETURNING *
+INSERT INTO uploads (uid, display_name, size_bytes, state, owner, create_time, expire_time, sha256, project)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) RETURNING *
 """
 
 
@@ -88,7 +88,6 @@ class Artifacts:
         uid: UUID = uuid7()
         project = request.project or DEFAULT_PROJECT
         require_project(project)
-        direct = await self._may_store_directly(request)
         # Before the transaction: asking may take another connection, and all may be in transactions that wait for it.
         limits = await self._quotas.of(project)
         async with self._database.transaction() as connection:
@@ -106,17 +105,11 @@ class Artifacts:
                 if not await connection.fetchval(_KEEP_PROJECT, project):
                     raise not_found("project", project)
                 await self._allowance.require(connection, project, request.size_bytes, limits)
-                row = await connection.fetchrow(_INSERT, uid, *values, request.sha256, project, direct)
+                row = await connection.fetchrow(_INSERT, uid, *values, request.sha256, project)
                 await note(connection, None, message_of(row, []), project)
         if earlier is not None:
             return await self.get(f"uploads/{earlier}")
         return await self._shown(row, await self._uploads.open(str(uid), request.size_bytes))
-
-    async def _may_store_directly(self, request: CreateUploadRequest) -> bool:
-        """Return whether an upload is offered to send its bytes at once: not if another's have their name already."""
-        if not request.sha256 or await self._blobs.seen([request.sha256]):
-            return True
-        return not await self._content.exists(Digest(sha256=request.sha256, size_bytes=request.size_bytes))
 
     async def get(self, name: str) -> Upload:
         """Return an upload, with fresh URLs for the parts that have not arrived; LatheError NOT_FOUND."""
@@ -169,7 +162,7 @@ class Artifacts:
     async def _settle(self, lease: Lease, row: Record, digest: Digest) -> None:
         upload_id, size = str(row["uid"]), row["size_bytes"]
         unsent = bool(await self._blobs.seen([digest.sha256]))
-        later = size > SMALL_BYTES and await self._uploads.must_read(upload_id, size, digest, unsent=unsent)
+        later = size > SMALL_BYTES and await self._uploads.must_store(upload_id, size, digest, unsent=unsent)
         if not later:
             await self._uploads.verify_and_commit(upload_id, size, digest, unsent=unsent)
         async with self._database.transaction() as connection:
@@ -204,12 +197,11 @@ class Artifacts:
         """Return what is known of stored bytes; LatheError NOT_FOUND if there are none."""
         return await self._blobs.get(sha256)
 
-    async def download(self, sha256: str, file_name: str) -> Download:
-        """Return a URL from which stored bytes can be read; LatheError NOT_FOUND if there are none."""
-        artifact = await self._blobs.get(sha256)
+    async def download(self, digest: Digest, file_name: str) -> Download:
+        """Return a URL from which stored bytes, which the caller may read, can be read."""
         expire_time = datetime.now(UTC) + DOWNLOAD_LIFETIME
-        url = await self._content.presigned_get(artifact.digest, file_name, DOWNLOAD_LIFETIME)
-        download = Download(url=url, digest=artifact.digest)
+        url = await self._content.presigned_get(digest, file_name, DOWNLOAD_LIFETIME)
+        download = Download(url=url, digest=digest)
         download.expire_time.FromDatetime(expire_time)
         return download
 
@@ -264,11 +256,13 @@ class Artifacts:
         if row["state"] == UPLOAD_STATE_VERIFYING:
             done = await self._verifications.backlog.progress([row["uid"]])
             upload.verified_bytes = round((done.get(row["uid"]) or 0) * row["size_bytes"])
-        if row["state"] == UPLOAD_STATE_OPEN and row["sha256"] and row["direct"]:
+        if row["state"] == UPLOAD_STATE_OPEN and row["sha256"]:
             announced = Digest(sha256=row["sha256"], size_bytes=row["size_bytes"])
-            # Who finds the name taken sends nothing: what may be removed soon has to stay.
-            await self._blobs.keep(announced)
-            direct = await self._uploads.direct(str(row["uid"]), announced)
+            known = bool(await self._blobs.seen([row["sha256"]]))
+            if known:
+                # Who finds the name taken sends nothing: what may be removed soon has to stay.
+                await self._blobs.keep(announced)
+            direct = await self._uploads.direct(str(row["uid"]), announced, known=known)
             if direct is not None:
                 upload.direct.url = direct.url
                 upload.direct.headers.update(direct.headers)

@@ -26,7 +26,7 @@ from lathe.type.v1.digest_pb2 import Digest
 from services.platform.settings import Settings
 from services.storage.hashing import BLOCK_BYTES
 from services.storage.keys import STAGING
-from services.storage.signing import UPLOAD_HEADER, SignedPut, Signer, find_guard
+from services.storage.signing import SignedPut, Signer, find_guard
 
 if TYPE_CHECKING:
     import urllib3
@@ -53,12 +53,10 @@ class Stat:
     Attributes:
         size: In bytes.
         age: In seconds by the store's own clock.
-        upload: The upload whose direct request stored it; empty if it came otherwise.
     """
 
     size: int
     age: float
-    upload: str = ""
 
 
 class Bucket:
@@ -123,10 +121,10 @@ class Bucket:
 
         return await self.run(sign)
 
-    async def signed_put(self, key: str, digest: Digest, upload: str = "") -> SignedPut | None:
+    async def signed_put(self, key: str, digest: Digest) -> SignedPut | None:
         """Return a request with which anybody can store these bytes, and no others, under a key that is free.
 
-        None if one PUT cannot hold them, or if the store would accept other bytes. `stat` tells the upload.
+        None if one PUT cannot hold them, or if the store would accept other bytes.
         """
         # MinIO accepts any body with the digest of an empty one.
         if digest.sha256 == EMPTY_SHA256 or not 0 < digest.size_bytes <= SINGLE_PUT_BYTES:
@@ -134,7 +132,7 @@ class Bucket:
         guard = await self.run(lambda client, _: self._probed(client))
         if guard is None:
             return None
-        return self._signer.put(self._public_endpoint, key, digest, guard, only_new=True, upload=upload)
+        return self._signer.put(self._public_endpoint, key, digest, guard, only_new=True)
 
     def put(self, key: str, body: Body, digest: Digest) -> None:
         """Store bytes of this digest under a key; a store that verifies digests refuses others.
@@ -180,7 +178,7 @@ class Bucket:
             raise
         now = _date_of((found.metadata or {}).get("date", ""))
         age = (now - found.last_modified).total_seconds() if found.last_modified else 0.0
-        return Stat(found.size or 0, age, (found.metadata or {}).get(UPLOAD_HEADER, ""))
+        return Stat(found.size or 0, age)
 
     def remove_once(self, key: str) -> None:
         """Remove an object by one request that is never sent again: a second one could meet what came after the first.

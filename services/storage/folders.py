@@ -11,6 +11,7 @@ from lathe.type.v1.digest_pb2 import Digest, File
 
 from services.platform.settings import Settings
 from services.storage.bucket import Bucket
+from services.storage.copying import copy
 from services.storage.keys import content_key
 
 if TYPE_CHECKING:
@@ -22,8 +23,6 @@ OWN_PREFIXES = ("cas", "staging", "triton")
 """First parts of the keys that have a meaning for Lathe: stored bytes, open uploads, repositories of releases."""
 
 _COPIES_AT_ONCE = 4
-# A store copies this much well within the time that a request may take.
-PART_BYTES = 256 << 20
 
 
 class Folders:
@@ -87,19 +86,6 @@ class Folders:
         await self._bucket.run(remove)
 
     def _copy(self, client: Minio, _stop: object, *, digest: Digest, key: str, missing_only: bool) -> None:
-        from minio.commonconfig import ComposeSource, CopySource
-
-        name, source, size = self._bucket.name, content_key(digest), digest.size_bytes
-        if missing_only and self._bucket.size(key) == size:
+        if missing_only and self._bucket.size(key) == digest.size_bytes:
             return
-        if size <= PART_BYTES:
-            client.copy_object(name, key, CopySource(name, source))
-            return
-        # The last part takes the rest, because the store refuses small ones.
-        starts = range(0, size - size % PART_BYTES, PART_BYTES)
-        ends = [*starts[1:], size]
-        parts = [
-            ComposeSource(name, source, offset=start, length=end - start)
-            for start, end in zip(starts, ends, strict=True)
-        ]
-        client.compose_object(name, key, parts)
+        copy(client, self._bucket.name, content_key(digest), key, digest.size_bytes)

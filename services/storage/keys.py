@@ -4,7 +4,7 @@ cas/sha256/<xx>/<sha256>    the bytes with this SHA-256
 cas/claims/<xx>/<sha256>    empty: somebody relies on these bytes (`claims.py`)
 cas/gates/<xx>/<id>         empty: bytes whose names begin with xx are being removed at this moment
 cas/owners/<id>             empty: the installation with this id uses the bucket
-staging/…                   parts of uploads; what users may write to
+staging/…                   uploads: their parts, and whole files; what users may write to
 """
 
 from __future__ import annotations

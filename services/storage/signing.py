@@ -12,12 +12,10 @@ from lathe.type.v1.digest_pb2 import Digest
 
 from services.storage.hashing import hash_bytes
 
-__all__ = ["PUT_LIFETIME", "UPLOAD_HEADER", "SignedPut", "Signer", "find_guard"]
+__all__ = ["PUT_LIFETIME", "SignedPut", "Signer", "find_guard"]
 
 PUT_LIFETIME = timedelta(minutes=15)
 """How long a store accepts a request that is signed by headers."""
-UPLOAD_HEADER = "x-amz-meta-upload"
-"""Names the upload by which bytes came to their name: only it may be finalized without parts."""
 Guard = tuple[str, ...]
 # With these headers, MinIO (as of 2025) makes another request of a signed PUT, although they are not signed: it copies
 # another object, unpacks an archive over any key, or encrypts the bytes with a key that only the uploader has. Stores
@@ -47,9 +45,7 @@ class Signer:
     access_key: str
     secret_key: str
 
-    def put(
-        self, endpoint: str, key: str, digest: Digest, guard: Guard = (), *, only_new: bool = False, upload: str = ""
-    ) -> SignedPut:
+    def put(self, endpoint: str, key: str, digest: Digest, guard: Guard = (), *, only_new: bool = False) -> SignedPut:
         """Sign a PUT of the bytes with this digest.
 
         Args:
@@ -59,7 +55,6 @@ class Signer:
             guard: Headers that nobody may add. They are signed as empty parameters of the query, where MinIO looks for
                 signed headers that a request does not have.
             only_new: Makes the store refuse with 412 if the key is taken.
-            upload: What the store remembers of who sent the bytes; nothing if empty.
         """
         from minio.credentials.credentials import Credentials
         from minio.signer import sign_v4_s3
@@ -77,7 +72,6 @@ class Signer:
             "x-amz-checksum-sha256": base64.b64encode(bytes.fromhex(digest.sha256)).decode(),
             "x-amz-date": to_amz_date(now),
             **({"If-None-Match": "*"} if only_new else {}),
-            **({UPLOAD_HEADER: upload} if upload else {}),
             **dict.fromkeys(guard, ""),
         }
         signed = sign_v4_s3(

@@ -2,13 +2,17 @@
 
 There are two ways for a file to get its name:
 
-    direct            → PUT to its name                       the store itself refuses bytes of another digest
-    open → PUT parts  → verify_and_commit                     parts() says at any time what is still to be sent
+    direct → PUT the file   → verify_and_commit    the store itself refuses bytes of another digest
+    open   → PUT the parts  → verify_and_commit    parts() says at any time what is still to be sent
+
+Whoever may know that the bytes are stored sends the whole file to its name, and the store says whether that is taken.
+Anybody else sends it to a key below `staging/<upload id>/`, from where the store copies it: the request brings these
+bytes or none, and its answer tells nothing of what others have stored.
 
 Each part is an object below `staging/<upload id>/`. The store alone remembers which have arrived, so that every process
 can serve every step. A part can be replaced for as long as its URL is valid, even while it is verified. Therefore
-nothing is copied to its name inside the store: `verify_and_commit` sends on what it has read itself, and keeps back the
-last bytes until the digest of all is known.
+parts are not copied inside the store to the file's name: `verify_and_commit` sends on what it has read itself, and
+keeps back the last bytes until the digest of all is known.
 """
 
 from __future__ import annotations
@@ -27,6 +31,7 @@ from services.platform.errors import LatheError, failed_precondition, invalid_ar
 from services.platform.settings import Settings
 from services.storage.bucket import Bucket
 from services.storage.claims import Claims
+from services.storage.copying import copy
 from services.storage.hashing import BLOCK_BYTES, Cancelled, WrongBytes, ahead, checked, hash_bytes
 from services.storage.keys import STAGING, content_key
 from services.storage.parts import Span, StagedPart, spans
@@ -60,9 +65,15 @@ class Uploads:
         self._large = asyncio.Semaphore(LARGE_AT_ONCE)
         self.precedence = Precedence()
 
-    async def direct(self, upload_id: str, digest: Digest) -> SignedPut | None:
-        """Return a request that stores the whole file under its digest, or None if the store cannot be trusted."""
-        return await self._bucket.signed_put(content_key(digest), digest, upload_id)
+    async def direct(self, upload_id: str, digest: Digest, *, known: bool = True) -> SignedPut | None:
+        """Return a request that sends the whole file at once, or None if the store cannot be trusted.
+
+        Args:
+            upload_id: The upload.
+            digest: What the bytes must be.
+            known: Whether the sender may know that they are stored already. If so, they go to their name.
+        """
+        return await self._bucket.signed_put(content_key(digest) if known else _whole_key(upload_id, digest), digest)
 
     async def open(self, upload_id: str, size: int) -> list[StagedPart]:
         """Return the parts of a new upload of `size` bytes, each with its URL."""
@@ -73,8 +84,8 @@ class Uploads:
         rounds = await self._bucket.run(lambda *_: self._rounds(upload_id))
         return await self._shown(upload_id, size, rounds[-1])
 
-    async def must_read(self, upload_id: str, size: int, digest: Digest, *, unsent: bool = True) -> bool:
-        """Return whether `verify_and_commit` has to read what has arrived. Raises what that raises before it reads."""
+    async def must_store(self, upload_id: str, size: int, digest: Digest, *, unsent: bool = True) -> bool:
+        """Return whether `verify_and_commit` has to read or copy what has arrived. Raises what that raises before."""
         _require_size(size, digest)
         return await self._bucket.run(lambda *_: self._complete(upload_id, digest, unsent)) is not None
 
@@ -97,8 +108,8 @@ class Uploads:
             size: What it was opened for.
             digest: What the bytes must be.
             on_bytes: Called in another thread with the number of bytes that were read, again and again.
-            unsent: Whether bytes that are stored already need not have been sent by this upload: those that its direct
-                request stored always count, those that another's did are otherwise as if they were not there.
+            unsent: Whether bytes that are stored already need not have been sent by this upload; otherwise it is as if
+                they were not there.
 
         Raises:
             LatheError: INVALID_ARGUMENT with reason SIZE_MISMATCH or DIGEST_MISMATCH; FAILED_PRECONDITION with reason
@@ -109,6 +120,10 @@ class Uploads:
             raise _mismatch(hash_bytes(b""), digest)
         complete = await self._bucket.run(lambda *_: self._complete(upload_id, digest, unsent))
         if complete is None:
+            return
+        if complete is _WHOLE:
+            await self._bucket.run(lambda client, _: self._place(client, upload_id, digest))
+            on_bytes(size)
             return
         async with self._small if size <= SMALL_BYTES else self._large:
             try:
@@ -139,20 +154,25 @@ class Uploads:
         sizes: dict[int, dict[int, int]] = {1: {}}
         prefix = f"{STAGING}{upload_id}/"
         for each in self._bucket.objects(prefix):
-            sent, part = map(int, str(each.object_name).removeprefix(prefix).split("/"))
+            key = str(each.object_name).removeprefix(prefix)
+            if key.startswith(_WHOLE_FILE):
+                continue
+            sent, part = map(int, key.split("/"))
             sizes.setdefault(sent, {})[part] = each.size or 0
         return [_Round(number, parts) for number, parts in sorted(sizes.items())]
 
     def _complete(self, upload_id: str, digest: Digest, unsent: bool) -> _Round | None:
-        """Return the parts to verify, or None if the bytes have their name already."""
+        """Return the parts to verify, _WHOLE if the file came at once, or None if the bytes have their name already."""
         rounds = self._rounds(upload_id)
         if rounds[-1].sizes.keys() == {0}:
             rounds.pop()  # nothing was sent again after a mismatch: it was the digest that was wrong
         missing = [span.number for span in spans(digest.size_bytes) if not rounds[-1].has(span)]
         if not missing:
             return rounds[-1]
-        if (unsent or self._came_by(upload_id, digest)) and self._claims.take(digest):
+        if unsent and self._claims.take(digest):
             return None
+        if self._bucket.size(_whole_key(upload_id, digest)) == digest.size_bytes:
+            return _WHOLE
         raise failed_precondition(
             "UPLOAD_INCOMPLETE",
             f"{len(missing)} of {len(spans(digest.size_bytes))} parts have not arrived in their full size: "
@@ -160,10 +180,10 @@ class Uploads:
             subject=f"uploads/{upload_id}",
         )
 
-    def _came_by(self, upload_id: str, digest: Digest) -> bool:
-        """Return whether it was the direct request of an upload that stored these bytes."""
-        found = self._bucket.stat(content_key(digest))
-        return found is not None and found.upload == upload_id
+    def _place(self, client: Minio, upload_id: str, digest: Digest) -> None:
+        """Give a file that came at once its name, if its bytes do not have it yet."""
+        if not self._claims.take(digest):
+            copy(client, self._bucket.name, _whole_key(upload_id, digest), content_key(digest), digest.size_bytes)
 
     def _commit(self, stop: threading.Event, keys: list[str], digest: Digest, on_bytes: OnBytes) -> None:
         """Read the parts under `keys` one after the other, and store them as one object under their digest."""
@@ -210,6 +230,15 @@ class _Round:
 
     def has(self, span: Span) -> bool:
         return self.sizes.get(span.number) == span.size
+
+
+_WHOLE = _Round(0, {})
+_WHOLE_FILE = "whole/"
+
+
+def _whole_key(upload_id: str, digest: Digest) -> str:
+    """Return where a file is sent at once; its digest is in the key, as the store lets no other bytes get there."""
+    return f"{STAGING}{upload_id}/{_WHOLE_FILE}{digest.sha256}"
 
 
 def _key(upload_id: str, sent: int, part: int) -> str:

@@ -90,7 +90,7 @@ def upload_file(
     except grpc.RpcError as error:
         if not at_once or error.code() != grpc.StatusCode.FAILED_PRECONDITION:
             raise
-        # Somebody else stored the same bytes at the same moment: they count for this upload once it has sent them.
+        # The bytes were stored by others, and what let this caller see them is gone: they count once they were sent.
         _send_parts(client, http, path, upload.name, lambda count: None)
         upload = repeated(client.artifacts.FinalizeUpload, finalize)
     wait_verified(client, upload, on_verified)

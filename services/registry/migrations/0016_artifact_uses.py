@@ -26,6 +26,6 @@ def upgrade() -> None:
         INSERT INTO artifact_uses (sha256, resource, parent, readers)
         SELECT sha256, 'projects/default', 'projects/default', '{projects/default}' FROM blobs
         """,
-        # Whether who opened the upload may store the file by its digest alone, without parts.
+        # Written by releases before 0.2 alone: whether a file could be sent to its name at once.
         "ALTER TABLE uploads ADD COLUMN direct boolean NOT NULL DEFAULT true",
     )

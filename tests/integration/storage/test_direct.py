@@ -31,8 +31,8 @@ async def put(request: SignedPut, data: bytes, **more: str) -> int:
         return (await client.put(request.url, content=data, headers=headers)).status_code
 
 
-async def direct(uploads: Uploads, digest: Digest) -> SignedPut:
-    request = await uploads.direct(UPLOAD, digest)
+async def direct(uploads: Uploads, digest: Digest, *, known: bool = True) -> SignedPut:
+    request = await uploads.direct(UPLOAD, digest, known=known)
     assert request is not None
     return request
 
@@ -46,22 +46,57 @@ async def test_a_file_is_stored_by_one_request(uploads: Uploads, store: S3Conten
     assert await store.read(digest) == data
     assert await put(request, data) == 412
     await uploads.verify_and_commit(uuid.uuid4().hex, size, digest)
-    # Only the upload that stored them need send no parts, unless others' count.
-    await uploads.verify_and_commit(UPLOAD, size, digest, unsent=False)
     with pytest.raises(LatheError, match="have not arrived"):
         await uploads.verify_and_commit(uuid.uuid4().hex, size, digest, unsent=False)
 
 
+@pytest.mark.parametrize(("size", "stored"), [(1, False), (20 * MIB, False), (20 * MIB, True)])
+async def test_who_may_not_know_what_is_stored_sends_it_beside(
+    uploads: Uploads,
+    store: S3ContentStore,
+    keys: Callable[[str], Any],
+    size: int,
+    stored: bool,
+) -> None:
+    """And learns by no answer whether it was."""
+    data, upload = random_bytes(size), uuid.uuid4().hex
+    digest = hash_bytes(data)
+    if stored:
+        await store.put_bytes(data)
+    request = await uploads.direct(upload, digest, known=False)
+    assert request is not None
+    with pytest.raises(LatheError, match="have not arrived"):
+        await uploads.must_store(upload, size, digest, unsent=False)
+    assert await put(request, bytes(size)) >= 400
+    assert await put(request, data) == 200
+    assert await uploads.must_store(upload, size, digest, unsent=False)
+    for _ in range(2):  # a repeat
+        await uploads.verify_and_commit(upload, size, digest, unsent=False)
+    assert await store.read(digest) == data
+    # Bytes of another digest have not come, and the file is no part.
+    with pytest.raises(LatheError, match="have not arrived"):
+        await uploads.verify_and_commit(upload, size, hash_bytes(random_bytes(size)), unsent=False)
+    assert not any(part.received for part in await uploads.parts(upload, size))
+    await uploads.abort(upload)
+    assert await keys(f"staging/{upload}") == []
+
+
+@pytest.mark.parametrize("known", [True, False])
 @pytest.mark.parametrize("size", [3000, 20 * MIB])
-async def test_other_bytes_never_get_the_name(uploads: Uploads, store: S3ContentStore, size: int) -> None:
+async def test_other_bytes_never_get_the_name(
+    uploads: Uploads, store: S3ContentStore, keys: Callable[[str], Any], size: int, known: bool
+) -> None:
     data, other = random_bytes(size), random_bytes(size)
     digest = hash_bytes(data)
-    request = await direct(uploads, digest)
+    request = await direct(uploads, digest, known=known)
     assert await put(request, other) >= 400
     assert not await store.exists(digest)
+    assert not await keys("staging/")
     assert await put(request, data) == 200
     assert await put(request, other) >= 400
+    await uploads.verify_and_commit(UPLOAD, size, digest, unsent=known)
     assert await store.read(digest) == data
+    await uploads.abort(UPLOAD)
 
 
 async def test_no_header_that_is_added_makes_another_request_of_it(

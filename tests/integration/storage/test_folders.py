@@ -31,7 +31,7 @@ async def test_large_files_are_copied_in_parts(  # noqa: PLR0917
     monkeypatch: pytest.MonkeyPatch,
     size: int,
 ) -> None:
-    monkeypatch.setattr("services.storage.folders.PART_BYTES", 5 * MIB)
+    monkeypatch.setattr("services.storage.copying.PART_BYTES", 5 * MIB)
     data = random_bytes(size)
     file = File(path="a/b", digest=await store.put_bytes(data))
     await Folders(storage_settings).copy(folder, [file], missing_only=False)
