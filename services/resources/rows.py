@@ -20,7 +20,7 @@ from services.audit.entries import current_call
 from services.changes.outbox import add_change
 from services.database.pool import Connection
 from services.platform import errors
-from services.platform.access import is_visible, require_change
+from services.platform.access import EVERYBODY, is_visible, require_change
 from services.resources.kind import ResourceKind, Row
 from services.resources.slugs import slug
 
@@ -28,6 +28,7 @@ __all__ = ["ResourceRows"]
 
 M = TypeVar("M", bound=Message)
 FIRST_WINDOW = 16
+_RETIRE = "INSERT INTO retired_names (name, readers) VALUES ($1, $2) ON CONFLICT DO NOTHING"
 
 
 class ResourceRows(Generic[M]):
@@ -41,7 +42,7 @@ class ResourceRows(Generic[M]):
     ) -> None:
         """Insert a resource under a given id, or the first free one made from its name. Sets its name and etag."""
         resource: Any = message
-        retired = False
+        former: list[str] | None = None
         async with aclosing(self._names(connection, message, resource_id, parent)) as names:
             async for resource.name in names:
                 row = self._kind.row(message, 1) | dict(extra)
@@ -49,14 +50,14 @@ class ResourceRows(Generic[M]):
                 # which would end the caller's transaction.
                 if await self._put(connection, row) is not None:
                     # Asked only now: a deletion at the same moment has ended.
-                    retired = await self._is_retired(connection, resource.name)
-                    if not retired:
+                    former = await self._former_readers(connection, resource.name)
+                    if former is None:
                         await self._tell(connection, message, CHANGE_TYPE_CREATED, 1)
                         return
                     await connection.execute(f"DELETE FROM {self._kind.table} WHERE uid = $1", row["uid"])  # noqa: S608
                     continue
                 await self._refuse_taken_values(connection, row)
-        if retired:
+        if former is not None and is_visible(former):
             raise errors.failed_precondition(
                 "NAME_RETIRED",
                 f"{resource.name!r} was the name of another {self._kind.noun}, which has been deleted. Its name is not "
@@ -76,15 +77,19 @@ class ResourceRows(Generic[M]):
     async def remove(self, connection: Connection, message: M, revision: int) -> None:
         """Delete a locked resource; its name is not given again, if others may refer to it."""
         name = getattr(message, "name")  # noqa: B009 - not in Message
-        await connection.execute(f"DELETE FROM {self._kind.table} WHERE name = $1", name)  # noqa: S608
+        readers = "readers" if self._kind.scope is not None else f"'{{{EVERYBODY}}}'::text[]"
+        query = f"DELETE FROM {self._kind.table} WHERE name = $1 RETURNING {readers}"  # noqa: S608
+        seen_by = await connection.fetchval(query, name)
         if self._kind.retires_names is not None and self._kind.retires_names(message):
-            await connection.execute("INSERT INTO retired_names (name) VALUES ($1) ON CONFLICT DO NOTHING", name)
+            await connection.execute(_RETIRE, name, seen_by)
         await self._tell(connection, message, CHANGE_TYPE_DELETED, revision + 1)
 
-    async def _is_retired(self, connection: Connection, name: str) -> bool:
+    async def _former_readers(self, connection: Connection, name: str) -> list[str] | None:
+        """Return who could read what had a name that is not given again; None if the name is free."""
         if self._kind.retires_names is None:
-            return False
-        return await connection.fetchval("SELECT 1 FROM retired_names WHERE name = $1", name) is not None
+            return None
+        found: list[str] | None = await connection.fetchval("SELECT readers FROM retired_names WHERE name = $1", name)
+        return found
 
     async def lock(self, connection: Connection, name: str) -> tuple[M, int, str]:
         """Return a resource, its revision and its project, and keep others from changing it until the transaction ends.

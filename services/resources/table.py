@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-__all__ = ["RETIRED_NAMES_TABLE", "project_columns", "resource_table", "search_columns"]
+__all__ = ["RETIRED_NAMES_READERS", "RETIRED_NAMES_TABLE", "project_columns", "resource_table", "search_columns"]
 
 RETIRED_NAMES_TABLE = """
     -- Names of deleted resources to which others may still refer: they are not given again.
@@ -17,6 +17,11 @@ RETIRED_NAMES_TABLE = """
     )
 """
 """The statement that creates the table for kinds that retire their names (`ResourceKind.retires_names`)."""
+
+RETIRED_NAMES_READERS = """
+    ALTER TABLE retired_names ADD COLUMN readers text[] COLLATE "C" NOT NULL DEFAULT '{}'
+"""
+"""The statement that adds who could read what had a name, for kinds with a `scope`."""
 
 SEARCH_COLUMNS = """
     search_text text COLLATE "C" NOT NULL,

@@ -85,6 +85,22 @@ async def test_what_a_caller_may_not_see_does_not_exist(
         assert "architectures/net'" not in taken.message.replace(f"'{vision.name}-2'", "")
 
 
+async def test_what_is_deleted_is_told_to_who_could_see_it(architectures: Architectures, vision: Architecture) -> None:
+    asked = {"message": Architecture(class_name="New", display_name="new", project=SOUND), "resource_id": "net"}
+    with member(Role.ADMIN, project=SOUND):
+        taken = await refused(architectures.create(**asked))
+    await architectures.delete(vision.name)
+    assert (await refused(architectures.create(**asked))).reason == "NAME_RETIRED"
+    with member(Role.ADMIN, project=VISION):
+        mine = Architecture(class_name="New", display_name="new", project=VISION)
+        assert (await refused(architectures.create(mine, resource_id="net"))).reason == "NAME_RETIRED"
+    with member(Role.ADMIN, project=SOUND):
+        gone = await refused(architectures.create(**asked))
+    # As if it were there still.
+    assert (gone.code, gone.reason, gone.message) == (taken.code, taken.reason, taken.message)
+    assert gone.code is grpc.StatusCode.ALREADY_EXISTS
+
+
 async def test_a_role_allows_what_takes_it(
     architectures: Architectures, versions: Versions, vision: Architecture, version: ModelVersion
 ) -> None:

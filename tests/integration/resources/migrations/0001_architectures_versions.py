@@ -2,7 +2,7 @@
 
 from services.database.migration import execute
 from services.resources.idempotency import REQUEST_IDS_TABLE
-from services.resources.table import RETIRED_NAMES_TABLE, project_columns, resource_table
+from services.resources.table import RETIRED_NAMES_READERS, RETIRED_NAMES_TABLE, project_columns, resource_table
 
 revision = "0001"
 down_revision = None
@@ -13,6 +13,7 @@ def upgrade() -> None:
     execute(
         REQUEST_IDS_TABLE,
         RETIRED_NAMES_TABLE,
+        RETIRED_NAMES_READERS,
         *resource_table("architectures", "class_name text NOT NULL", unique=["class_name"]),
         *resource_table("versions", "format int NOT NULL", "seen int NOT NULL DEFAULT 0", indexed=["format"]),
         *project_columns("architectures"),
