@@ -120,7 +120,7 @@ class Projector:
         for uid, group in groups.items():
             events = [each.event for each in group]
             fold = self._ledger.fold(rows[uid], [claims[uid], *events] if uid in claims else events)
-            folded[uid] = self._handed_on(fold, _success(group))
+            folded[uid] = self._handed_on(fold, _success(group, fold))
         completions = self._completions(groups, folded, started)
         if completions:
             await asyncio.wait(completions.values(), timeout=GRACE_SECONDS)
@@ -129,7 +129,7 @@ class Projector:
         changes: list[Change] = []
         quiet: list[UUID] = []
         for uid, fold in folded.items():
-            success = _success(groups[uid])
+            success = _success(groups[uid], fold)
             change = self._change(fold, success if uid in completions else None, ended.get(uid))
             if change is None:
                 quiet.append(uid)
@@ -137,7 +137,8 @@ class Projector:
                 changes.append(change)
         saved = await self._ledger.commit(changes)
         for uid in [*saved, *quiet]:
-            await self._settle_messages(uid, groups[uid], completions.get(uid), ended.get(uid))
+            success = _success(groups[uid], folded[uid])
+            await self._settle_messages(uid, groups[uid], success, completions.get(uid), ended.get(uid))
         return groups.keys() - saved - set(quiet)
 
     def _handed_on(self, fold: Folded, success: Received | None) -> Folded:
@@ -162,7 +163,7 @@ class Projector:
         wanted = {uid for uid, fold in folded.items() if Effect.COMPLETE in fold.effects and not fold.snapshot.terminal}
         for uid, fold in folded.items():
             if uid in wanted and uid not in started:
-                success = _success(groups[uid])
+                success = _success(groups[uid], fold)
                 assert success is not None
                 row = self._ledger.codec.advanced(fold.row, fold.snapshot)
                 task = self._ledger.codec.message(row)
@@ -189,10 +190,10 @@ class Projector:
         self,
         uid: UUID,
         group: list[Received],
+        success: Received | None,
         completion: asyncio.Task[Completion] | None,
         ended: Completion | None,
     ) -> None:
-        success = _success(group)
         if completion is None or success is None:
             await _acknowledge(group)
         elif ended is None:
@@ -254,10 +255,22 @@ def _command(ended: Completion | None, attempt: int) -> Command | None:
             return None
 
 
-def _success(group: list[Received]) -> Received | None:
-    """Return the newest success among the events of a task: that of the highest attempt."""
-    successes = [each for each in group if each.event.WhichOneof("event") == "succeeded"]
-    return max(successes, key=lambda each: each.event.attempt, default=None)
+def _success(group: list[Received], fold: Folded) -> Received | None:
+    """Return the success of a task's newest attempt among its events; those of others than its worker are ignored."""
+    newest = fold.snapshot.attempts[-1] if fold.snapshot.attempts else None
+    for each in group:
+        event = each.event
+        if (
+            newest
+            and event.WhichOneof("event") == "succeeded"
+            and (event.attempt, event.worker)
+            == (
+                newest.number,
+                newest.worker,
+            )
+        ):
+            return each
+    return None
 
 
 async def _acknowledge(group: list[Received]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from lathe.internal.v1 import event_pb2
 from lathe.type.v1 import failure_pb2, task_pb2
@@ -27,6 +28,9 @@ def apply_event(task: TaskSnapshot, event: event_pb2.TaskEvent) -> Step:
     handler = _EVENTS.get(event.WhichOneof("event") or "")
     if handler is None or event.attempt < 1:
         return task, ()
+    if event.attempt > task.attempt and task.status.state == task_pb2.TASK_STATE_CANCELLING:
+        # All workers are told which tasks are cancelled, so that any can speak of one. Its work is not wanted any more.
+        handler = _UNWANTED.get(handler, handler)
     claimed = _claim(task, event)
     if claimed is None:
         return task, ()
@@ -119,7 +123,8 @@ def _failed(task: TaskSnapshot, event: event_pb2.TaskEvent) -> Step:
 
 
 def _cancelled(task: TaskSnapshot, event: event_pb2.TaskEvent) -> Step:
-    task = task._replace(attempts=logged(task, event.cancelled.log))
+    said: Any = getattr(event, event.WhichOneof("event") or "cancelled")
+    task = task._replace(attempts=logged(task, said.log))
     task = task._replace(attempts=closed(task, task_pb2.ATTEMPT_OUTCOME_CANCELLED, event.time))
     return end(task, task_pb2.TASK_STATE_CANCELLED, event.time)
 
@@ -136,7 +141,9 @@ def _returned(task: TaskSnapshot, event: event_pb2.TaskEvent) -> Step:
     )
 
 
-_EVENTS: dict[str, Callable[[TaskSnapshot, event_pb2.TaskEvent], Step]] = {
+_Handler = Callable[[TaskSnapshot, event_pb2.TaskEvent], Step]
+_UNWANTED: dict[_Handler, _Handler] = {_succeeded: _cancelled, _failed: _cancelled}
+_EVENTS: dict[str, _Handler] = {
     "started": _started,
     "progressed": _progressed,
     "succeeded": _succeeded,

@@ -233,6 +233,25 @@ def test_a_permanent_failure_ends_a_task_that_is_being_cancelled() -> None:
     assert run(started(), commands.Cancel(NOW), failed(retryable=True)).status.state == task_pb2.TASK_STATE_CANCELLED
 
 
+@given(histories, events)
+def test_who_was_not_given_the_task_changes_nothing(history: list[Event], each: event_pb2.TaskEvent) -> None:
+    """A stranger knows neither the attempt nor its worker; a number that is too high is a new attempt."""
+    task = run(*history)
+    stranger = event_pb2.TaskEvent()
+    stranger.CopyFrom(each)
+    stranger.worker = "stranger"
+    if each.attempt <= task.attempt:
+        assert apply(task, stranger) == (task, ())
+
+
+def test_a_cancelled_task_takes_no_result_of_an_attempt_that_nobody_knew() -> None:
+    cancelling = run(started(), commands.Cancel(NOW))
+    for late in (succeeded(9, "stranger"), failed(retryable=False, attempt=9)):
+        after, effects = apply(cancelling, late)
+        assert (after.status.state, effects) == (task_pb2.TASK_STATE_CANCELLED, (Effect.SETTLE,))
+    assert run(succeeded(1, "stranger"), task=cancelling) is cancelling
+
+
 def test_a_lower_progress_changes_the_words_alone() -> None:
     def at(progress: float, message: str) -> event_pb2.TaskEvent:
         return event(
