@@ -12,9 +12,11 @@ from lathe.registry.v1.release_service_pb2 import (
 )
 
 from services.database.pool import Connection, Database
+from services.platform.access import EVERYBODY
 from services.platform.changes import names_field
 from services.platform.errors import failed_precondition, invalid_argument, not_found
 from services.platform.interceptors.validation import check
+from services.registry import naming
 from services.registry.kinds import CHANNELS, DATASETS, MODELS
 from services.registry.releases.numbers import retire_numbers
 from services.registry.releases.reconciler import Reconciler, mark_unsettled
@@ -25,6 +27,9 @@ from services.resources.scope import kept
 from services.resources.store import ResourceStore
 
 CHANGEABLE = ("display_name", "description", "labels", "rules")
+_READ_WHERE_MODEL_IS = """
+SELECT 1 FROM datasets d, models m WHERE d.name = $1 AND m.name = $2 AND d.readers && ARRAY[m.project, $3]
+"""
 _OUTPUT_ONLY = ("name", "uid", "current_release", "current_version", "repository_uri")
 
 
@@ -52,7 +57,7 @@ class Channels:
         channel.CopyFrom(request.channel)
         for field in _OUTPUT_ONLY:
             channel.ClearField(field)  # type: ignore[arg-type]  # all of them are fields
-        await self._check(channel)
+        await self._check(channel, request.parent)
         async with self._database.transaction() as connection:
             # Against a deletion of the model at the same time.
             if not await kept(connection, MODELS.table, [request.parent]):
@@ -87,7 +92,7 @@ class Channels:
             LatheError: NOT_FOUND; ABORTED for a stale etag; INVALID_ARGUMENT for a bad value or mask.
         """
         if names_field(request.update_mask, "rules"):
-            await self._check(request.channel)
+            await self._check(request.channel, naming.channel_model(request.channel.name))
 
         def validate(channel: Channel) -> None:
             check(channel, inside="channel", changed=request.update_mask)
@@ -117,7 +122,7 @@ class Channels:
         await self._store.delete(name, etag, on_delete=remove)
         await self._reconciler.settle(name)
 
-    async def _check(self, channel: Channel) -> None:
+    async def _check(self, channel: Channel, model: str) -> None:
         check_rules(channel.rules)
         if not (dataset := channel.rules.dataset):
             return
@@ -125,6 +130,14 @@ class Channels:
         if found is None:
             raise invalid_argument(
                 "channel.rules.dataset", f"There is no dataset named '{dataset}'.", reason="REFERENCE_NOT_FOUND"
+            )
+        await self._models.require_change(model)  # who may not see it learns nothing of its project
+        if not await self._database.fetchval(_READ_WHERE_MODEL_IS, dataset, model, EVERYBODY):
+            raise invalid_argument(
+                "channel.rules.dataset",
+                f"'{dataset}' is of another project: members of the model's cannot evaluate on it. Share it with that "
+                "project, or name another dataset.",
+                reason="REFERENCE_NOT_FOUND",
             )
         # The name of one that never was READY may be given to another.
         if found.state != DATASET_STATE_READY:

@@ -26,13 +26,14 @@ class Gate:
     def __init__(self, evaluations: EvaluationServiceAsyncStub) -> None:
         self._evaluations = evaluations
 
-    async def check(
+    async def check(  # noqa: PLR0917 - what a promotion is judged by
         self,
         channel: Channel,
         version: ModelVersion,
         components: Collection[str],
         release: Release,
         approved_by: Collection[str],
+        project: str,
     ) -> list[str]:
         """Return the rules that the promotion keeps, a sentence each.
 
@@ -42,6 +43,7 @@ class Gate:
             components: Names of the package's components.
             release: The release to make: it names its owner, the evaluation that the rules look at, and the waivers.
             approved_by: Who has approved the version for the channel.
+            project: Where the channel is.
 
         Raises:
             LatheError: INVALID_ARGUMENT for a waiver of a component that the package does not have;
@@ -55,7 +57,7 @@ class Gate:
         known, named = None, release.evaluation_task
         if named and need_evaluation(channel.rules, named):
             known = await self._ask(named)
-        found = findings(channel.rules, version, components, release, known, approved_by=approved_by)
+        found = findings(channel.rules, version, components, release, known, project=project, approved_by=approved_by)
         broken = [each for each in found if not each.kept]
         if broken:
             raise LatheError(

@@ -36,7 +36,7 @@ from services.registry.releases.numbers import next_number
 from services.registry.releases.reconciler import Reconciler, mark_unsettled, repository_lease
 from services.registry.releases.repository import ModelRepositories
 from services.registry.releases.rollback import restored
-from services.registry.releases.rows import LISTING, find_release, insert_release, release_made
+from services.registry.releases.rows import LISTING, find_release, insert_release, project_of, read_into, release_made
 from services.registry.releases.rules import counted
 from services.resources.idempotency import claim_first, find_first, made_once
 from services.resources.listing import Entries, ListQuery, list_page
@@ -143,7 +143,7 @@ class Releases:
         """
 
         def show(release: Release, row: Record) -> None:
-            release.MergeFromString(row["body"])
+            read_into(release, row)
             self._shown(release)
 
         token = await list_page(self._database, LISTING, ListQuery.from_request(request), entries, show)
@@ -184,11 +184,12 @@ class Releases:
             approvals = await approved_by(connection, name, release.model_version)
             version = await self._versions.get(release.model_version, connection=connection)
             number = await next_number(connection, channel)
+            project = await project_of(connection, name)
         manifest = await read_manifest(self._content, version)
         release.owner = current_user()
         if release.kind == RELEASE_KIND_PROMOTION:
             components = [component.name for component in manifest.components]
-            release.checks.extend(await self._gate.check(channel, version, components, release, approvals))
+            release.checks.extend(await self._gate.check(channel, version, components, release, approvals, project))
             release.approvers.extend(counted(channel.rules, release.owner, approvals))
         release.name, release.uid = naming.release_name(name, number), str(uuid7())
         release.previous_release = channel.current_release

@@ -9,8 +9,8 @@ from uuid import UUID
 from lathe.registry.v1.release_service_pb2 import Release, ReleaseKind
 
 from services.audit.entries import note
-from services.database.pool import Connection, Database
-from services.platform.access import is_visible
+from services.database.pool import Connection, Database, Record
+from services.platform.access import Role, has_role, is_visible
 from services.platform.errors import failed_precondition, not_found
 from services.registry import naming
 from services.registry.blobs import add_uses
@@ -27,9 +27,12 @@ _FIELDS = {
 }
 IN_SEEN_CHANNEL = "parent IN (SELECT name FROM channels WHERE readers && {})"
 """What holds for releases and approvals that a caller may see: they are where their channel is."""
-LISTING = Listing("releases", fields=_FIELDS, default_order="number desc", visible=IN_SEEN_CHANNEL)
-_GET = "SELECT r.body, c.readers FROM releases r JOIN channels c ON c.name = r.parent WHERE r.name = $1"
-_MADE = "SELECT r.body, c.readers FROM releases r JOIN channels c ON c.name = r.parent WHERE r.uid = $1"
+_PROJECT = "(SELECT project FROM channels c WHERE c.name = parent) AS project"
+LISTING = Listing(
+    "releases", columns=f"body, {_PROJECT}", fields=_FIELDS, default_order="number desc", visible=IN_SEEN_CHANNEL
+)
+_GET = "SELECT r.body, c.readers, c.project FROM releases r JOIN channels c ON c.name = r.parent WHERE r.name = $1"
+_MADE = "SELECT r.body, c.readers, c.project FROM releases r JOIN channels c ON c.name = r.parent WHERE r.uid = $1"
 _PAGE = "SELECT uid, body FROM releases WHERE uid > $1 ORDER BY uid LIMIT 500"
 _INSERT = """
 INSERT INTO releases (uid, name, parent, number, model_version, kind, owner, create_time, body)
@@ -61,12 +64,26 @@ async def project_of(connection: Connection, channel: str) -> str:
     return str(await connection.fetchval("SELECT project FROM channels WHERE name = $1", channel))
 
 
+def read_into(release: Release, row: Record) -> None:
+    """Read a release as the caller may see it: evaluations and datasets are told to the members of its project."""
+    release.MergeFromString(row["body"])
+    if not has_role(row["project"], Role.VIEWER):
+        release.ClearField("evaluation_task")
+        release.ClearField("checks")
+
+
+def _read(row: Record) -> Release:
+    release = Release()
+    read_into(release, row)
+    return release
+
+
 async def find_release(connection: Connection | Database, name: str) -> Release:
     """Return a release; LatheError NOT_FOUND if there is none."""
     row = None if "\0" in name else await connection.fetchrow(_GET, name)
     if row is None or not is_visible(row["readers"]):
         raise not_found("release", name)
-    return Release.FromString(row["body"])
+    return _read(row)
 
 
 async def release_made(reader: Connection | Database, uid: UUID) -> Release:
@@ -82,7 +99,7 @@ async def release_made(reader: Connection | Database, uid: UUID) -> Release:
             "A request with this request_id made a release, whose channel has been deleted since. "
             "Use a new request_id to make another one.",
         )
-    return Release.FromString(row["body"])
+    return _read(row)
 
 
 async def evidence_among(reader: Connection | Database, evaluations: Collection[str]) -> list[str]:

@@ -73,6 +73,7 @@ def findings(
     release: Release,
     evaluation: EvaluationTask | None,
     *,
+    project: str,
     approved_by: Collection[str] = (),
 ) -> list[Finding]:
     """Return the finding of every rule: the channel's rules, and the rule that somebody has to accept what is no PASS.
@@ -83,6 +84,7 @@ def findings(
         components: Names of the package's components.
         release: The release to make: it says who makes it, may name an evaluation, and accept verdicts.
         evaluation: That evaluation; None if there is none of that name.
+        project: The channel's: evaluations of others do not count.
         approved_by: Who has approved the version for the channel.
     """
     named, waivers = release.evaluation_task, release.parity_waivers
@@ -92,7 +94,7 @@ def findings(
     if rules.HasField("approval"):
         found.append(_approval(rules, version, release.owner, approved_by))
     if need_evaluation(rules, named):
-        found += _evaluation(rules, version, named, evaluation)
+        found += _evaluation(rules, version, named, evaluation, project)
     return found
 
 
@@ -171,9 +173,9 @@ def _figures(report: ParityReport) -> str:
 
 
 def _evaluation(
-    rules: PromotionRules, version: ModelVersion, named: str, evaluation: EvaluationTask | None
+    rules: PromotionRules, version: ModelVersion, named: str, evaluation: EvaluationTask | None, project: str
 ) -> Iterator[Finding]:
-    broken = _unusable(version, named, evaluation)
+    broken = _unusable(version, named, evaluation, project)
     if broken or evaluation is None:
         yield Finding("EVALUATION", named or version.name, False, broken)
         for bound in rules.bounds:
@@ -204,13 +206,18 @@ def _origin(rules: PromotionRules, version: ModelVersion, evaluation: Evaluation
     return Finding("EVALUATION", evaluation.name, kept, sentence)
 
 
-def _unusable(version: ModelVersion, named: str, evaluation: EvaluationTask | None) -> str:
+def _unusable(version: ModelVersion, named: str, evaluation: EvaluationTask | None, project: str) -> str:
     """Return why an evaluation cannot be used for a version; empty if it can."""
     required = f"A SUCCEEDED evaluation of {version.name} is needed"
     if not named:
         return f"{required}; none was named. Evaluate the version and name the task in `evaluation_task`."
     if evaluation is None:
         return f"{required}; there is no '{named}'."
+    if evaluation.project != project:
+        return (
+            f"{required}; {named} is in another project than the channel, whose members may not see it. Evaluate "
+            f"the version in {project}."
+        )
     if evaluation.spec.model_version != version.name:
         return f"{required}; {named} is of {evaluation.spec.model_version}."
     if evaluation.status.state != TASK_STATE_SUCCEEDED:

@@ -28,19 +28,20 @@ from services.registry.releases.rules import Finding, counted, findings, need_ev
 
 VERSION = "models/digits/versions/3"
 TASK = "evaluationTasks/e"
+PROJECT = "projects/vision"
 FLOATS = st.floats(-1e6, 1e6)
 
 
 def evaluation(value: float = 0.5, *, part: str = "", dataset: str = "datasets/a") -> EvaluationTask:
     spec = EvaluationSpec(model_version=VERSION, dataset=dataset)
-    task = EvaluationTask(name=TASK, spec=spec, status=TaskStatus(state=TASK_STATE_SUCCEEDED))
+    task = EvaluationTask(name=TASK, project=PROJECT, spec=spec, status=TaskStatus(state=TASK_STATE_SUCCEEDED))
     task.result.metrics.add(name="top1", value=value, slice=part)
     return task
 
 
 def found(rules: PromotionRules, task: EvaluationTask | None, named: str = TASK) -> list[Finding]:
     version = ModelVersion(name=VERSION, parity={"net": ParityReport(verdict=VERDICT_PASS)})
-    return findings(rules, version, ["net"], Release(evaluation_task=named), task)
+    return findings(rules, version, ["net"], Release(evaluation_task=named), task, project=PROJECT)
 
 
 def last(rules: PromotionRules, task: EvaluationTask | None, named: str = TASK) -> Finding:
@@ -53,10 +54,20 @@ def test_a_channel_without_rules_lets_what_passed_through() -> None:
     assert need_evaluation(PromotionRules(bounds=[MetricBound(metric="top1", min=1)]), "")
 
 
+def test_an_evaluation_of_another_project_does_not_count() -> None:
+    task = evaluation()
+    assert found(PromotionRules(require_evaluation=True), task)[0].kept
+    task.project = "projects/sound"
+    broken = found(PromotionRules(require_evaluation=True, bounds=[MetricBound(metric="top1", min=0)]), task)
+    assert [(each.rule, each.kept) for each in broken] == [("EVALUATION", False), ("METRIC", False)]
+    assert broken[0].sentence.endswith("Evaluate the version in projects/vision.")
+    assert task.project not in broken[0].sentence
+
+
 def test_parity_is_asked_of_every_component() -> None:
     parity = {"a": ParityReport(verdict=VERDICT_PASS), "b": ParityReport(verdict=VERDICT_WARN)}
     version = ModelVersion(name=VERSION, parity=parity)
-    kept = findings(PromotionRules(require_parity=True), version, ["c", "b", "a"], Release(), None)
+    kept = findings(PromotionRules(require_parity=True), version, ["c", "b", "a"], Release(), None, project=PROJECT)
     assert [(each.subject, each.kept) for each in kept] == [("a", True), ("b", False), ("c", False)]
     assert kept[1].sentence == "Component 'b' has the parity verdict WARN; the channel requires PASS."
     assert "no parity report" in kept[2].sentence
@@ -90,7 +101,7 @@ def test_what_did_not_pass_is_accepted_by_name_or_by_the_channel(
     report = ParityReport(verdict=number(Verdict, verdict), waiver=made)
     version = ModelVersion(name=VERSION, parity={"net": report})
     release = Release(parity_waivers={"net": promoted} if promoted else {})
-    (finding,) = findings(PromotionRules(**rules), version, ["net"], release, None)
+    (finding,) = findings(PromotionRules(**rules), version, ["net"], release, None, project=PROJECT)
     assert (finding.rule, finding.subject, finding.kept) == ("PARITY", "net", kept)
     assert verdict in finding.sentence
     if kept and not rules:
@@ -101,7 +112,7 @@ def test_a_refusal_tells_the_error_and_what_to_do() -> None:
     report = ParityReport(verdict=VERDICT_FAIL, measure=PARITY_MEASURE_COSINE)
     report.outputs.add(output="y", verdict=VERDICT_FAIL, cosine=0.91)
     version = ModelVersion(name=VERSION, parity={"net": report})
-    (finding,) = findings(PromotionRules(), version, ["net"], Release(), None)
+    (finding,) = findings(PromotionRules(), version, ["net"], Release(), None, project=PROJECT)
     assert "FAIL (cosine 0.9100 of output 'y'), and nobody accepted it" in finding.sentence
     assert "--waive net=REASON" in finding.sentence
     assert "minimum_verdict" not in finding.sentence
@@ -110,7 +121,9 @@ def test_a_refusal_tells_the_error_and_what_to_do() -> None:
 def test_a_form_that_nobody_has_seen_compute_is_refused_with_what_is_missing() -> None:
     report = ParityReport(verdict=VERDICT_UNVERIFIED, missing="a run on a T4")
     version = ModelVersion(name=VERSION, parity={"net": report})
-    (finding,) = findings(PromotionRules(minimum_verdict=VERDICT_WARN), version, ["net"], Release(), None)
+    (finding,) = findings(
+        PromotionRules(minimum_verdict=VERDICT_WARN), version, ["net"], Release(), None, project=PROJECT
+    )
     assert (
         "UNVERIFIED: nobody has seen it compute, and nobody accepted that. Verify it: a run on a T4" in finding.sentence
     )
@@ -141,7 +154,7 @@ def test_parity_may_have_to_be_of_the_device_that_the_package_is_for(judged: str
     version = ModelVersion(name=VERSION, package=PackageInfo(device="cpu-x86-64"))
     if judged is not None:
         version.parity["net"].CopyFrom(ParityReport(verdict=VERDICT_PASS, device=judged))
-    (finding,) = findings(PromotionRules(verified_on_device=True), version, ["net"], Release(), None)
+    (finding,) = findings(PromotionRules(verified_on_device=True), version, ["net"], Release(), None, project=PROJECT)
     assert (finding.rule, finding.subject, finding.kept) == ("DEVICE", "net", not words)
     assert words in finding.sentence
 
@@ -162,7 +175,7 @@ def test_parity_may_have_to_be_of_the_device_that_the_package_is_for(judged: str
 def test_others_may_have_to_approve(count: int, approvers: list[str], given: list[str], kept: bool) -> None:
     rules = PromotionRules(approval=ApprovalRule(count=count, approvers=approvers))
     version = ModelVersion(name=VERSION)
-    (finding,) = findings(rules, version, [], Release(owner="ann"), None, approved_by=given)
+    (finding,) = findings(rules, version, [], Release(owner="ann"), None, project=PROJECT, approved_by=given)
     assert (finding.rule, finding.subject, finding.kept) == ("APPROVAL", VERSION, kept)
     assert ("does not count" in finding.sentence) is (not kept and "ann" in given)
     named = counted(rules, "ann", given)

@@ -170,6 +170,7 @@ class Desk:
         """Let the evaluator know an evaluation of a version."""
         task = EvaluationTask(
             name=f"evaluationTasks/{unique('e')}",
+            project="projects/default",
             spec=EvaluationSpec(model_version=version, dataset=dataset),
             status=TaskStatus(state=state),
         )
