@@ -9,6 +9,7 @@ from lathe.registry.v1 import artifact_service_pb2 as pb
 from lathe.registry.v1.artifact_service_pb2_grpc import ArtifactServiceServicer
 
 from services.registry.artifacts import Artifacts
+from services.registry.datasets.items import Items
 
 Context = grpc.aio.ServicerContext[object, object]
 _PREFIX = "artifacts/"
@@ -17,8 +18,9 @@ _PREFIX = "artifacts/"
 class ArtifactServicer(ArtifactServiceServicer):
     """Answers the calls of ArtifactService."""
 
-    def __init__(self, artifacts: Artifacts) -> None:
+    def __init__(self, artifacts: Artifacts, items: Items) -> None:
         self._artifacts = artifacts
+        self._items = items
 
     async def CreateUpload(self, request: pb.CreateUploadRequest, context: Context) -> pb.Upload:
         return await self._artifacts.open(request)
@@ -45,4 +47,9 @@ class ArtifactServicer(ArtifactServiceServicer):
         return await self._artifacts.artifact(request.name.removeprefix(_PREFIX))
 
     async def GetDownload(self, request: pb.GetDownloadRequest, context: Context) -> pb.Download:
-        return await self._artifacts.download(request.name.removeprefix(_PREFIX), request.file_name)
+        sha256 = request.name.removeprefix(_PREFIX)
+        if request.dataset_item:
+            digest = await self._items.content(request.dataset_item, sha256)
+        else:
+            digest = (await self._artifacts.artifact(sha256)).digest
+        return await self._artifacts.download(digest, request.file_name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from google.protobuf.message import Message
 from lathe.registry.v1.alias_service_pb2 import Alias
 from lathe.registry.v1.architecture_service_pb2 import Architecture, Certification
 from lathe.registry.v1.dataset_service_pb2 import DATASET_STATE_READY, Dataset, DatasetState, DatasetType
@@ -25,6 +26,33 @@ OF_DATASET = OfParent("datasets", "dataset")
 def _count_versions(model: Model, row: Record) -> None:
     model.version_count = row["version_count"]
     model.latest_version = naming.version_name(model.name, row["latest"]) if row["latest"] else ""
+
+
+# What is shared with other projects names things that these may not see.
+
+
+def _clear(message: Message, field: str, *names: str) -> None:
+    if message.HasField(field):  # to clear a field of what is not there would make it
+        for name in names:
+            getattr(message, field).ClearField(name)
+
+
+def _withhold_origin(version: ModelVersion) -> None:
+    _clear(version, "lineage", "template", "task")
+    _clear(version, "package", "template")
+
+
+def _withhold_certifier(architecture: Architecture) -> None:
+    architecture.ClearField("certified_by")
+
+
+def _withhold_sources(dataset: Dataset) -> None:
+    _clear(dataset, "derivation", "sources")
+    _clear(dataset, "mapping", "template")
+
+
+def _withhold_dataset(channel: Channel) -> None:
+    _clear(channel, "rules", "dataset")
 
 
 PROJECTS = ResourceKind(
@@ -71,6 +99,7 @@ ARCHITECTURES = ResourceKind(
         architecture.class_name,
     ),
     scope=Stated(projects=PROJECTS.table),
+    withhold=_withhold_certifier,
     shared_in=("artifact_uses",),
 )
 
@@ -94,6 +123,7 @@ VERSIONS = ResourceKind(
         version.package.file_name,
     ),
     scope=OF_MODEL,
+    withhold=_withhold_origin,
 )
 
 DATASETS = ResourceKind(
@@ -115,6 +145,7 @@ DATASETS = ResourceKind(
     # Thousands of files or classes each would leave a page no room.
     detail_fields=("files", "mapping", "report", "classes", "attributes"),
     scope=Stated(projects=PROJECTS.table),
+    withhold=_withhold_sources,
     shared_in=("dataset_exports", "artifact_uses"),
 )
 
@@ -129,6 +160,7 @@ CHANNELS = ResourceKind(
         channel.display_name,
     ),
     scope=OF_MODEL,
+    withhold=_withhold_dataset,
 )
 
 # A name of its own is given again: what was created from an alias holds the number of its version.

@@ -5,7 +5,7 @@ An edge leads from what was used (a version, an architecture, a template, a task
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from asyncpg import Connection
 from lathe.registry.v1.model_service_pb2 import Lineage, LineageEdge, LineageGraph, LineageNode, ModelVersion
@@ -62,6 +62,34 @@ def used_by(version: ModelVersion) -> list[str]:
     lineage: Lineage = version.lineage
     used = [*lineage.sources, *lineage.architectures, version.architecture, lineage.template, lineage.task]
     return sorted({name for name in used if name})
+
+
+def used_elsewhere(version: ModelVersion) -> set[str]:
+    """Return the versions of other models, and the architectures, that `version` names."""
+    own = f"{naming.model_of(version.name)}/"
+    names = {*version.lineage.sources, *version.lineage.architectures, version.architecture} - {""}
+    return {name for name in names if not name.startswith(own)}
+
+
+async def visible(connection: Connection, names: Collection[str]) -> set[str]:
+    """Return those of some versions and architectures that the caller may see."""
+    query = " UNION ALL ".join(
+        f"SELECT name FROM {table} WHERE name = ANY ($1) AND ($2::text[] IS NULL OR readers && $2)"  # noqa: S608
+        for table in ("model_versions", "architectures")
+    )
+    return {row["name"] for row in await connection.fetch(query, list(names), readable())}
+
+
+def leave_out(version: ModelVersion, names: Collection[str]) -> None:
+    """Take the names of versions and architectures out of what a version says of its origin."""
+    if version.architecture in names:
+        version.ClearField("architecture")
+    if names and version.HasField("lineage"):
+        kept = [name for name in version.lineage.sources if name not in names]
+        del version.lineage.sources[:]
+        version.lineage.sources.extend(kept)
+        for name in names:
+            version.lineage.architectures.pop(name, None)
 
 
 async def add_edges(connection: Connection, version: ModelVersion) -> None:

@@ -109,7 +109,7 @@ async def build(platform: Platform) -> ServiceParts:
 
     def register(server: grpc.aio.Server) -> None:
         add_ProjectServiceServicer_to_server(ProjectServicer(projects), server)
-        add_ArtifactServiceServicer_to_server(ArtifactServicer(artifacts), server)
+        add_ArtifactServiceServicer_to_server(ArtifactServicer(artifacts, datasets.items), server)
         add_ArchitectureServiceServicer_to_server(ArchitectureServicer(architectures), server)
         add_DatasetServiceServicer_to_server(datasets.servicer, server)
         add_ModelServiceServicer_to_server(ModelServicer(Models(database), versions, creation, imports), server)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
 
 import grpc
@@ -24,7 +24,7 @@ from lathe.template.v1.template_service_pb2_grpc import TemplateServiceStub
 from lathe.type.v1 import batch_pb2
 
 from services.database.pool import Connection, Database
-from services.platform.access import is_visible
+from services.platform.access import is_visible, readable
 from services.platform.durations import whole_seconds
 from services.platform.errors import not_found
 from services.platform.interceptors.validation import check
@@ -54,21 +54,37 @@ class Versions:
 
     async def get(self, name: str) -> ModelVersion:
         """Return a version; LatheError NOT_FOUND if there is none."""
-        return await self._store.get(name)
+        version = await self._store.get(name)
+        await self._leave_out([version])
+        return version
 
     async def get_many(self, names: Sequence[str], *, full: bool) -> list[ModelVersion]:
         """Return versions in the order of their names, with files and parity if `full`; LatheError NOT_FOUND."""
         found = await self._store.get_many(names, full=full)
         if missing := next((name for name in names if name not in found), None):
             raise not_found(VERSIONS.noun, missing)
-        return [found[name] for name in names]
+        versions = [found[name] for name in names]
+        await self._leave_out(versions)
+        return versions
 
     async def page(self, request: ListModelVersionsRequest, entries: Entries[ModelVersion]) -> str:
         """Make one page and return the token of the next; LatheError NOT_FOUND for a model that does not exist."""
         token = await self._store.list(ListQuery.from_request(request), entries)
         if not entries and request.parent != "models/-":
             await self._models.get(request.parent)
+        await self._leave_out(entries)
         return token
+
+    async def _leave_out(self, versions: Iterable[ModelVersion]) -> None:
+        """Take out the sources and architectures that the caller may not see, as a lineage does."""
+        readers = readable()
+        used = {} if readers is None else {version.name: lineage.used_elsewhere(version) for version in versions}
+        if not any(used.values()):
+            return
+        async with self._database.connection() as connection:
+            seen = await lineage.visible(connection, {name for names in used.values() for name in names})
+        for version in versions:
+            lineage.leave_out(version, used[version.name] - seen)
 
     async def update(self, request: UpdateModelVersionRequest) -> ModelVersion:
         """Change the fields of the mask.

@@ -11,6 +11,7 @@ from uuid import UUID
 from google.protobuf.message import Message
 
 from services.database.pool import Record
+from services.platform.access import Role, has_role
 from services.platform.changes import etag_of
 from services.platform.errors import invalid_argument
 from services.platform.messages import MAX_RESOURCE_BYTES
@@ -49,6 +50,7 @@ class ResourceKind(Generic[M]):
         retires_names: says whether others may refer to one by its name, such as lineages, specifications and results:
             then the name of a deleted one is never given to another, which they would take for it. None: they never do.
         scope: where its resources belong; None: everybody may see and change them.
+        withhold: takes out of one what only the members of its project are told; others read it if it is shared.
         shared_in: tables of what belongs to one, whose readers change with it.
         watched_as: field of lathe.watch.v1.Change that tells of one, and its kind in the stream of changes: `dataset`;
             empty if nobody watches them. Its schema has the table `changes`.
@@ -70,6 +72,7 @@ class ResourceKind(Generic[M]):
     complete: Callable[[M, Record], None] = lambda _message, _row: None
     retires_names: Callable[[M], bool] | None = None
     scope: Scope | None = None
+    withhold: Callable[[M], None] | None = None
     shared_in: Sequence[str] = ()
     watched_as: str = ""
 
@@ -127,6 +130,12 @@ class ResourceKind(Generic[M]):
         if isinstance(self.scope, Stated):
             self.scope.complete(message)
         self.complete(message, row)
+        self.tell(message, row)
+
+    def tell(self, message: M, row: Record) -> None:
+        """Leave out what is not for the caller; the row has the column `project` if the kind withholds something."""
+        if self.withhold is not None and not has_role(row["project"], Role.VIEWER):
+            self.withhold(message)
 
     def fill_brief(self, message: M, row: Record) -> None:
         """Set an empty message from a row, without details."""

@@ -43,15 +43,16 @@ class ResourceStore(Generic[M]):
         self._database = database
         self._kind = kind
         self._rows = ResourceRows(kind)
+        extra = [*kind.live, *(["project"] if kind.withhold is not None else [])]
         self._listing = Listing(
             kind.table,
-            columns=", ".join(["body", *kind.live]),
+            columns=", ".join(["body", *extra]),
             details=kind.detail_fields,
             fields={**COMMON_FIELDS, **_project_field(kind), **kind.fields},
             default_order=kind.default_order,
             visible="" if kind.scope is None else READABLE,
         )
-        columns = ", ".join(["body || detail AS body", *kind.live])
+        columns = ", ".join(["body || detail AS body", *extra])
         self._checked = columns if kind.scope is None else f"{columns}, readers"
         self._full_listing = replace(self._listing, columns=columns, stored=("body", "detail"))
         self._named = GatheredRows(self._by_name)
@@ -86,7 +87,7 @@ class ResourceStore(Generic[M]):
 
         Raises:
             LatheError: ALREADY_EXISTS for a taken id or unique field; FAILED_PRECONDITION, reason NAME_RETIRED, for the
-                id of a deleted one; INVALID_ARGUMENT for a reused `request_id`.
+                id of a deleted one that the caller could see; INVALID_ARGUMENT for a reused `request_id`.
         """
         uid = uuid7()
         asker = current_user()
@@ -181,12 +182,15 @@ class ResourceStore(Generic[M]):
     async def get_many(self, names: Iterable[str], *, full: bool = False) -> dict[str, M]:
         """Return those of the named resources that exist, by name; their detail fields only if `full`."""
         body = "body || detail AS body" if full else "body"
-        columns = body if self._kind.scope is None else f"{body}, readers"
-        query = f"SELECT name, {columns} FROM {self._kind.table} WHERE name = ANY ($1)"  # noqa: S608 - our own table
+        columns = [body, *(["readers"] if self._kind.scope else []), *(["project"] if self._kind.withhold else [])]
+        query = f"SELECT name, {', '.join(columns)} FROM {self._kind.table} WHERE name = ANY ($1)"  # noqa: S608 - our own table
         rows = await self._database.fetch(query, [name for name in names if "\0" not in name])
-        if self._kind.scope is not None:
-            rows = [row for row in rows if is_visible(row["readers"])]
-        return {row["name"]: self._kind.parse(row["body"]) for row in rows}
+        found: dict[str, M] = {}
+        for row in rows:
+            if self._kind.scope is None or is_visible(row["readers"]):
+                found[row["name"]] = self._kind.parse(row["body"])
+                self._kind.tell(found[row["name"]], row)
+        return found
 
     async def list(
         self, query: ListQuery, entries: Entries[M], fill: Callable[[list[M]], Awaitable[object]] | None = None

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from typing import Any
+from urllib.parse import urlsplit
 
 import grpc
 import httpx
 import pytest
 from google.protobuf.json_format import MessageToDict
+from lathe.registry.v1.dataset_service_pb2 import DATASET_STATE_READY
 from lathe.type.v1.access_pb2 import ACCESS_AUTHENTICATED, ACCESS_OPERATOR, ACCESS_SERVICE
 
 from services.platform import grants
@@ -20,7 +22,18 @@ from services.platform.settings import Settings
 from tests.contract.access import CALLERS, allowed_callers, answer, open_guarded
 from tests.contract.registry.conftest import digest_of
 from tests.contract.registry.samples import state_dict
-from tests.contract.requests import CHANNEL, METHODS, MODEL, PACKAGE, SPECS, TEMPLATE, request_of
+from tests.contract.requests import (
+    ARCHITECTURE,
+    CHANNEL,
+    DATASET,
+    METHODS,
+    MODEL,
+    PACKAGE,
+    SPECS,
+    TEMPLATE,
+    VERSION,
+    request_of,
+)
 from tests.contract.suite import Suite
 
 # Of which processes the methods are held to what they declare.
@@ -120,14 +133,17 @@ async def test_to_know_a_digest_gives_nothing(guarded: Suite) -> None:
     model = await call(guarded, "CreateModel", "stranger", model={"display_name": "Mine", "project": OTHERS})
     version = {"parent": model["name"], "model_version": {"format": "PTH", "files": [file]}}
     assert await refused(call(guarded, "CreateModelVersion", "stranger", **version)) == "BLOB_NOT_FOUND"
-    # Whoever announces the bytes has to send them.
+    # Whoever announces the bytes has to send them, and is told nothing else than of bytes that nobody has.
     upload = await call(guarded, "CreateUpload", "stranger", project=OTHERS, **announced(file))
-    assert "direct" not in upload
+    unknown = {"path": file["path"], "digest": file["digest"] | {"sha256": "0" * 64}}
+    other = await call(guarded, "CreateUpload", "stranger", project=OTHERS, **announced(unknown))
+    assert shape(upload) == shape(other)
     finalize = {"name": upload["name"], "digest": file["digest"]}
     assert await refused(call(guarded, "FinalizeUpload", "stranger", **finalize)) == "UPLOAD_INCOMPLETE"
     assert await refused(call(guarded, "GetArtifact", "stranger", name=artifact)) == "NOT_FOUND"
     async with httpx.AsyncClient() as http:
-        (await http.put(upload["parts"][0]["url"], content=state_dict())).raise_for_status()
+        direct = upload["direct"]
+        (await http.put(direct["url"], content=state_dict(), headers=direct["headers"])).raise_for_status()
     await call(guarded, "FinalizeUpload", "stranger", **finalize)
     assert (await call(guarded, "GetArtifact", "stranger", name=artifact))["name"] == artifact
     assert (await call(guarded, "CreateModelVersion", "stranger", **version))["name"].endswith("/versions/1")
@@ -148,11 +164,40 @@ async def test_bytes_that_others_store_later_are_not_those_of_who_announced_them
         direct = upload["direct"]
         (await http.put(direct["url"], content=data, headers=direct["headers"])).raise_for_status()
         finalize = {"name": early["name"], "digest": digest}
-        assert await refused(call(guarded, "FinalizeUpload", "stranger", **finalize)) == "UPLOAD_INCOMPLETE"
         await call(guarded, "FinalizeUpload", "editor", name=upload["name"], digest=digest)
         assert await refused(call(guarded, "FinalizeUpload", "stranger", **finalize)) == "UPLOAD_INCOMPLETE"
-        (await http.put(early["parts"][0]["url"], content=data)).raise_for_status()
+        direct = (await call(guarded, "GetUpload", "stranger", name=early["name"]))["direct"]
+        assert (await http.put(direct["url"], content=data, headers=direct["headers"])).status_code == 200
     await call(guarded, "FinalizeUpload", "stranger", **finalize)
+
+
+async def test_who_may_read_a_dataset_reads_the_contents_of_its_items(guarded: Suite) -> None:
+    item = (await call(guarded, "ListDatasetItems", "viewer", parent=DATASET, page_size=1))["items"][0]
+    asked = {"name": f"artifacts/{item['content']['sha256']}", "dataset_item": item["name"]}
+    download = await call(guarded, "GetDownload", "viewer", **asked)
+    async with httpx.AsyncClient() as http:
+        assert digest_of((await http.get(download["url"])).content).sha256 == item["content"]["sha256"]
+    assert await refused(call(guarded, "GetDownload", "stranger", **asked)) == "NOT_FOUND"
+    assert await refused(call(guarded, "GetDownload", "stranger", name=asked["name"])) == "NOT_FOUND"
+    wrong = asked | {"name": f"artifacts/{guarded.made['file']['digest']['sha256']}"}
+    assert await refused(call(guarded, "GetDownload", "viewer", **wrong)) == "INVALID_ARGUMENT"
+
+
+async def test_rules_name_what_the_project_of_the_channel_may_see(guarded: Suite) -> None:
+    values = {"display_name": "Elsewhere", "project": OTHERS, "files": [guarded.made["images"]]}
+    dataset = (await call(guarded, "CreateDataset", "ann", dataset=values))["name"]
+    async for seen in guarded.stream("WatchDataset", request_of("WatchDataset", {"name": dataset}), "ann"):
+        state = seen.state
+    assert state == DATASET_STATE_READY
+    rules = {"channel": {"name": CHANNEL, "rules": {"dataset": dataset}}, "update_mask": "rules"}
+    # An administrator of the installation may see both, the members of the channel's project may not.
+    assert await refused(call(guarded, "UpdateChannel", "ann", **rules)) == "REFERENCE_NOT_FOUND"
+    assert await refused(call(guarded, "UpdateChannel", "admin", **rules)) == "REFERENCE_NOT_FOUND"
+    assert await refused(call(guarded, "UpdateChannel", "stranger", **rules)) == "NOT_FOUND"
+    shared = {"dataset": {"name": dataset, "shared_with": ["projects/default"]}, "update_mask": "sharedWith"}
+    await call(guarded, "UpdateDataset", "ann", **shared)
+    await call(guarded, "UpdateChannel", "admin", **rules)
+    await call(guarded, "UpdateChannel", "admin", **rules | {"channel": {"name": CHANNEL}})
 
 
 async def test_what_is_shared_is_read_with_all_that_belongs_to_it(guarded: Suite) -> None:
@@ -181,6 +226,47 @@ async def test_what_is_shared_is_read_with_all_that_belongs_to_it(guarded: Suite
     assert await refused(call(guarded, "GetDownload", "stranger", **artifact)) == "NOT_FOUND"
     assert task in await told(guarded, "admin")
     await call(guarded, "UnholdModelVersion", "service", **named, holder=task)
+
+
+async def test_a_shared_version_tells_nothing_of_what_is_not_shared(guarded: Suite) -> None:
+    secret = (await call(guarded, "CreateModel", "editor", model={"display_name": "Secret"}))["name"]
+    plain = {"format": "PTH", "files": [guarded.made["file"]]}
+    source = (await call(guarded, "CreateModelVersion", "editor", parent=secret, model_version=plain))["name"]
+    task = "conversionTasks/of-the-members"
+    lineage = {
+        "sources": [VERSION, source],
+        "architectures": {ARCHITECTURE: "0" * 64},
+        "template": TEMPLATE,
+        "task": task,
+    }
+    made = plain | {"architecture": ARCHITECTURE, "lineage": lineage}
+    name = (await call(guarded, "RegisterModelVersion", "service", parent=MODEL, model_version=made))["name"]
+    names = {source, task, TEMPLATE, ARCHITECTURE}
+
+    async def seen(caller: str) -> list[set[str]]:
+        """Return which of the names a caller is told, by each way to look at the version."""
+        answers = [
+            await call(guarded, "GetModelVersion", caller, name=name),
+            await call(guarded, "BatchGetModelVersions", caller, names=[name], view="FULL"),
+            await call(guarded, "ListModelVersions", caller, parent=MODEL, filter=f'name = "{name}"', view="FULL"),
+            await call(guarded, "GetLineage", caller, name=name),
+        ]
+        assert all(name in str(answer) for answer in answers)
+        return [{each for each in names if each in str(answer)} for answer in answers]
+
+    shared: dict[str, Any] = {"model": {"name": MODEL, "shared_with": [OTHERS]}, "update_mask": "sharedWith"}
+    await call(guarded, "UpdateModel", "admin", **shared)
+    assert await seen("viewer") == [names] * 4
+    assert await seen("stranger") == [set()] * 4
+    assert VERSION in str(await call(guarded, "GetModelVersion", "stranger", name=name))
+    difference = await call(guarded, "DiffModelVersions", "stranger", before=name, after=PACKAGE)
+    assert ARCHITECTURE not in str(difference)
+    architecture = {"architecture": {"name": ARCHITECTURE, "shared_with": [OTHERS]}, "update_mask": "sharedWith"}
+    await call(guarded, "UpdateArchitecture", "admin", **architecture)
+    assert await seen("stranger") == [{ARCHITECTURE}] * 4
+    await call(guarded, "UpdateArchitecture", "admin", **architecture | {"architecture": {"name": ARCHITECTURE}})
+    await call(guarded, "UpdateModel", "admin", **shared | {"model": {"name": MODEL}})
+    await call(guarded, "DeleteModelVersion", "editor", name=name)
 
 
 async def told(guarded: Suite, caller: str) -> str:
@@ -253,3 +339,11 @@ async def test_who_leaves_a_project_sees_no_more_of_its_tasks(guarded: Suite) ->
 def announced(file: dict[str, Any]) -> dict[str, Any]:
     digest = file["digest"]
     return {"display_name": file["path"], "size_bytes": digest["size_bytes"], "sha256": digest["sha256"]}
+
+
+def shape(upload: dict[str, Any]) -> str:
+    """Return what is told of an upload but its own name, digest and times, and the signatures."""
+    url = urlsplit(upload["direct"]["url"])
+    path = url.path.replace(upload["name"].removeprefix("uploads/"), "")
+    told = [path.rpartition("/")[0], *sorted(upload), *sorted(upload["direct"]["headers"])]
+    return " ".join(told)

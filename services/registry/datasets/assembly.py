@@ -36,6 +36,7 @@ class DatasetParts:
     selections: Selections
     holds: Holds
     index_files: IndexFiles
+    items: Items
 
 
 def assemble(platform: Platform, blobs: Blobs) -> DatasetParts:
@@ -59,4 +60,4 @@ def assemble(platform: Platform, blobs: Blobs) -> DatasetParts:
         watch=DatasetWatch(catalog, platform.bus),
     )
     selections = Selections(catalog, index_files, content, blobs)
-    return DatasetParts(servicer, imports, exports.operations.runner, selections, Holds(database), index_files)
+    return DatasetParts(servicer, imports, exports.operations.runner, selections, Holds(database), index_files, items)

@@ -15,7 +15,7 @@ from lathe.registry.v1.dataset_service_pb2 import (
 from lathe.type.v1.digest_pb2 import Digest
 
 from engines.datasets.items import LABEL, Item
-from services.platform.errors import not_found
+from services.platform.errors import invalid_argument, not_found
 from services.registry.datasets.catalog import Catalog
 from services.registry.datasets.index_files import IndexFiles
 from services.resources.filters.fields import NUMBER, TEXT, TEXTS, Fields, FilterField, Kind, Tests, checked
@@ -71,6 +71,17 @@ class Items:
         if number >= dataset.item_count:
             raise not_found("dataset item", name)
         return dataset, number, await self._files.read(dataset.index, _read_item, number)
+
+    async def content(self, name: str, sha256: str) -> Digest:
+        """Return the digest of an item's content, which is expected to have this SHA-256.
+
+        Raises:
+            LatheError: INVALID_ARGUMENT if it has another; otherwise as `item`.
+        """
+        _, _, item = await self.item(name)
+        if item.sha256 != sha256:
+            raise invalid_argument("dataset_item", f"The content of '{name}' is artifacts/{item.sha256}; name that.")
+        return Digest(sha256=item.sha256, size_bytes=item.size_bytes)
 
 
 def message_of(dataset: str, number: int, item: Item) -> DatasetItem:

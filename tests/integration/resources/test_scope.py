@@ -86,16 +86,19 @@ async def test_what_a_caller_may_not_see_does_not_exist(
 
 
 async def test_what_is_deleted_is_told_to_who_could_see_it(architectures: Architectures, vision: Architecture) -> None:
-    asked = {"message": Architecture(class_name="New", display_name="new", project=SOUND), "resource_id": "net"}
+    def create(project: str = SOUND) -> Awaitable[Architecture]:
+        return architectures.create(
+            Architecture(class_name="New", display_name="new", project=project), resource_id="net"
+        )
+
     with member(Role.ADMIN, project=SOUND):
-        taken = await refused(architectures.create(**asked))
+        taken = await refused(create())
     await architectures.delete(vision.name)
-    assert (await refused(architectures.create(**asked))).reason == "NAME_RETIRED"
+    assert (await refused(create())).reason == "NAME_RETIRED"
     with member(Role.ADMIN, project=VISION):
-        mine = Architecture(class_name="New", display_name="new", project=VISION)
-        assert (await refused(architectures.create(mine, resource_id="net"))).reason == "NAME_RETIRED"
+        assert (await refused(create(VISION))).reason == "NAME_RETIRED"
     with member(Role.ADMIN, project=SOUND):
-        gone = await refused(architectures.create(**asked))
+        gone = await refused(create())
     # As if it were there still.
     assert (gone.code, gone.reason, gone.message) == (taken.code, taken.reason, taken.message)
     assert gone.code is grpc.StatusCode.ALREADY_EXISTS

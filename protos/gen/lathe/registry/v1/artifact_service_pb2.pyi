@@ -131,7 +131,9 @@ class DirectUpload(_message.Message):
     """URL for an HTTP PUT of the whole file."""
     @_builtins.property
     def headers(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Headers to send, as they are: they are signed. An answer of 412 means that the same bytes are stored already."""
+        """Headers to send, as they are: they are signed. An answer of 412 means that the same bytes have arrived already. Bytes that
+        only others have stored, in projects that the caller may not see, are sent like new ones.
+        """
 
     @_builtins.property
     def expire_time(self) -> _timestamp_pb2.Timestamp:
@@ -536,19 +538,25 @@ class GetDownloadRequest(_message.Message):
 
     NAME_FIELD_NUMBER: _builtins.int
     FILE_NAME_FIELD_NUMBER: _builtins.int
+    DATASET_ITEM_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`artifacts/{sha256}`."""
     file_name: _builtins.str
     """File name that a browser saves it under."""
+    dataset_item: _builtins.str
+    """The item of a dataset whose content it is: `datasets/{dataset}/items/{number}`. Whoever may read a dataset gets the contents of
+    its items by naming the item; nothing else needs it.
+    """
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
         file_name: _builtins.str = ...,
+        dataset_item: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["file_name", b"file_name", "name", b"name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dataset_item", b"dataset_item", "file_name", b"file_name", "name", b"name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -799,7 +799,7 @@ class DatasetItem(_message.Message):
     """Row in the file of tensors."""
     @_builtins.property
     def content(self) -> _digest_pb2.Digest:
-        """The image, or the file that holds the tensors."""
+        """The image, or the file that holds the tensors. GetDownload returns a URL for it, if the request names this item as well."""
 
     @_builtins.property
     def classifications(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:

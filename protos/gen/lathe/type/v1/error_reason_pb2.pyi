@@ -59,7 +59,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     The name is taken. Choose another one.
     """
     ERROR_REASON_NAME_RETIRED: _ErrorReason.ValueType  # 21
-    """A deleted resource had the name, and names are not given again. Choose another one."""
+    """A deleted resource had the name, and names are not given again. Choose another one. Who could not see that resource is
+    told ALREADY_EXISTS.
+    """
     ERROR_REASON_REFERENCE_NOT_FOUND: _ErrorReason.ValueType  # 22
     """The request names a resource that does not exist. Create that first, or name another."""
     ERROR_REASON_IN_USE: _ErrorReason.ValueType  # 23
@@ -281,7 +283,9 @@ ERROR_REASON_ALREADY_EXISTS: ErrorReason.ValueType  # 20
 The name is taken. Choose another one.
 """
 ERROR_REASON_NAME_RETIRED: ErrorReason.ValueType  # 21
-"""A deleted resource had the name, and names are not given again. Choose another one."""
+"""A deleted resource had the name, and names are not given again. Choose another one. Who could not see that resource is
+told ALREADY_EXISTS.
+"""
 ERROR_REASON_REFERENCE_NOT_FOUND: ErrorReason.ValueType  # 22
 """The request names a resource that does not exist. Create that first, or name another."""
 ERROR_REASON_IN_USE: ErrorReason.ValueType  # 23
