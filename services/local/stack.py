@@ -207,11 +207,14 @@ class Stack:
         self.processes[name] = process
 
     def _restart(self, name: str) -> None:
-        if name in self.servers.own:
-            self._restart_server(name)
-        else:
-            self._launch(name)
-        self._write_endpoints()
+        try:
+            if name in self.servers.own:
+                self._restart_server(name)
+            else:
+                self._launch(name)
+            self._write_endpoints()
+        except OSError as error:  # the disk is full, say: it is tried again, and all others are watched meanwhile
+            self._say(f"{name} does not start: {error}")
 
     def _restart_server(self, name: str) -> None:
         server = self.servers.own[name]

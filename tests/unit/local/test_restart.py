@@ -1,6 +1,13 @@
 from __future__ import annotations
 
+import errno
+from pathlib import Path
+
+import pytest
+
+from services.local import restart
 from services.local.restart import Backoff
+from services.local.stack import Stack
 
 
 def test_delays_double_up_to_half_a_minute_and_reset_after_a_minute_of_running() -> None:
@@ -27,3 +34,18 @@ def test_a_start_is_due_at_its_time() -> None:
     backoff.started()
     assert not backoff.due()
     assert backoff.pending is None
+
+
+def test_a_full_disk_does_not_end_the_supervision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    stack = Stack(tmp_path, with_worker=False, services=(), environment={}, say=told.append)
+
+    def full(_name: str) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(restart, "_FIRST_SECONDS", 0.0)
+    monkeypatch.setattr(stack, "_restart_server", full)
+    for _ in range(4):
+        stack.watch_once()
+    for name in ("postgres", "nats", "s3"):
+        assert told.count(f"{name} does not start: [Errno 28] No space left on device") == 2
