@@ -207,7 +207,7 @@ def _calibration(data: Path) -> Iterator[str]:
     if not entries:
         yield f"'{CALIBRATION}/' is empty: 8 bits need arrays (*.npy), 32 bits need no such folder"
     for name, path in entries.items():
-        if path.is_dir() or not name.lower().endswith(".npy"):
+        if not path.is_file() or not name.lower().endswith(".npy"):
             yield f"'{CALIBRATION}/{name}' is no file *.npy"
         elif not _is_array(path):
             yield f"'{CALIBRATION}/{name}' is no array that numpy.save wrote"

@@ -61,7 +61,13 @@ def the_config(root: Path, configs: Collection[Path], checkpoint: Path, named: s
     for found in (list(configs), same, beside):
         if len(found) == 1:
             return found[0]
-    shown = ", ".join(sorted(path.relative_to(root).as_posix() for path in configs)[:20]) or "none"
+    if not configs:
+        raise EngineFailure(
+            FailureReason.INVALID_MODEL,
+            "The configurations build on each other in a circle, so that none of them is the detector's.",
+            suggested_fix="Upload the whole configuration as one file, or take out the base that leads back.",
+        )
+    shown = ", ".join(sorted(path.relative_to(root).as_posix() for path in configs)[:20])
     raise EngineFailure(
         FailureReason.INVALID_MODEL,
         f"It cannot be told which configuration '{checkpoint.name}' belongs to; the upload has: {shown}.",

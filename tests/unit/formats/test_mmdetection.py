@@ -162,3 +162,9 @@ def test_without_the_toolbox_the_operator_is_told_what_to_install(
         read("MMDETECTION", tmp_path)
     assert raised.value.reason is FailureReason.TOOLCHAIN_UNAVAILABLE
     assert raised.value.suggested_fix == "The operator of the worker has to install `lathe[mmdetection]`."
+
+
+def test_configurations_that_build_on_each_other_are_told(tmp_path: Path) -> None:
+    upload(tmp_path, {"a.py": "_base_ = './b.py'\n", "b.py": "_base_ = './a.py'\n" + CONFIG})
+    with pytest.raises(EngineFailure, match="build on each other in a circle"):
+        find(tmp_path)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -167,3 +169,32 @@ def test_every_rule_that_a_directory_breaks_is_named_with_its_file(
 def test_a_file_is_no_directory(tmp_path: Path) -> None:
     with pytest.raises(EngineFailure, match="is no directory"):
         read_input(touch(tmp_path / "net.pb"))
+
+
+def _piped(folder: Path) -> None:
+    frozen(folder / "model" / "a.pb")
+    (folder / "calibration_data").mkdir()
+    os.mkfifo(folder / "calibration_data" / "a.npy")
+
+
+def _coded(folder: Path) -> None:
+    frozen(folder / "a.pb")
+    touch(folder / "customize_service.py", b"import os; os.system('touch PWNED')")
+    touch(folder / "config.json", b"[" * (1 << 20))
+
+
+HOSTILE: dict[str, tuple[Callable[[Path], object], str]] = {
+    "a pipe for an array": (_piped, "'calibration_data/a.npy' is no file *.npy"),
+    "a pipe for a model": (lambda folder: os.mkfifo(folder / "a.pb"), "'a.pb' is no part of the model"),
+    "code beside a model": (_coded, "'config.json' is no part of the model; 'customize_service.py' is no part"),
+    "a model without end": (lambda folder: os.symlink("/dev/zero", folder / "a.pb"), "'a.pb' is no part of the model"),
+    "a folder in itself": (lambda folder: os.symlink(".", folder / "model"), "'model/model' is no part of the model"),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_directories_are_refused_and_nothing_of_them_is_run(name: str, tmp_path: Path) -> None:
+    make, words = HOSTILE[name]
+    make(tmp_path)
+    with pytest.raises(EngineFailure, match=re.escape(words)):
+        read_input(tmp_path)
