@@ -80,8 +80,8 @@ class Load:
         self.done = Done()
         self._source = self._package = self._digits = ""
         self._scenes = File()
-        # So that no two tasks are equal, whichever round they are of.
-        self._numbers = itertools.count()
+        # So that no two tasks are equal, and there are as many of each kind, whichever round they are of.
+        self._numbers, self._imports = itertools.count(), itertools.count()
 
     def prepare(self) -> None:
         """Register what the tasks read: a network of one node, a package of it, tensors, and pictures to import."""
@@ -111,14 +111,15 @@ class Load:
         """Return callers of another release of the same installation: they use what these have prepared."""
         other = Load(connection, self._folder, self._passing)
         other._source, other._package, other._digits = self._source, self._package, self._digits
-        other._scenes, other._numbers, other.done.watched = self._scenes, self._numbers, self.done.watched
+        other._numbers, other._imports = self._numbers, self._imports
+        other._scenes, other.done.watched = self._scenes, self.done.watched
         return other
 
     def run(self, tasks: int, imports: int, seconds: float, dice: random.Random) -> None:
         """Create so many tasks and datasets, spread over so many seconds, and release some of what is made."""
         begun = time.monotonic()
         waits = [(dice.uniform(0, seconds), next(self._numbers), True) for _ in range(tasks)]
-        waits += [(dice.uniform(0, seconds), next(self._numbers), False) for _ in range(imports)]
+        waits += [(dice.uniform(0, seconds), next(self._imports), False) for _ in range(imports)]
         with ThreadPoolExecutor(CALLERS) as callers:
             pending: list[Future[None]] = []
             for at, number, is_task in sorted(waits):
