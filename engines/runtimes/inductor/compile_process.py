@@ -75,7 +75,9 @@ def _compile(program: Path, path: Path) -> None:
     settings = {
         "freezing": True,  # weights are constants: their layout is chosen once, at compile time
         "cpp.march": _LEVELS[capability()],
-        "cpp_cache_precompile_headers": False,  # compiling torch's headers once costs more than one network saves
+        # Compiling torch's headers once costs more than one network saves; these, too, would stay outside the folder.
+        "cpp_cache_precompile_headers": False,
+        "aot_inductor.precompile_headers": False,
         "cpp.vec_isa_ok": True,  # trust the processor's flags: compile no test program
         "compile_threads": 1,
     }
