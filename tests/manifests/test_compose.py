@@ -10,10 +10,12 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
 from jsonschema import Draft7Validator
 
 from engines.spec.devices import Device, load_catalog
 from services.local.roster import SERVICES, ServiceEntry
+from services.platform.settings import Settings
 from tests.manifests.deployed import COMPOSE, DOCKERFILE, HEADROOM, ROOT, bytes_of, compose
 
 WORKER_NAMES = {"worker-cpu": "cpu", "worker-nvidia": "nvidia"}
@@ -175,6 +177,29 @@ def test_the_compose_file_is_what_the_specification_takes() -> None:
     schema = json.loads((Path(__file__).parent / "schemas/compose-spec.json").read_text(encoding="utf-8"))
     found = [f"{error.json_path}: {error.message}" for error in Draft7Validator(schema).iter_errors(compose())]
     assert found == []
+
+
+def test_with_tls_services_have_certificates_and_three_ports() -> None:
+    """The second file is laid over the first: what has a key replaces, and volumes are added."""
+    tls = yaml.safe_load((COMPOSE.parent / "tls.yaml").read_text(encoding="utf-8"))
+    assert tls.keys() == {"services"}
+    assert tls["services"].keys() == {service.name for service in SERVICES}
+    schema = json.loads((Path(__file__).parent / "schemas/compose-spec.json").read_text(encoding="utf-8"))
+    for service in SERVICES:
+        first, second = compose()["services"][service.name], tls["services"][service.name]
+        assert second.keys() == {"environment", "volumes"}
+        environment = first["environment"] | second["environment"]
+        (mounted,) = [volume.split(":") for volume in second["volumes"]]
+        files = {environment[f"LATHE_TLS_{what}_FILE"] for what in ("CERT", "KEY", "CA")}
+        assert files == {f"{mounted[1]}/{name}" for name in ("tls.crt", "tls.key", "ca.crt")}
+        ports = {environment[f"LATHE_{what}PORT"] for what in ("", "INTERNAL_", "PROBE_")}
+        assert len(ports) == 3
+        # Siblings meet at the internal port: the certificate that makes a service is for the host of this address.
+        assert environment[service.address_variable] == f"{service.name}:{environment['LATHE_INTERNAL_PORT']}"
+        assert "LATHE_PROBE_PORT" in first["healthcheck"]["test"][-1]
+        named = {key.lower().removeprefix("lathe_"): value for key, value in environment.items() if "ADDRESS" in key}
+        assert Settings.model_validate(named).sibling_hosts == {each.name for each in SERVICES}
+    assert not list(Draft7Validator(schema).iter_errors(tls))
 
 
 def test_an_example_of_the_settings_has_every_variable_of_the_compose_file() -> None:
