@@ -207,7 +207,7 @@ def require_role(project: str, role: Role) -> None:
 def role_required(project: str, needed: Role, has: Role) -> LatheError:
     """Return the error for a caller who may see something, but not change it."""
     where = project or "the installation"
-    own = f"yours is {has.name}" if has else "you have none"
+    own = f"yours is {has.name}" if has else "you do not have it"
     return LatheError(
         grpc.StatusCode.PERMISSION_DENIED,
         "ROLE_REQUIRED",

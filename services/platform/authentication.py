@@ -138,7 +138,7 @@ def authenticator_for(settings: Settings) -> Authenticator:
         raise ConfigurationError(
             f"{'LATHE_AUTH_TOKENS_FILE' if tokens else 'LATHE_AUTH_ISSUER'} is set, so LATHE_SERVICE_TOKEN is needed "
             "too: one secret, the same for every service, with which they call each other; or LATHE_INTERNAL_PORT, "
-            "where they show certificates."
+            "at which they show certificates."
         )
     unknown = settings.admin_users - tokens.users if tokens and not issuer else frozenset()
     if unknown:

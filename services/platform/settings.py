@@ -143,7 +143,7 @@ class Settings(BaseSettings):
     max_attempts: int = Field(default=3, ge=1)
     ack_wait_seconds: float = Field(default=60, gt=0)
     heartbeat_seconds: float = Field(default=20, gt=0)
-    # "required": processes that read strangers' files do not start where the kernel cannot confine them.
+    # "required": processes that read strangers' files do not start if the kernel cannot confine them.
     sandbox: Literal["", "required"] = ""
     # Stored bytes that nobody refers to are removed after so long: longer than any call, backup or delivery of an event
     # takes. FRESH of services/storage/claims.py has to be less.

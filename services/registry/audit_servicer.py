@@ -36,7 +36,7 @@ class AuditServicer(AuditServiceServicer):
         checked(request.filter, FIELDS)
         projects = access.projects_with(access.Role.ADMIN)
         if projects is not None and not projects:
-            raise access.role_required("a project", access.Role.ADMIN, access.Role.NONE)
+            raise access.role_required("any project", access.Role.ADMIN, access.Role.NONE)
         query = [request.DESCRIPTOR.full_name, request.filter]
         before = decode_token(request.page_token, query, [UUID]).values[0] if request.page_token else ""
         wanted = ReadAuditLogRequest(

@@ -281,7 +281,7 @@ class Identity(_message.Message):
 
     @_builtins.property
     def projects(self) -> _containers.RepeatedCompositeFieldContainer[Global___ProjectRole]:
-        """The caller's role in each project where there is one, by name of the project, 1000 at most. Empty for callers who may
+        """The caller's role in each project, if there is one, by name of the project, 1000 at most. Empty for callers who may
         do everything.
         """
 
