@@ -221,7 +221,8 @@ class Stack:
         port = server.port
         try:
             server.start()
-        except LocalError as error:
+        except (LocalError, OSError) as error:
+            server.port = port  # where the processes look for it; the next start may have to tell them of another
             self._say(f"{name} does not start: {error}")
             return
         if server.port != port:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from services.local import restart
+from services.local.errors import LocalError
 from services.local.restart import Backoff
 from services.local.stack import Stack
 
@@ -49,3 +50,28 @@ def test_a_full_disk_does_not_end_the_supervision(tmp_path: Path, monkeypatch: p
         stack.watch_once()
     for name in ("postgres", "nats", "s3"):
         assert told.count(f"{name} does not start: [Errno 28] No space left on device") == 2
+
+
+def test_a_server_that_moves_after_a_start_that_failed_is_told_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    ended: list[object] = []
+    stack = Stack(tmp_path, with_worker=False, services=(), environment={}, say=told.append)
+    server = stack.servers.own["s3"]
+    starts: list[int] = []
+
+    def start() -> None:
+        starts.append(server.port)
+        server.port = 2
+        if len(starts) == 1:
+            raise LocalError("It did not answer.")
+
+    server.port = 1
+    monkeypatch.setattr(server, "start", start)
+    monkeypatch.setattr(stack, "_end", lambda names, grace: ended.append(names))
+    for _ in range(2):
+        stack._restart_server("s3")
+    assert starts == [1, 1]
+    assert told == ["s3 does not start: It did not answer.", "s3 moved to port 2; all processes restart to find it"]
+    assert ended
