@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 import warnings
 import zipfile
 from collections.abc import Iterator
@@ -16,15 +17,19 @@ from engines.formats.torch_files.archives import opened
 _LONGEST = 4096
 _LARGEST = 1 << 64
 _POWER = 64
+_DIGITS = 1024
+_NUMBER = re.compile(r"[+-]?\d+(\.\d*)?(e[+-]?\d{1,3})?")
 _LARGEST_JSON = 512 << 20
 _WRITTEN = (
     "FloorDiv ModularIndexing Where PythonMod Mod CleanDiv CeilToInt FloorToInt CeilDiv LShift RShift PowByNatural "
     "FloatPow FloatTrueDiv IntTrueDiv IsNonOverlappingAndDenseIndicator TruncToFloat TruncToInt RoundToInt "
     "RoundDecimal ToFloat Identity Symbol Integer Float Rational Add Mul Pow Max Min Abs floor ceiling sqrt "
-    "Eq Ne Lt Le Gt Ge And Or Not Piecewise"
+    "Eq Ne Lt Le Gt Ge Equality Unequality StrictLessThan LessThan StrictGreaterThan GreaterThan "
+    "And Or Not ITE Piecewise ExprCondPair"
 )
-"""What torch writes: its own functions (`torch/_export/serde/serialize.py`), and those of sympy that compute."""
+"""What torch writes: its own functions (`torch/_export/serde/serialize.py`), and those of sympy as `srepr` has them."""
 _FUNCTIONS = frozenset(_WRITTEN.split())
+_CONSTANTS = frozenset({"Integer", "Rational", "Float"})
 _SHAPE = (
     *(ast.Expression, ast.BinOp, ast.UnaryOp, ast.BoolOp, ast.Compare, ast.operator, ast.unaryop, ast.boolop),
     *(ast.cmpop, ast.Call, ast.keyword, ast.Name, ast.Load, ast.Constant, ast.Tuple),
@@ -38,7 +43,7 @@ def check_expressions(path: Path) -> None:
         EngineFailure: UNSAFE_MODEL naming the expression; INVALID_MODEL for an archive that is damaged.
     """
     with opened(path, "a torch.export program") as archive:
-        found = next((text for text in _expressions(archive) if not _is_arithmetic(text)), None)
+        found = next((text for text in _expressions(archive) if not is_arithmetic(text)), None)
     if found is not None:
         raise EngineFailure(
             FailureReason.UNSAFE_MODEL,
@@ -64,7 +69,8 @@ def _expressions(archive: zipfile.ZipFile) -> Iterator[Any]:
             found.clear()
 
 
-def _is_arithmetic(text: Any) -> bool:
+def is_arithmetic(text: Any) -> bool:
+    """Whether a text is arithmetic over symbols that ends."""
     if not isinstance(text, str) or len(text) > _LONGEST:
         return False
     try:
@@ -78,26 +84,44 @@ def _is_arithmetic(text: Any) -> bool:
 
 def _is_harmless(node: ast.AST) -> bool:
     if isinstance(node, ast.Call):
-        return isinstance(node.func, ast.Name) and node.func.id in _FUNCTIONS and _is_bounded(node.func.id, node.args)
+        return isinstance(node.func, ast.Name) and node.func.id in _FUNCTIONS and _is_bounded(node.func.id, node)
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Pow | ast.LShift):
-        return _is_bounded("Pow", [node.left, node.right])
+        return _is_small_power(node.left, node.right)
     if isinstance(node, ast.Constant):
         number = not isinstance(node.value, int) or abs(node.value) < _LARGEST
-        return number and (isinstance(node.value, int | float | bool) or _is_symbol(node.value))
+        return number and (isinstance(node.value, int | float | bool) or _is_plain(node.value))
     return isinstance(node, _SHAPE)
 
 
-def _is_symbol(value: object) -> bool:
-    """`Symbol('s0')` names it by a text; sympy reads the text of any other call as an expression again."""
-    return isinstance(value, str) and value.isidentifier()
+def _is_plain(value: object) -> bool:
+    """Whether a text is a name or a number: sympy reads texts as expressions again, but that of a symbol."""
+    return isinstance(value, str) and (value.isidentifier() or _NUMBER.fullmatch(value) is not None)
 
 
-def _is_bounded(function: str, arguments: list[ast.expr]) -> bool:
+def _is_bounded(function: str, call: ast.Call) -> bool:
+    if function in {"Pow", "LShift", "PowByNatural", "FloatPow"}:
+        return len(call.args) == 2 and _is_small_power(*call.args)
+    if function == "Float":
+        precisions = [*call.args[1:], *(keyword.value for keyword in call.keywords)]
+        return all((_number(each) or 0) <= _DIGITS for each in precisions)
+    return True
+
+
+def _is_small_power(base: ast.expr, power: ast.expr) -> bool:
     """Whether a power or a shift has a small exponent and a base with a symbol in it: `9**9**9` never ends."""
-    if function not in {"Pow", "LShift", "PowByNatural", "FloatPow"}:
-        return True
-    power = arguments[-1] if arguments else None
-    if isinstance(power, ast.UnaryOp):
-        power = power.operand
-    small = isinstance(power, ast.Constant) and isinstance(power.value, int | float) and power.value <= _POWER
-    return small and any(isinstance(node, ast.Name) for node in ast.walk(arguments[0]))
+    exponent = _number(power)
+    symbols = any(isinstance(node, ast.Name) and node.id not in _FUNCTIONS - {"Symbol"} for node in ast.walk(base))
+    return exponent is not None and abs(exponent) <= _POWER and symbols
+
+
+def _number(node: ast.expr) -> float | None:
+    """Return the first number of `2`, `-2`, `Integer(2)`, `Rational(1, 2)` or `Float('2.0', precision=53)`."""
+    if isinstance(node, ast.UnaryOp):
+        return _number(node.operand)
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in _CONSTANTS and node.args:
+        return _number(node.args[0])
+    if not isinstance(node, ast.Constant):
+        return None
+    if isinstance(node.value, str):
+        return float(node.value) if _NUMBER.fullmatch(node.value) else None
+    return node.value if isinstance(node.value, int | float) else None

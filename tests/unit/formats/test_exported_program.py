@@ -11,7 +11,8 @@ import pytest
 
 from engines.failures import EngineFailure, FailureReason
 from engines.formats import FORMATS
-from engines.formats.exported_program.reader import OPEN_BATCH
+from engines.formats.exported_program.expressions import is_arithmetic
+from engines.formats.exported_program.reader import OPEN_BATCH, load_program
 from tests.unit.formats.reading import assert_equal, read, request_of
 
 
@@ -74,6 +75,57 @@ def test_a_program_of_one_shape_stays_so(tmp_path: Path, source: Path) -> None:
     assert warnings == ()
     assert [(given.shape, given.max_shape) for given in component.inputs] == [((3, 4), ()), ((3, 1), ())]
     assert component.max_batch == 1
+
+
+def test_extents_that_are_computed_are_read(tmp_path: Path, source: Path) -> None:
+    import torch
+
+    class Grown(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> Any:
+            grown = torch.nn.functional.interpolate(x, scale_factor=1.5)
+            products = x.flatten()[:, None] * x.flatten()[None, :]
+            return grown, products.reshape(-1), torch.cond(x.shape[2] > 4, torch.relu, torch.neg, (x,))
+
+    dynamic = torch.export.Dim.DYNAMIC
+    program = torch.export.export(Grown(), (torch.ones(1, 1, 6, 8),), dynamic_shapes=({2: dynamic, 3: dynamic},))
+    torch.export.save(program, source / "model.pt2")
+    assert load_program(source / "model.pt2").graph_signature == program.graph_signature
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "Symbol('s0', positive=True, integer=True)",
+        "Mul(Integer(9), Pow(Symbol('s0', positive=True, integer=True), Integer(2)))",
+        "TruncToInt(Mul(Float('1.5', precision=53), ToFloat(Symbol('s0', positive=True, integer=True))))",
+        "Pow(Symbol('s0'), Rational(1, 2))",
+        "StrictLessThan(Integer(4), Symbol('s0'))",
+        "s0**2 + 1",
+    ],
+)
+def test_arithmetic_of_symbols_is_harmless(expression: str) -> None:
+    assert is_arithmetic(expression)
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "exit()",
+        "Symbol.__class__",
+        "Integer('exit()')",
+        "[s0 for s0 in s0]",
+        "9**9**9**9",
+        "Pow(Integer(9), Integer(64))",
+        "Pow(Symbol('s0'), Integer(1000000000))",
+        "LShift(Symbol('s0'), Float('1e18'))",
+        "Float('1.5', precision=1000000000)",
+        "Float('1e-999999999')",
+        "s0(1)",
+        7,
+    ],
+)
+def test_what_is_more_or_never_ends_is_not(expression: object) -> None:
+    assert not is_arithmetic(expression)
 
 
 def test_another_number_of_inputs_is_refused(tmp_path: Path, source: Path) -> None:
