@@ -28,15 +28,28 @@ def is_short(workdir: Path) -> bool:
 
 
 def held(workdir: Path, root: int) -> int:
-    """Return the bytes of a work directory, and of files without a name that processes under `root` hold open."""
-    return sum(_named(workdir)) + sum(_nameless(root))
+    """Return the bytes of a work directory, and of files without a name that processes under `root` hold open.
+
+    If a folder in it cannot be looked into, as its mode forbids it or its path is too long, all that is on the disk
+    counts.
+    """
+    try:
+        return sum(_named(workdir)) + sum(_nameless(root))
+    except OSError:
+        return shutil.disk_usage(workdir).used
 
 
 def _named(workdir: Path) -> Iterator[int]:
-    for folder, _, files in os.walk(workdir):
-        for name in files:
-            with suppress(OSError):  # removed meanwhile
-                yield os.lstat(os.path.join(folder, name)).st_blocks * _BLOCK
+    """Yield the bytes of each file; `os.walk` would need a frame for each level of folders."""
+    folders = [os.fspath(workdir)]
+    while folders:
+        with suppress(FileNotFoundError, NotADirectoryError), os.scandir(folders.pop()) as entries:  # gone meanwhile
+            for entry in entries:
+                with suppress(FileNotFoundError):
+                    if entry.is_dir(follow_symlinks=False):
+                        folders.append(entry.path)
+                    else:
+                        yield entry.stat(follow_symlinks=False).st_blocks * _BLOCK
 
 
 def _nameless(root: int) -> Iterator[int]:

@@ -174,26 +174,37 @@ async def watch_usage(
     limits: Limits,
     *,
     log: Iterable[str],
-    fail: Callable[[EngineFailure], None],
+    fail: Callable[[Exception], None],
     note: Callable[[processes.Usage], None],
 ) -> None:
     """Check the whole process tree ten times a second and `note` what it uses; call `fail` if that is too much.
 
-    If the disk is almost full, work stops whose files take more of it than is left.
+    If the disk is almost full, work stops whose files take more of it than is left. Work that cannot be watched stops.
     """
+    try:
+        fail(await _exceeded(pid, workdir, limits, log, note))
+    except Exception as error:
+        _log.exception("the work of process %d cannot be watched", pid)
+        fail(error)
+
+
+async def _exceeded(
+    pid: int, workdir: Path, limits: Limits, log: Iterable[str], note: Callable[[processes.Usage], None]
+) -> EngineFailure:
+    """Return the failure of the work, once it uses too much."""
     expendables = processes.Expendables(pid)
     while True:
         expendables.offer()
         used = processes.usage(pid, limits.memory_bytes)
         note(used)
         if used.memory_bytes > limits.memory_bytes:
-            return fail(outcome.over_memory(used, limits, log))
+            return outcome.over_memory(used, limits, log)
         if used.processes > outcome.MAX_PROCESSES or used.threads > outcome.MAX_THREADS:
-            return fail(outcome.too_many_tasks(used, log))
+            return outcome.too_many_tasks(used, log)
         if disk.is_short(workdir):
             held, free = await asyncio.to_thread(disk.held, workdir, pid), disk.free(workdir)
             if held > free:
-                return fail(outcome.disk_full(held, free, log))
+                return outcome.disk_full(held, free, log)
         await asyncio.sleep(_WATCH_SECONDS)
 
 

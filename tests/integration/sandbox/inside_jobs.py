@@ -10,7 +10,6 @@ import errno
 import os
 import resource
 import signal
-import sys
 import sysconfig
 import threading
 import time
@@ -127,7 +126,7 @@ def _files(request: Mapping[str, Any], workdir: Path) -> dict[str, Callable[[], 
             secret, lambda: _libc.setxattr(encoded, b"user.a", b"1", 1, 0)
         ),
         "read by a link to another task's file": lambda: _by_link(secret, workdir),
-        "write the interpreter": lambda: _open(os.path.realpath(sys.executable), os.O_WRONLY),
+        "write a module of the interpreter": lambda: _open(os.path.realpath(os.__file__), os.O_WRONLY),
         "write into the installed packages": lambda: _open(package / "hostile.pth", write),
         "write into the engines": lambda: _open(Path(request["engines"]) / "hostile.py", write),
         "change the mode of a file that it may read": lambda: _change(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import socket
@@ -23,6 +24,11 @@ from tests.integration.sandbox.test_kernel import NO_NAMESPACES, needs_landlock,
 from tests.integration.sandbox.test_lifecycle import left_behind
 
 INSIDE = "tests.integration.sandbox.inside_jobs"
+REFUSED = {
+    *(errno.EPERM, errno.EACCES, errno.EROFS, errno.EXDEV),
+    *(errno.ENOENT, errno.ESRCH, errno.EBADF, errno.ENOSYS),  # what is not there for it
+}
+"""Any other error, as EFAULT, says that the attempt was badly made, and nothing of who may make it."""
 
 
 @pytest.fixture(scope="module")
@@ -84,13 +90,13 @@ async def ends(spawn: Any) -> Run:
 
 @pytest.mark.parametrize("attempt", ATTEMPTS)
 def test_an_attempt_fails(attempt: str, surrounded: dict[str, dict[str, int]]) -> None:
-    assert surrounded["describe"][attempt]
-    assert surrounded["read"][attempt]
+    assert surrounded["describe"][attempt] in REFUSED
+    assert surrounded["read"][attempt] in REFUSED
 
 
 @pytest.mark.parametrize("attempt", ATTEMPTS)
 def test_an_attempt_fails_without_namespaces(attempt: str, bare: dict[str, int]) -> None:
-    assert bare[attempt]
+    assert bare[attempt] in REFUSED or attempt == "become another user"  # there is no other in its user namespace
 
 
 async def test_handles_are_bounded(spawn: Any) -> None:
