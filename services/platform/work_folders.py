@@ -1,10 +1,15 @@
-"""Work folders. What a killed process left behind is removed when another process makes a folder there."""
+"""Work folders. What a killed process left behind is removed when another process makes a folder there.
+
+Strangers' code writes into them, and may nest them more deeply than `shutil.rmtree`, which fails then, has frames.
+"""
 
 from __future__ import annotations
 
 import os
-import shutil
 import tempfile
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
@@ -15,9 +20,52 @@ def work_folder(root: Path) -> Path:
         pid, _, rest = folder.name.partition("-")
         begun = rest.partition("-")[0]
         if pid.isdigit() and begun.isdigit() and _begun(pid) != begun:
-            shutil.rmtree(folder, ignore_errors=True)
+            remove_folder(folder)
     own = str(os.getpid())
     return Path(tempfile.mkdtemp(prefix=f"{own}-{_begun(own)}-", dir=root)).resolve()
+
+
+@contextmanager
+def temporary_folder(prefix: str) -> Iterator[Path]:
+    """Make a folder among temporary files, and remove it in the end."""
+    folder = Path(tempfile.mkdtemp(prefix=prefix))
+    try:
+        yield folder
+    finally:
+        remove_folder(folder)
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove a folder in which nobody writes any more; what cannot be removed stays.
+
+    What is nested moves up first, so that no path gets long.
+    """
+    nested = _emptied(folder, folder)
+    while nested:
+        below = nested.pop()
+        nested += _emptied(below, folder)
+        _remove_empty(below)
+    _remove_empty(folder)
+
+
+def _emptied(folder: Path, top: Path) -> list[Path]:
+    """Remove the files of a folder, move the folders in it to `top`, and return those."""
+    moved: list[Path] = []
+    with suppress(OSError):
+        folder.chmod(0o700)
+        for name in os.listdir(folder):
+            with suppress(OSError):
+                if (entry := folder / name).is_dir() and not entry.is_symlink():
+                    entry.chmod(0o700)  # its parent changes
+                    moved.append(entry.rename(top / uuid.uuid4().hex))
+                else:
+                    entry.unlink()
+    return moved
+
+
+def _remove_empty(folder: Path) -> None:
+    with suppress(OSError):
+        folder.rmdir()
 
 
 def _begun(pid: str) -> str:

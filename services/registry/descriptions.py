@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from services.platform import failures
 from services.platform.errors import LatheError, failed_precondition, invalid_argument
 from services.platform.failures import ChildWork
 from services.platform.words import from_values, word
+from services.platform.work_folders import temporary_folder
 from services.storage import ContentStore
 
 LIMITS = Limits(memory_bytes=1 << 30, timeout_seconds=60)
@@ -75,8 +75,7 @@ class Describer:
                 (UNSAFE_MODEL); FAILED_PRECONDITION if reading it takes too much memory or time (MODEL_TOO_LARGE).
         """
         async with self._slots:
-            with tempfile.TemporaryDirectory(prefix="lathe-describe-") as folder:
-                workdir = Path(folder)
+            with temporary_folder("lathe-describe-") as workdir:
                 await self._fetch(files, workdir / _FOLDER, told)
                 found = await _read(model_format, files, workdir)
         found.format = model_format

@@ -19,7 +19,7 @@ from engines.datasets.items import Item
 from engines.datasets.jsonl import to_line
 from services.database.pool import Database
 from services.operations.runner import Standing
-from services.platform.work_folders import work_folder
+from services.platform.work_folders import remove_folder, work_folder
 from services.registry.blobs import Blobs
 from services.storage import ContentStore
 
@@ -68,7 +68,7 @@ class Archives:
             standing.at(TASK_STAGE_UPLOADING_OUTPUTS, _PACKED)
             digest = await self._content.put_file(packer.path)
         finally:
-            await asyncio.shield(asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True))
+            await asyncio.shield(asyncio.to_thread(remove_folder, folder))
         await self._blobs.record([digest])
         await self._database.execute(_KEEP, dataset.index.sha256, digest.sha256, digest.size_bytes)
         return digest

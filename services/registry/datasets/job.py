@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +19,7 @@ from engines.sandbox import Child, Limits, Progress
 from services.operations.backlog import Claim
 from services.operations.runner import Standing
 from services.platform.words import from_values, number, to_values, word
-from services.platform.work_folders import work_folder
+from services.platform.work_folders import remove_folder, work_folder
 from services.registry.datasets.contents import Contents
 from services.storage import ContentStore
 from services.tasks.worker.inputs import Inputs
@@ -79,7 +78,7 @@ class ImportJob:
                 await self._store(found.summary, workdir / "out", standing)
             return found
         finally:
-            await asyncio.shield(asyncio.to_thread(shutil.rmtree, workdir, ignore_errors=True))
+            await asyncio.shield(asyncio.to_thread(remove_folder, workdir))
 
     async def _fetch(self, dataset: Dataset, claim: Claim, workdir: Path, standing: Standing) -> None:
         files: list[tuple[str, Digest]] = [(f"files/{file.path}", file.digest) for file in dataset.files]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 from collections import OrderedDict
 from datetime import timedelta
 from pathlib import Path, PurePosixPath
@@ -16,7 +15,7 @@ from engines.datasets.jsonl import to_line
 from engines.failures import EngineFailure, FailureReason
 from engines.sandbox import Child, Limits
 from services.platform.errors import failed_precondition
-from services.platform.work_folders import work_folder
+from services.platform.work_folders import remove_folder, work_folder
 from services.registry.datasets.contents import Contents
 from services.registry.datasets.items import Items, message_of
 from services.storage import ContentStore
@@ -83,4 +82,4 @@ class Previews:
                 subject=f"{dataset.name}/items/{number}",
             ) from failure
         finally:
-            await asyncio.shield(asyncio.to_thread(shutil.rmtree, workdir, ignore_errors=True))
+            await asyncio.shield(asyncio.to_thread(remove_folder, workdir))

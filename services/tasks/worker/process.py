@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 import signal
 import sys
 from collections.abc import Sequence
@@ -20,7 +19,7 @@ from services.bus.connection import Bus
 from services.bus.topology import Timing, find_queues, on_device
 from services.platform import telemetry
 from services.platform.settings import ConfigurationError, Settings, load_settings
-from services.platform.work_folders import work_folder
+from services.platform.work_folders import remove_folder, work_folder
 from services.process.confinement import confinement
 from services.process.startup import StartupError, refuse, tune_collector, wait_for
 from services.storage import CachingStore, ContentStore, MeteredStore, S3ContentStore, hash_bytes
@@ -168,7 +167,7 @@ async def _serve(name: str, kinds: Sequence[EngineWork], device: Device, setting
         try:
             await worker.run()
         finally:
-            shutil.rmtree(folder, ignore_errors=True)
+            remove_folder(folder)
         log.info("stopped")
     finally:
         await bus.close()

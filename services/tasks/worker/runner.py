@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -15,6 +14,7 @@ from typing import Any, Protocol
 import structlog
 
 from engines.sandbox import DEATHS, Child, Died, Limits, Progress
+from services.platform.work_folders import remove_folder
 from services.tasks.worker.turn import Turn
 
 log = structlog.get_logger(__name__)
@@ -140,7 +140,7 @@ class ChildSlot:
         """Kill the child and remove the work directory."""
         await self.stop()
         self._end_turn()
-        await asyncio.to_thread(shutil.rmtree, self._workdir, ignore_errors=True)
+        await asyncio.to_thread(remove_folder, self._workdir)
 
     def _end_turn(self) -> None:
         if self._turn is not None:

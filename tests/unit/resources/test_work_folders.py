@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from services.platform.work_folders import work_folder
+from services.platform.work_folders import remove_folder, work_folder
 
 
 def test_folders_of_dead_processes_are_swept(tmp_path: Path) -> None:
@@ -38,3 +38,24 @@ def test_folders_of_other_living_processes_stay(tmp_path: Path) -> None:
         other.stdin.close()
     work_folder(tmp_path)
     assert not (tmp_path / theirs).exists()
+
+
+def test_a_folder_goes_however_deep_it_is(tmp_path: Path) -> None:
+    folder, outside = tmp_path / "task", tmp_path / "outside"
+    folder.mkdir()
+    outside.mkdir()
+    (outside / "kept").touch()
+    at = os.open(folder, os.O_RDONLY)
+    for _ in range(1100):
+        os.mkdir("a", dir_fd=at)
+        below = os.open("a", os.O_RDONLY, dir_fd=at)
+        os.symlink(outside, "link", dir_fd=below)
+        os.close(at)
+        at = below
+    os.close(at)
+    (folder / "shut").mkdir()
+    (folder / "shut" / "file").touch()
+    (folder / "shut").chmod(0)
+    remove_folder(folder)
+    assert list(tmp_path.iterdir()) == [outside]
+    assert (outside / "kept").exists()
