@@ -2,6 +2,7 @@
 
 def upgrade() -> None:
     execute(*TASK_TABLES, *DELETED_REQUESTS, *TASK_USES, *TASK_FILTERS, *TASK_QUEUE, *TASK_GROUPS, *TASK_PROJECTS)
+    execute(*TASK_COUNTS)
     execute(LEASES_TABLE, CHANGES_TABLE, *AUDIT_TABLE)
 """
 
@@ -128,6 +129,9 @@ TASK_PROJECTS = (
     "CREATE INDEX tasks_project ON tasks (project, create_time, uid)",
 )
 """Statements for the project of each task."""
+
+TASK_COUNTS = ("CREATE INDEX tasks_project_state ON tasks (project, state)",)
+"""Statements for counting the tasks of a project by state, as its quotas do when one is created."""
 
 _BATCH = 1000
 
