@@ -33,10 +33,11 @@ LISTING = Listing(
 )
 _GET = "SELECT r.body, c.readers, c.project FROM releases r JOIN channels c ON c.name = r.parent WHERE r.name = $1"
 _MADE = "SELECT r.body, c.readers, c.project FROM releases r JOIN channels c ON c.name = r.parent WHERE r.uid = $1"
-_PAGE = "SELECT uid, body FROM releases WHERE uid > $1 ORDER BY uid LIMIT 500"
+_EVIDENCE = "SELECT DISTINCT evaluation_task FROM releases WHERE evaluation_task = ANY ($1) AND evaluation_task <> ''"
+_OF_EARLIER = "SELECT body FROM releases WHERE evaluation_task IS NULL"
 _INSERT = """
-INSERT INTO releases (uid, name, parent, number, model_version, kind, owner, create_time, body)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+INSERT INTO releases (uid, name, parent, number, model_version, kind, owner, create_time, body, evaluation_task)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
 """
 
 
@@ -53,6 +54,7 @@ async def insert_release(connection: Connection, release: Release) -> None:
         release.owner,
         release.create_time.ToDatetime(tzinfo=UTC),
         release.SerializeToString(),
+        release.evaluation_task,
     )
     channel, digests = naming.channel_of(release.name), (file.digest for file in release.files)
     await note(connection, None, release, await project_of(connection, channel))
@@ -104,8 +106,7 @@ async def release_made(reader: Connection | Database, uid: UUID) -> Release:
 
 async def evidence_among(reader: Connection | Database, evaluations: Collection[str]) -> list[str]:
     """Return those of some evaluations that any release names."""
-    wanted, found, after = set(evaluations), set[str](), UUID(int=0)
-    while rows := await reader.fetch(_PAGE, after):
-        found |= wanted & {Release.FromString(row["body"]).evaluation_task for row in rows}
-        after = rows[-1]["uid"]
-    return sorted(found)
+    found = {row["evaluation_task"] for row in await reader.fetch(_EVIDENCE, list(evaluations))}
+    # Few, if any: an earlier release of Lathe wrote them while this one ran beside it.
+    earlier = {Release.FromString(row["body"]).evaluation_task for row in await reader.fetch(_OF_EARLIER)}
+    return sorted(found | earlier.intersection(evaluations))
