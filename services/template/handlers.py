@@ -25,7 +25,8 @@ from lathe.template.v1.template_service_pb2 import (
 )
 
 from services.database.pool import Connection, Database
-from services.platform.access import DEFAULT_PROJECT, EVERYBODY
+from services.platform.access import DEFAULT_PROJECT, EVERYBODY, Role, require_role
+from services.platform.changes import names_field
 from services.platform.errors import LatheError, failed_precondition, from_rpc_error, invalid_argument
 from services.platform.identity import acting_as, current_user
 from services.platform.interceptors.validation import check
@@ -153,6 +154,7 @@ class Templates:
         template.CopyFrom(request.template)
         template.built_in = False
         _check_sound(template)
+        self._store.require_creation(template)  # who may not share it learns nothing of projects
         await self._require_projects(template.shared_with)
         return await self._store.create(
             template,
@@ -182,9 +184,12 @@ class Templates:
             check(changed, inside="template", changed=request.update_mask)
             _check_sound(changed)
 
-        if request.template.shared_with and "shared_with" in request.update_mask.paths:
-            shared = (await self._store.get(request.template.name)).shared_with
-            await self._require_projects(set(request.template.shared_with) - set(shared))
+        if request.template.shared_with and names_field(request.update_mask, "shared_with"):
+            before = await self._store.get(request.template.name)
+            _refuse_built_in(before)
+            if added := set(request.template.shared_with) - set(before.shared_with):
+                require_role(before.project, Role.ADMIN)  # as above
+                await self._require_projects(added)
         return await self._store.update(request.template, request.update_mask, CHANGEABLE, validate)
 
     async def _require_projects(self, names: Collection[str]) -> None:

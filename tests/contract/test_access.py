@@ -336,6 +336,17 @@ async def test_who_leaves_a_project_sees_no_more_of_its_tasks(guarded: Suite) ->
     assert await refused(call(guarded, "DeleteProject", "ann", name=made)) == "PROJECT_NOT_EMPTY"
 
 
+async def test_who_may_not_share_learns_of_no_project(guarded: Suite) -> None:
+    template = await call(guarded, "GetTemplate", "editor", name=TEMPLATE)
+    for project in (OTHERS, "projects/nosuch"):
+        shared = template | {"shared_with": [project]}
+        update = {"template": shared, "update_mask": "*"}
+        assert await refused(call(guarded, "UpdateTemplate", "editor", **update)) == "ROLE_REQUIRED"
+        assert await refused(call(guarded, "CreateTemplate", "editor", template=shared)) == "ROLE_REQUIRED"
+    assert await refused(call(guarded, "UpdateTemplate", "admin", **update)) == "NOT_FOUND"
+    assert await refused(call(guarded, "CreateTemplate", "admin", template=shared)) == "NOT_FOUND"
+
+
 def announced(file: dict[str, Any]) -> dict[str, Any]:
     digest = file["digest"]
     return {"display_name": file["path"], "size_bytes": digest["size_bytes"], "sha256": digest["sha256"]}
