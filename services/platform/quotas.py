@@ -102,10 +102,10 @@ class CachedQuotas:
     async def _ask(self, _: None) -> Table:
         try:
             self._table = await self._fetch()
-        except LatheError as error:
-            log.info("quotas.unread", error=error.message)
         except grpc.aio.AioRpcError as error:
             log.info("quotas.unread", error=from_rpc_error(error).message)
+        except Exception as error:  # in the registry, whatever its database says
+            log.info("quotas.unread", error=str(error) or type(error).__name__)
         return self._table
 
 
