@@ -63,7 +63,7 @@ def test_who_is_quiet_is_forgotten(clock: Clock, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(rates, "_MOST", 3)
     limits = Traffic(Settings(calls_per_second=10))
     for user in "abcd":
-        calls(limits, user, 1)
+        calls(limits, user, 8)
         clock.now += 0.6
     assert set(limits._users._buckets) == {"c", "d"}
 
