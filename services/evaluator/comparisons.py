@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
+import grpc
 from lathe.evaluator.v1.evaluation_service_pb2 import (
     CreateEvaluationComparisonRequest,
     EvaluationComparison,
@@ -25,7 +26,7 @@ from services.operations.operations import Operations
 from services.operations.runner import Standing
 from services.operations.verbs import operation_verbs
 from services.platform import access
-from services.platform.errors import failed_precondition
+from services.platform.errors import LatheError, failed_precondition
 from services.platform.words import word
 from services.process.composition import Platform
 from services.resources.filters.fields import TEXTS, word_field
@@ -39,7 +40,7 @@ from services.tasks.api.servicer import Method
 # An answer has to stay under gRPC's 4 MiB; the reports hold everything.
 MAX_ANSWER_BYTES = 3_500_000
 _EXPIRED = """
-    SELECT name FROM comparisons WHERE state <> $1 AND update_time < $2 AND NOT labels ? $3 AND name > $4
+    SELECT name, body FROM comparisons WHERE state <> $1 AND update_time < $2 AND NOT labels ? $3 AND name > $4
     ORDER BY name LIMIT 200
 """
 KIND = ResourceKind(
@@ -113,7 +114,11 @@ class Comparisons:
         after = ""
         while rows := await self._database.fetch(_EXPIRED, OPERATION_STATE_RUNNING, before, KEEP, after):
             for row in rows:
-                await self.operations.delete(row["name"])
+                try:
+                    await self.operations.delete(row["name"], EvaluationComparison.FromString(row["body"]).etag)
+                except LatheError as error:  # one that was changed in this very moment stays until the next time
+                    if error.code not in {grpc.StatusCode.NOT_FOUND, grpc.StatusCode.ABORTED}:
+                        raise
             after = rows[-1]["name"]
 
     async def _evaluations(self, comparison: EvaluationComparison) -> list[EvaluationTask]:

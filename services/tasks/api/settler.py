@@ -71,8 +71,8 @@ class Settler:
         try:
             with acting_as(owner):
                 await self._kind.release(task_name, spec)
-        except (LatheError, grpc.aio.AioRpcError) as error:  # it ends by itself
-            log.info("settle.not_released", task=task_name, error=str(error))
+        except Exception as error:  # it ends by itself
+            log.warning("settle.not_released", task=task_name, error=str(error) or type(error).__name__)
 
     async def renew(self, rows: Sequence[TaskRow]) -> None:
         """Let what tasks hold be held for longer."""

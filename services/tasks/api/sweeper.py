@@ -130,17 +130,23 @@ class Sweeper:
             elif row.state == task_pb2.TASK_STATE_CANCELLING:
                 await self._sweep_cancelling(row, alive)
         # Siblings are asked last: one that is away must not keep lost tasks from being found.
+        if renew:
+            await self._renew([row for row in rows if row.held and row.state not in TERMINAL])
         try:
-            if renew:
-                await self._settler.renew([row for row in rows if row.held and row.state not in TERMINAL])
             await self._settler.release([row for row in rows if row.state in TERMINAL])
             await self._sweep_followers(
                 [row for row in rows if row.state == task_pb2.TASK_STATE_PENDING and row.leader is not None]
             )
         except (LatheError, grpc.aio.AioRpcError) as error:
             log.info("sweep.deferred", error=str(error))
-            if renew:
-                self._renew_at = 0.0
+
+    async def _renew(self, rows: Sequence[TaskRow]) -> None:
+        """Let what tasks hold be held for longer; at the next sweep if the registry, perhaps an older one, does not."""
+        try:
+            await self._settler.renew(rows)
+        except (LatheError, grpc.aio.AioRpcError) as error:
+            log.warning("sweep.not_renewed", error=str(error))
+            self._renew_at = 0.0
 
     async def _sweep_followers(self, followers: Sequence[TaskRow]) -> None:
         leaders = await self._ledger.store.load({row.leader for row in followers if row.leader is not None})

@@ -48,7 +48,7 @@ _COMPARISON = """
 async def compare(database: Database, tasks: list[str], labels: dict[str, str], age: timedelta, state: int) -> None:
     """Insert a comparison."""
     name = f"evaluationComparisons/{uuid4()}"
-    body = EvaluationComparison(name=name).SerializeToString()
+    body = EvaluationComparison(name=name, etag=tasks[0]).SerializeToString()
     await database.execute(_COMPARISON, name, tasks, labels, age, state, body)
 
 
@@ -114,7 +114,9 @@ async def test_what_others_name_stays(database_url: str, tables: ModuleType, sta
         await database.close()
 
 
-async def test_comparisons_go_like_evaluations_and_what_releases_rest_on_stays(database_url: str) -> None:
+async def test_comparisons_go_like_evaluations_and_what_releases_rest_on_stays(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     await migrate(database_url, "service", evaluator_tables)
     database = await Database.connect(database_url, "service", max_size=3)
     collection, ok = "evaluationTasks", task_pb2.TASK_STATE_SUCCEEDED
@@ -123,8 +125,8 @@ async def test_comparisons_go_like_evaluations_and_what_releases_rest_on_stays(d
     comparisons = Comparisons(platform, cast("Any", None), cast("Any", None))
     asked: set[str] = set()
     try:
-        compared, kept, running, released, mate, single = [
-            await add(database, collection, ok, group) for group in ("", "", "", GROUP, GROUP, "")
+        compared, kept, running, released, mate, single, changed = [
+            await add(database, collection, ok, group) for group in ("", "", "", GROUP, GROUP, "", "")
         ]
         old, done = timedelta(days=2), OPERATION_STATE_SUCCEEDED
         for uid, labels, age, state in (
@@ -132,6 +134,7 @@ async def test_comparisons_go_like_evaluations_and_what_releases_rest_on_stays(d
             (kept, {"keep": "yes"}, old, done),
             (running, {}, old, OPERATION_STATE_RUNNING),
             (single, {}, timedelta(), done),
+            (changed, {}, old, done),
         ):
             await compare(database, [f"{collection}/{uid}"], labels, age, state)
 
@@ -139,6 +142,15 @@ async def test_comparisons_go_like_evaluations_and_what_releases_rest_on_stays(d
             asked.update(names)
             return {f"{collection}/{released}"}
 
+        delete = comparisons.operations.delete
+
+        async def change_first(name: str, etag: str = "") -> None:
+            if etag.endswith(str(changed)):
+                body = EvaluationComparison(name=name, etag="another").SerializeToString()
+                await database.execute("UPDATE comparisons SET body = $2 WHERE name = $1", name, body)
+            await delete(name, etag)
+
+        monkeypatch.setattr(comparisons.operations, "delete", change_first)
         back = "UPDATE tasks SET create_time = now() - $1::interval, update_time = now() - $1::interval"
         await database.execute(back, old)
         day_ago = datetime.now(UTC) - timedelta(days=1)
@@ -151,5 +163,5 @@ async def test_comparisons_go_like_evaluations_and_what_releases_rest_on_stays(d
         await channel.close()
     # Of the group one is what a release rests on: it stays whole.
     assert gone == {compared}
-    assert {row["task"] for row in left} == {f"{collection}/{uid}" for uid in (kept, running, single)}
+    assert {row["task"] for row in left} == {f"{collection}/{uid}" for uid in (kept, running, single, changed)}
     assert asked == {f"{collection}/{uid}" for uid in (compared, released, mate)}
