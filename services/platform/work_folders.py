@@ -8,8 +8,7 @@ from __future__ import annotations
 import os
 import tempfile
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -23,16 +22,6 @@ def work_folder(root: Path) -> Path:
             remove_folder(folder)
     own = str(os.getpid())
     return Path(tempfile.mkdtemp(prefix=f"{own}-{_begun(own)}-", dir=root)).resolve()
-
-
-@contextmanager
-def temporary_folder(prefix: str) -> Iterator[Path]:
-    """Make a folder among temporary files, and remove it in the end."""
-    folder = Path(tempfile.mkdtemp(prefix=prefix))
-    try:
-        yield folder
-    finally:
-        remove_folder(folder)
 
 
 def remove_folder(folder: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from pathlib import Path
 
 from lathe.internal.v1.registry_service_pb2 import RegisterModelVersionRequest
 from lathe.registry.v1.model_service_pb2 import (
@@ -48,11 +49,14 @@ class Creation:
         blobs: Blobs,
         architectures: Architectures,
         attestation: Attestation,
+        *,
+        folder: Path,
     ) -> None:
+        """Describe versions in folders inside `folder`."""
         self._database = database
         self._content = content
         self._blobs = blobs
-        self._describer = Describer(content)
+        self._describer = Describer(content, folder)
         self._architectures = architectures
         self._attestation = attestation
         self._leases = Leases(database)

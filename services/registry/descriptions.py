@@ -18,7 +18,7 @@ from services.platform import failures
 from services.platform.errors import LatheError, failed_precondition, invalid_argument
 from services.platform.failures import ChildWork
 from services.platform.words import from_values, word
-from services.platform.work_folders import temporary_folder
+from services.platform.work_folders import remove_folder, work_folder
 from services.storage import ContentStore
 
 LIMITS = Limits(memory_bytes=1 << 30, timeout_seconds=60)
@@ -61,8 +61,10 @@ def require_described(model_format: ModelFormat.ValueType) -> None:
 class Describer:
     """Describes the files of versions, a few at a time, each in its own sandboxed process."""
 
-    def __init__(self, store: ContentStore) -> None:
+    def __init__(self, store: ContentStore, folder: Path) -> None:
+        """Work in folders inside `folder`."""
         self._store = store
+        self._folder = folder
         self._slots = asyncio.Semaphore(_SLOTS)
 
     async def describe(
@@ -75,9 +77,12 @@ class Describer:
                 (UNSAFE_MODEL); FAILED_PRECONDITION if reading it takes too much memory or time (MODEL_TOO_LARGE).
         """
         async with self._slots:
-            with temporary_folder("lathe-describe-") as workdir:
+            workdir = await asyncio.to_thread(work_folder, self._folder)
+            try:
                 await self._fetch(files, workdir / _FOLDER, told)
                 found = await _read(model_format, files, workdir)
+            finally:
+                await asyncio.shield(asyncio.to_thread(remove_folder, workdir))
         found.format = model_format
         found.size_bytes = sum(file.digest.size_bytes for file in files)
         return found

@@ -103,7 +103,8 @@ async def build(platform: Platform) -> ServiceParts:
     releases = releases_assembly.assemble(platform)
     aliases = Aliases(database)
     attestation = Attestation(content, blobs, platform.settings)
-    creation = Creation(database, content, blobs, architectures, attestation)
+    folder = settings.data_dir / "registry" / "descriptions"
+    creation = Creation(database, content, blobs, architectures, attestation, folder=folder)
     imports = VersionImports(platform, creation)
     garbage = garbage_assembly.assemble(platform, datasets.index_files, projects)
 
