@@ -1,4 +1,4 @@
-"""A suite with TLS, tokens and an identity provider: it works, and none of its secrets is where it does not belong."""
+"""A suite with TLS, tokens and an identity provider: two projects work in it, apart, and no secret gets out."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ import json
 import re
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -24,6 +26,7 @@ from tests.unit.platform.provider import AUDIENCE, ISSUER, Provider, provider
 
 SERVICE_TOKEN = "planted-token-of-the-services"
 PLAIN_TOKEN = "planted-token-of-old"
+BOBS_TOKEN = "planted-token-of-bob"
 WRONG_TOKEN = "planted-token-of-nobody"
 # What makes a URL of the store good for whoever reads it.
 SIGNATURE = rb"X-Amz-Signature=[0-9a-f]{16}"
@@ -38,9 +41,10 @@ class Desk:
         self.suite, self.ca = suite, ca
         self.said = ""
 
-    def lathe(self, *words: str, token: str, code: int = 0) -> str:
+    def lathe(self, *words: str, token: str, project: str = "", code: int = 0) -> str:
         """Run a command; what it says is kept."""
         environment = self.suite.environment() | {"LATHE_TLS_CA_FILE": str(self.ca), "LATHE_TOKEN": token}
+        environment |= {"LATHE_PROJECT": project} if project else {}
         done = subprocess.run(
             [*COMMAND, *words], capture_output=True, text=True, env=environment, timeout=300, check=False
         )
@@ -67,12 +71,16 @@ def work(desk: Desk, folder: Path, ada: str, eve: str) -> str:
     source.write_text(network_source("TinyNet"))
     template.write_text(template_text("Tiny"))
     weights = save_weights(folder)[0]
-    desk.lathe("architectures", "create", str(source), token=ada)
-    desk.lathe("templates", "create", str(template), "--id", "tiny", token=ada)
-    desk.lathe("models", "push", "tiny", str(weights), "--create", "--architecture", "tinynet", token=ada)
-    desk.lathe("convert", "tiny/1", "-t", "tiny", token=ada)
-    desk.lathe("models", "download", "tiny/2", "-d", str(folder / "package"), token=ada)
-    desk.lathe("tasks", "list", "-o", "json", token=ada)
+    desk.lathe("projects", "create", "vision", "--member", "group:vision=ADMIN", token=PLAIN_TOKEN)
+    desk.lathe("projects", "create", "sound", "--member", "user:bob=EDITOR", token=PLAIN_TOKEN)
+    mine = partial(desk.lathe, token=ada, project="vision")
+    mine("architectures", "create", str(source))
+    mine("templates", "create", str(template), "--id", "tiny")
+    mine("models", "push", "tiny", str(weights), "--create", "--architecture", "tinynet")
+    mine("convert", "tiny/1", "-t", "tiny")
+    mine("models", "download", "tiny/2", "-d", str(folder / "package"))
+    (task,) = json.loads(mine("tasks", "list", "-o", "json"))
+    look_from_elsewhere(desk, folder, ada, task["name"])
     desk.lathe("models", "push", "broken", str(source), "--create", token=ada, code=1)
     desk.lathe("convert", "tiny/1", "-t", "tiny", "--set", "runtime=nothing", token=ada, code=1)
     for token in (eve, WRONG_TOKEN, f"{ada}x"):
@@ -80,18 +88,48 @@ def work(desk: Desk, folder: Path, ada: str, eve: str) -> str:
     return desk.lathe("whoami", "-o", "json", token=ada)
 
 
+def look_from_elsewhere(desk: Desk, folder: Path, ada: str, task: str) -> None:
+    """Be bob, in another project: what is ada's does not exist, until it is shared; then bob works with it."""
+    bob = partial(desk.lathe, token=BOBS_TOKEN, project="sound")
+    for lists in ("models", "tasks"):
+        assert json.loads(bob(lists, "list", "-o", "json")) == []
+    for words in (
+        ("models", "get", "tiny"),
+        ("models", "lineage", "tiny/2"),
+        ("models", "download", "tiny/2", "-d", str(folder / "stolen")),
+        ("tasks", "watch", task),
+        ("tasks", "logs", task),
+    ):
+        bob(*words, code=1)
+    assert not (folder / "stolen").exists()
+    for name in ("models/tiny", "architectures/tinynet"):
+        desk.lathe("projects", "share", name, "sound", token=ada)
+    told = bob("models", "get", "tiny/2", "-o", "json") + bob("models", "lineage", "tiny/2", "-o", "json")
+    assert "models/tiny/versions/1" in told
+    assert task not in told
+    assert "templates/tiny" not in told
+    own = folder / "bobs.yaml"
+    own.write_text(template_text("Bob's"))
+    bob("templates", "create", str(own), "--id", "bobs")
+    bob("models", "create", "bobs")
+    bob("convert", "tiny/1", "-t", "bobs", "--output-model", "bobs")
+    assert "models/bobs" in bob("models", "lineage", "bobs/1", "-o", "json")
+    assert "models/bobs" not in desk.lathe("models", "lineage", "tiny/1", "-o", "json", token=ada, project="vision")
+
+
 @pytest.mark.timeout(600)
 def test_secrets_stay_where_they_belong(tmp_path: Path, login: Provider) -> None:
     files = Authority(tmp_path).issue("127.0.0.1")
     tokens, state = tmp_path / "tokens.json", tmp_path / "state"
-    tokens.write_text(json.dumps({PLAIN_TOKEN: "ann"}))
-    ada, eve = login.token(), login.token(aud="elsewhere", sub="eve")
+    tokens.write_text(json.dumps({PLAIN_TOKEN: "ann", BOBS_TOKEN: "bob"}))
+    ada, eve = login.token(exp=int(time.time()) + 3600), login.token(aud="elsewhere", sub="eve")
     with receiving(keep=True) as receiver:
         environment = {
             "LATHE_OTLP_ENDPOINT": receiver.url,
             "LATHE_LOG_LEVEL": "debug",
             "LATHE_AUTH_TOKENS_FILE": str(tokens),
             "LATHE_SERVICE_TOKEN": SERVICE_TOKEN,
+            "LATHE_ADMINS": "ann",
             "LATHE_AUTH_ISSUER": ISSUER,
             "LATHE_AUTH_AUDIENCE": AUDIENCE,
             "LATHE_AUTH_JWKS": login.url,
@@ -103,6 +141,7 @@ def test_secrets_stay_where_they_belong(tmp_path: Path, login: Provider) -> None
             secrets = {
                 "the services' token": SERVICE_TOKEN,
                 "a user's token": PLAIN_TOKEN,
+                "another user's token": BOBS_TOKEN,
                 "a token that nobody knows": WRONG_TOKEN,
                 "a JWT": ada.rpartition(".")[2],
                 "a refused JWT": eve.rpartition(".")[2],
