@@ -30,6 +30,7 @@ __all__ = [
     "Permit",
     "Role",
     "count_for",
+    "count_no_more",
     "count_once",
     "current_permit",
     "enter",
@@ -133,6 +134,11 @@ def count_for(project: str) -> None:
     """Count this call for a project, unless it is counted already, or the caller has no role there."""
     if (count := _count.get()) is not None and has_role(project, Role.VIEWER):
         count(project)
+
+
+def count_no_more() -> None:
+    """Count this call for no project any more: a stream that was begun is not refused for what it tells later."""
+    _count.set(None)
 
 
 def readable() -> list[str] | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from contextlib import suppress
 from time import monotonic
 from typing import Any
 
@@ -16,7 +17,7 @@ from services.platform import quotas
 from services.platform.errors import LatheError, from_rpc_error
 from services.platform.quotas import Limits
 from services.process.quotas import table_of
-from tests.contract.requests import request_of
+from tests.contract.requests import PACKAGE, request_of
 from tests.contract.suite import Suite
 
 USUALLY_KEPT = quotas.KEPT_SECONDS
@@ -132,6 +133,33 @@ async def test_each_process_takes_no_more_calls_about_a_project_than_may_be(suit
     # Lists of all projects, and another service that was not called, are not refused.
     await call(suite, "ListModels", {})
     await call(suite, "ListConversionTasks", {"filter": f'project = "{made["name"]}"'})
+
+
+async def test_a_watch_goes_on_while_too_many_call(suite: Suite, since: float) -> None:
+    project = {"display_name": "Loud", "quotas": {"calls_per_second": 2}}
+    made = (await call(suite, "CreateProject", {"project": project, "project_id": "loud"}))["name"]
+    model = await call(suite, "CreateModel", {"model": {"display_name": "Loud", "project": made}})
+    await all_know(since)
+    await call(suite, "GetModel", {"name": model["name"]})  # answered by what was known; the quota is asked for
+    await asyncio.sleep(2 * SOON)
+
+    async def ask_on() -> None:
+        while True:
+            with suppress(grpc.aio.AioRpcError):
+                await call(suite, "GetModel", {"name": model["name"]})
+
+    watch = suite.stream("WatchTasks", request_of("WatchTasks", {}), "ann")
+    await watch.read()
+    asking = asyncio.create_task(ask_on())
+    try:
+        spec = {"model_version": PACKAGE, "device": "cpu-x86-64", "batch_sizes": [7]}
+        task = await call(suite, "CreateProfileTask", {"task": {"spec": spec, "project": made}})
+        async with asyncio.timeout(20):
+            while not any(change.name == task["name"] for change in (await watch.read()).changes):
+                pass
+    finally:
+        asking.cancel()
+        watch.cancel()
 
 
 async def test_what_a_project_does_not_state_is_as_for_the_others(suite: Suite) -> None:

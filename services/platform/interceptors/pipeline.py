@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import grpc
 
 from services.platform import errors, identity
-from services.platform.access import Grants
+from services.platform.access import Grants, count_no_more
 from services.platform.authentication import Authenticator
 from services.platform.interceptors import access, aliases, answering, credentials, validation
 from services.platform.interceptors.behavior import clear_output_only
@@ -140,6 +140,7 @@ def _wrap_stream(
                 async for response in responses:
                     await context.write(pack(response, context))
                     each.sent += 1
+                    count_no_more()
 
     if handler.request_streaming:
         return grpc.stream_stream_rpc_method_handler(call, handler.request_deserializer, serialize)

@@ -140,7 +140,7 @@ class Quotas(_message.Message):
     """Calls of users about the project that one server takes in a second. One more is refused; `RetryInfo` says when it may come. A call
     is about the first project in which it reads a resource by name, or changes something; of what is shared, that is the caller's
     own. A list is about the project that its `filter` names, if it names one. All other calls, and those of Lathe's services, are
-    about none.
+    about none. A stream counts when it begins.
     """
     def __init__(
         self,

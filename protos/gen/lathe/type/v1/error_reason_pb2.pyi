@@ -230,8 +230,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_QUOTA_EXCEEDED: _ErrorReason.ValueType  # 210
     """Of quotas.
 
-    The project uses as much as it may, or calls about it, or of the user, come more often; the message names quota, limit and use. Wait as `RetryInfo`
-    says, end something, or ask an administrator of the installation for more.
+    The project uses as much as it may, or calls about it, or of the user, come more often; the message names quota, limit and
+    use. Wait as `RetryInfo` says, end something, or ask an administrator of the installation for more.
     """
     ERROR_REASON_OPERATION_ENDED: _ErrorReason.ValueType  # 200
     """Of operations.
@@ -454,8 +454,8 @@ ERROR_REASON_NO_EARLIER_RELEASE: ErrorReason.ValueType  # 184
 ERROR_REASON_QUOTA_EXCEEDED: ErrorReason.ValueType  # 210
 """Of quotas.
 
-The project uses as much as it may, or calls about it, or of the user, come more often; the message names quota, limit and use. Wait as `RetryInfo`
-says, end something, or ask an administrator of the installation for more.
+The project uses as much as it may, or calls about it, or of the user, come more often; the message names quota, limit and
+use. Wait as `RetryInfo` says, end something, or ask an administrator of the installation for more.
 """
 ERROR_REASON_OPERATION_ENDED: ErrorReason.ValueType  # 200
 """Of operations.
