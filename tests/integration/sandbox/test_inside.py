@@ -15,7 +15,7 @@ import pytest
 
 import engines
 from engines.failures import EngineFailure, FailureReason
-from engines.sandbox import Limits, run_sync
+from engines.sandbox import Limits, disk, run_sync
 from engines.sandbox.confine import MAX_OPEN_FILES
 from engines.sandbox.outcome import MAX_THREADS
 from tests.integration.sandbox.conftest import GENEROUS, TESTS, Run
@@ -123,3 +123,15 @@ async def test_who_fills_the_disk_is_stopped(ends: Run, monkeypatch: pytest.Monk
     failure = await ends("fill_disk", {"bytes": 4 << 20, "named": named})
     assert (failure.reason, failure.retryable) == (FailureReason.INFRASTRUCTURE, True)
     assert "1 MiB are left, and the files of the work take" in failure.message
+
+
+async def test_work_that_cannot_be_watched_is_stopped(
+    spawn: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def unreadable(_: Path) -> bool:
+        raise OSError(errno.EIO, "the disk does not answer")
+
+    monkeypatch.setattr(disk, "is_short", unreadable)
+    with pytest.raises(OSError, match="does not answer"):
+        await (await spawn()).run(f"{INSIDE}:hear_nothing", {}, GENEROUS)
+    assert left_behind(tmp_path) == []
