@@ -209,14 +209,15 @@ async def serving(
         add_reflection(server, [*parts.service_names, "grpc.health.v1.Health"])
         if settings.debug:
             _add_channelz(server)
+        probed = grpc.aio.server()
+        await health.register(probed)
+        # Before it listens: who connects to a port that nobody serves yet waits for it until the deadline.
+        await health.check()
         address = _listen(server, listen, certificates.for_server() if certificates else None)
         if certificates and settings.internal_port:
             _listen(server, settings.address_at(settings.internal_port), certificates.for_server(of_siblings=True))
-        probed = grpc.aio.server()
         if settings.probe_port:
-            await health.register(probed)
             _listen(probed, settings.address_at(settings.probe_port))
-        await health.check()
         await server.start()
         await probed.start()
         keeping = [] if recorder is None else [recorder.run]
