@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from services.platform import failures
 from services.platform.errors import LatheError, failed_precondition
 from services.platform.failures import ChildWork
 from services.platform.words import from_values
+from services.platform.work_folders import temporary_folder
 from services.storage import ContentStore
 
 ENTRY = "engines.api.comparison:run"
@@ -37,8 +37,10 @@ _NOT_COMPARABLE = {FailureReason.INVALID_DATA, FailureReason.INVALID_SPEC, Failu
 class Comparer:
     """Compares, each time in a sandboxed process."""
 
-    def __init__(self, store: ContentStore) -> None:
+    def __init__(self, store: ContentStore, folder: Path) -> None:
+        """Work in folders inside `folder`."""
         self._store = store
+        self._folder = folder
 
     async def compare(self, tasks: Sequence[EvaluationTask], standing: Standing) -> EvaluationComparison:
         """Return the comparison of evaluations on the same data, the reference first. Its reports are stored.
@@ -47,8 +49,7 @@ class Comparer:
             LatheError: FAILED_PRECONDITION, reason NOT_COMPARABLE, if their predictions are not of the same data;
                 COMPARISON_TOO_LARGE if comparing takes too much memory or time; NOT_FOUND for a report that is gone.
         """
-        with tempfile.TemporaryDirectory(prefix="lathe-compare-") as folder:
-            workdir = Path(folder)
+        async with temporary_folder(self._folder) as workdir:
             evaluations = [await self._fetch(workdir, place, task) for place, task in enumerate(tasks)]
             found = await _run({"evaluations": evaluations, "seed": 0}, workdir, standing)
             comparison = from_values(found, EvaluationComparison(), ignore_unknown_fields=True)

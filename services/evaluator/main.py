@@ -25,10 +25,11 @@ STAY = "EXISTS (SELECT FROM comparisons c WHERE c.tasks @> ARRAY[{0}.name])"
 async def build(platform: Platform) -> ServiceParts:
     """Return the parts of the service: the task engine with evaluations, comparisons of them, and imports."""
     await require_confinement(platform.settings)
+    comparer = Comparer(platform.cas, platform.settings.data_dir / "evaluator" / "comparisons")
     made: list[Comparisons] = []
 
     def comparisons(engine: TaskEngine) -> Mapping[str, Method]:
-        made.append(Comparisons(platform, Comparer(platform.cas), engine.handlers))
+        made.append(Comparisons(platform, comparer, engine.handlers))
         engine.retention.first.append(made[0].expire)
         return {**made[0].methods, "ImportEvaluation": Imports(platform, engine.handlers).import_evaluation}
 

@@ -5,11 +5,23 @@ Strangers' code writes into them, and may nest them more deeply than `shutil.rmt
 
 from __future__ import annotations
 
+import asyncio
 import os
 import tempfile
 import uuid
-from contextlib import suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+
+
+@asynccontextmanager
+async def temporary_folder(root: Path) -> AsyncIterator[Path]:
+    """Make a work folder inside `root`, and remove it in the end, both in a thread."""
+    folder = await asyncio.to_thread(work_folder, root)
+    try:
+        yield folder
+    finally:
+        await asyncio.shield(asyncio.to_thread(remove_folder, folder))
 
 
 def work_folder(root: Path) -> Path:

@@ -18,7 +18,7 @@ from services.platform import failures
 from services.platform.errors import LatheError, failed_precondition, invalid_argument
 from services.platform.failures import ChildWork
 from services.platform.words import from_values, word
-from services.platform.work_folders import remove_folder, work_folder
+from services.platform.work_folders import temporary_folder
 from services.storage import ContentStore
 
 LIMITS = Limits(memory_bytes=1 << 30, timeout_seconds=60)
@@ -76,13 +76,9 @@ class Describer:
             LatheError: INVALID_ARGUMENT if a file is not what the format says (INVALID_MODEL) or carries code
                 (UNSAFE_MODEL); FAILED_PRECONDITION if reading it takes too much memory or time (MODEL_TOO_LARGE).
         """
-        async with self._slots:
-            workdir = await asyncio.to_thread(work_folder, self._folder)
-            try:
-                await self._fetch(files, workdir / _FOLDER, told)
-                found = await _read(model_format, files, workdir)
-            finally:
-                await asyncio.shield(asyncio.to_thread(remove_folder, workdir))
+        async with self._slots, temporary_folder(self._folder) as workdir:
+            await self._fetch(files, workdir / _FOLDER, told)
+            found = await _read(model_format, files, workdir)
         found.format = model_format
         found.size_bytes = sum(file.digest.size_bytes for file in files)
         return found

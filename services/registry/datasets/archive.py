@@ -19,7 +19,7 @@ from engines.datasets.items import Item
 from engines.datasets.jsonl import to_line
 from services.database.pool import Database
 from services.operations.runner import Standing
-from services.platform.work_folders import remove_folder, work_folder
+from services.platform.work_folders import temporary_folder
 from services.registry.blobs import Blobs
 from services.storage import ContentStore
 
@@ -53,8 +53,7 @@ class Archives:
 
     async def pack(self, dataset: Dataset, standing: Standing) -> Digest:
         """Pack a dataset and store the archive."""
-        folder = await asyncio.to_thread(work_folder, self._folder)
-        try:
+        async with temporary_folder(self._folder) as folder:
             await self._content.fetch(dataset.index, folder / "index.parquet")
             items, done = _items(folder / "index.parquet"), 0
             with ExitStack() as stack:
@@ -67,8 +66,6 @@ class Archives:
                 await asyncio.to_thread(packer.finish)
             standing.at(TASK_STAGE_UPLOADING_OUTPUTS, _PACKED)
             digest = await self._content.put_file(packer.path)
-        finally:
-            await asyncio.shield(asyncio.to_thread(remove_folder, folder))
         await self._blobs.record([digest])
         await self._database.execute(_KEEP, dataset.index.sha256, digest.sha256, digest.size_bytes)
         return digest

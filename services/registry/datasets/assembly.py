@@ -59,5 +59,5 @@ def assemble(platform: Platform, blobs: Blobs) -> DatasetParts:
         exports=exports,
         watch=DatasetWatch(catalog, platform.bus),
     )
-    selections = Selections(catalog, index_files, content, blobs)
+    selections = Selections(catalog, index_files, content, blobs, folder / "selections")
     return DatasetParts(servicer, imports, exports.operations.runner, selections, Holds(database), index_files, items)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +18,7 @@ from engines.sandbox import Child, Limits, Progress
 from services.operations.backlog import Claim
 from services.operations.runner import Standing
 from services.platform.words import from_values, number, to_values, word
-from services.platform.work_folders import remove_folder, work_folder
+from services.platform.work_folders import temporary_folder
 from services.registry.datasets.contents import Contents
 from services.storage import ContentStore
 from services.tasks.worker.inputs import Inputs
@@ -60,8 +59,7 @@ class ImportJob:
         Raises:
             EngineFailure: It cannot be done, or not now (retryable).
         """
-        workdir = await asyncio.to_thread(work_folder, self._folder)
-        try:
+        async with temporary_folder(self._folder) as workdir:
             # It loads its libraries while the files come in.
             async with await Child.spawn(workdir, _PRELOAD) as child:
                 await self._fetch(dataset, claim, workdir, standing)
@@ -77,8 +75,6 @@ class ImportJob:
                 standing.at(failure_pb2.TASK_STAGE_UPLOADING_OUTPUTS, _READ)
                 await self._store(found.summary, workdir / "out", standing)
             return found
-        finally:
-            await asyncio.shield(asyncio.to_thread(remove_folder, workdir))
 
     async def _fetch(self, dataset: Dataset, claim: Claim, workdir: Path, standing: Standing) -> None:
         files: list[tuple[str, Digest]] = [(f"files/{file.path}", file.digest) for file in dataset.files]

@@ -15,7 +15,7 @@ from engines.datasets.jsonl import to_line
 from engines.failures import EngineFailure, FailureReason
 from engines.sandbox import Child, Limits
 from services.platform.errors import failed_precondition
-from services.platform.work_folders import remove_folder, work_folder
+from services.platform.work_folders import temporary_folder
 from services.registry.datasets.contents import Contents
 from services.registry.datasets.items import Items, message_of
 from services.storage import ContentStore
@@ -67,12 +67,12 @@ class Previews:
         return drawn
 
     async def _draw(self, dataset: Dataset, number: int, item: Item, image: Digest) -> Digest:
-        workdir = await asyncio.to_thread(work_folder, self._folder)
         try:
-            async with await Child.spawn(workdir, ["PIL.ImageDraw"]) as child:
-                await self._content.fetch(image, workdir / "image.bin")
-                await child.run(DRAW, {"image": "image.bin", "item": item.to_dict()}, LIMITS)
-            return await self._contents.put(workdir / "out" / "annotated.png")
+            async with temporary_folder(self._folder) as workdir:
+                async with await Child.spawn(workdir, ["PIL.ImageDraw"]) as child:
+                    await self._content.fetch(image, workdir / "image.bin")
+                    await child.run(DRAW, {"image": "image.bin", "item": item.to_dict()}, LIMITS)
+                return await self._contents.put(workdir / "out" / "annotated.png")
         except EngineFailure as failure:
             if failure.reason is FailureReason.INTERNAL_ERROR:
                 raise
@@ -81,5 +81,3 @@ class Previews:
                 f"'{dataset.name}/items/{number}' ({item.path}) cannot be drawn: {failure.message}",
                 subject=f"{dataset.name}/items/{number}",
             ) from failure
-        finally:
-            await asyncio.shield(asyncio.to_thread(remove_folder, workdir))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import tempfile
 from itertools import islice
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from lathe.internal.v1.selection_pb2 import DatasetSelection, FileList
 from lathe.type.v1.digest_pb2 import Digest, File
 
 from services.platform.errors import failed_precondition
+from services.platform.work_folders import temporary_folder
 from services.registry.blobs import Blobs
 from services.registry.datasets.catalog import Catalog
 from services.registry.datasets.index_files import IndexFiles
@@ -24,11 +24,13 @@ _CHUNK = 10_000
 class Selections:
     """Chooses items."""
 
-    def __init__(self, catalog: Catalog, files: IndexFiles, content: ContentStore, blobs: Blobs) -> None:
+    def __init__(self, catalog: Catalog, files: IndexFiles, content: ContentStore, blobs: Blobs, folder: Path) -> None:
+        """Work in folders inside `folder`."""
         self._catalog = catalog
         self._files = files
         self._content = content
         self._blobs = blobs
+        self._folder = folder
 
     async def select(self, request: SelectDatasetItemsRequest) -> DatasetSelection:
         """Store an index of the chosen items, and the list of the files that it names.
@@ -39,8 +41,8 @@ class Selections:
         dataset = await self._catalog.ready(request.name)
         if not dataset.item_count:
             raise failed_precondition("DATASET_EMPTY", f"'{dataset.name}' has no items to choose from.", dataset.name)
-        with tempfile.TemporaryDirectory(prefix="lathe-select-") as folder:
-            chosen, listed = Path(folder, "index.parquet"), Path(folder, "files.pb")
+        async with temporary_folder(self._folder) as folder:
+            chosen, listed = folder / "index.parquet", folder / "files.pb"
             if 0 < request.count < dataset.item_count:
                 items = await self._files.read(dataset.index, _choose, chosen, request.count, request.seed)
                 choice = await self._content.put_file(chosen)

@@ -1,11 +1,12 @@
 """Folders to work in: new ones are apart, those of dead processes go, those of living ones stay."""
 
+import asyncio
 import os
 import subprocess
 import sys
 from pathlib import Path
 
-from services.platform.work_folders import remove_folder, work_folder
+from services.platform.work_folders import remove_folder, temporary_folder, work_folder
 
 
 def test_folders_of_dead_processes_are_swept(tmp_path: Path) -> None:
@@ -59,3 +60,20 @@ def test_a_folder_goes_however_deep_it_is(tmp_path: Path) -> None:
     remove_folder(folder)
     assert list(tmp_path.iterdir()) == [outside]
     assert (outside / "kept").exists()
+
+
+async def test_a_temporary_folder_goes_with_who_worked_in_it(tmp_path: Path) -> None:
+    begun = asyncio.Event()
+
+    async def work() -> None:
+        async with temporary_folder(tmp_path) as folder:
+            (folder / "file").touch()
+            begun.set()
+            await asyncio.Event().wait()
+
+    working = asyncio.create_task(work())
+    await begun.wait()
+    assert len(list(tmp_path.iterdir())) == 1
+    working.cancel()
+    await asyncio.wait([working])
+    assert list(tmp_path.iterdir()) == []
