@@ -25,6 +25,7 @@ from lathe.registry.v1.dataset_service_pb2 import Dataset
 from lathe.registry.v1.model_service_pb2 import (
     MODEL_FORMAT_ONNX,
     MODEL_FORMAT_PACKAGE,
+    DeleteModelVersionRequest,
     Lineage,
     ModelVersion,
     PackageInfo,
@@ -110,6 +111,18 @@ class Workplace:
         version = ModelVersion(format=MODEL_FORMAT_PACKAGE, files=files, package=info, lineage=lineage)
         model = source.name.partition("/versions/")[0] if source is not None else await self.registry.model()
         return await self.registry.version(model, version)
+
+    async def delete(self, version: str) -> None:
+        """Delete a version once nothing holds it: ended tasks let go of what they read in the background."""
+        async with asyncio.timeout(60):
+            while True:
+                try:
+                    await self.registry.models.DeleteModelVersion(DeleteModelVersionRequest(name=version))
+                    return
+                except grpc.aio.AioRpcError as error:
+                    if error.code() is not grpc.StatusCode.FAILED_PRECONDITION:
+                        raise
+                await asyncio.sleep(0.05)
 
     async def digits(self, count: int = 12, wrong: int = 0) -> Dataset:
         """Import tensors that the Identity network classifies rightly, but for the first `wrong`."""

@@ -170,4 +170,4 @@ async def test_a_version_is_held_while_its_profile_waits(workplace: Workplace) -
     error = await workplace.refused(workplace.registry.models.DeleteModelVersion(delete))
     assert error.code is grpc.StatusCode.FAILED_PRECONDITION
     await workplace.profiles.CancelProfileTask(pb.CancelProfileTaskRequest(name=task.name))
-    await workplace.registry.models.DeleteModelVersion(delete)
+    await workplace.delete(version.name)

@@ -231,11 +231,12 @@ async def test_an_architecture_that_has_changed_is_another_network(workplace: Wo
     assert architecture.name in error.message
 
 
-async def test_all_that_a_task_reads_is_held_or_nothing(workplace: Workplace, source: ModelVersion) -> None:
+async def test_what_was_held_in_part_can_be_let_go_as_a_whole(workplace: Workplace, source: ModelVersion) -> None:
     version = await workplace.package(source)
-    holds = Holds(workplace.channels["registry"])
-    error = await workplace.refused(holds.hold("quantizationTasks/x", [version.name, "datasets/absent"]))
+    holds, read = Holds(workplace.channels["registry"]), [version.name, "datasets/absent"]
+    error = await workplace.refused(holds.hold("quantizationTasks/x", read))
     assert error.code is grpc.StatusCode.NOT_FOUND
+    await holds.release("quantizationTasks/x", read)
     await workplace.registry.models.DeleteModelVersion(DeleteModelVersionRequest(name=version.name))
 
 
