@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import socket
 import traceback
 import uuid
 from dataclasses import dataclass
@@ -41,6 +43,8 @@ _NO_ANSWER = {
     "nats.js.errors.ServiceUnavailableError",
     "urllib3.exceptions.HTTPError",
 }
+# No ConnectionError to Python: there is no way to the server at the moment.
+_NO_WAY = {errno.EHOSTUNREACH, errno.EHOSTDOWN, errno.ENETUNREACH, errno.ENETDOWN}
 _LOST_RACE = {
     "asyncpg.exceptions.DeadlockDetectedError",
     "asyncpg.exceptions.SerializationError",
@@ -88,12 +92,17 @@ def explain(error: BaseException) -> Explanation:
         return Explanation(
             aborted("CONFLICT", "Another call changed the same thing at the same time; try again."), error
         )
-    if names & _NO_ANSWER or isinstance(error, ConnectionError | TimeoutError) or _is_server_fault(error):
+    if names & _NO_ANSWER or _is_cut_off(error) or _is_server_fault(error):
         server = _server_of(error)
         if server:
             message = f"{_capitalized(server)} does not answer at the moment; try again shortly."
             return Explanation(unavailable(server, message), error)
     return _unexpected(error)
+
+
+def _is_cut_off(error: BaseException) -> bool:
+    away = isinstance(error, ConnectionError | TimeoutError | socket.gaierror)
+    return away or (isinstance(error, OSError) and error.errno in _NO_WAY)
 
 
 def _explain_sibling(error: grpc.aio.AioRpcError) -> Explanation:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import socket
+from typing import Any
+
 import grpc
 import pytest
 
@@ -46,6 +50,23 @@ def test_drivers_errors_are_told_apart(module: str, name: str, code: grpc.Status
 
     kind = getattr(importlib.import_module(module), name)
     assert explain(kind.__new__(kind)).error.code is code
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (ConnectionRefusedError(), grpc.StatusCode.UNAVAILABLE),
+        (OSError(errno.EHOSTUNREACH, "No route to host"), grpc.StatusCode.UNAVAILABLE),
+        (socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution"), grpc.StatusCode.UNAVAILABLE),
+        (OSError(errno.EMFILE, "Too many open files"), grpc.StatusCode.INTERNAL),
+    ],
+)
+def test_a_server_that_cannot_be_reached_does_not_answer(error: OSError, code: grpc.StatusCode) -> None:
+    driver: dict[str, Any] = {"__name__": "asyncpg.connect_utils"}
+    exec("def connect(error): raise error", driver)
+    with pytest.raises(OSError) as caught:  # noqa: PT011 - any of them
+        driver["connect"](error)
+    assert explain(caught.value).error.code is code
 
 
 def test_groups_are_opened() -> None:
