@@ -70,7 +70,7 @@ async def complete(
                 return Refused(failure)
             return _later(str(error), delivery)
         except Exception as error:
-            if isinstance(error, OSError | TimeoutError) or explain(error).error.code is grpc.StatusCode.UNAVAILABLE:
+            if isinstance(error, OSError) or explain(error).error.code is grpc.StatusCode.UNAVAILABLE:
                 # A server does not answer: the object store, the database.
                 return _later(str(error) or type(error).__name__, delivery)
             # A fault in a kind must end in a FAILED task, not in a projector that stops.

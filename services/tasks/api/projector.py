@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from uuid import UUID
 
@@ -117,11 +118,15 @@ class Projector:
     ) -> set[UUID]:
         """Apply the events of each task and write them; returns the tasks on which somebody else was faster."""
         folded: dict[UUID, Folded] = {}
+        successes: dict[UUID, Received] = {}
         for uid, group in groups.items():
             events = [each.event for each in group]
             fold = self._ledger.fold(rows[uid], [claims[uid], *events] if uid in claims else events)
-            folded[uid] = self._handed_on(fold, _success(group, fold))
-        completions = self._completions(groups, folded, started)
+            success = _success(group, fold)
+            if success is not None:
+                successes[uid] = success
+            folded[uid] = self._handed_on(fold, success)
+        completions = self._completions(successes, folded, started)
         if completions:
             await asyncio.wait(completions.values(), timeout=GRACE_SECONDS)
         # Decided once: a completion that ends while the rows are written is recorded by `_finish`, like a slower one.
@@ -129,16 +134,14 @@ class Projector:
         changes: list[Change] = []
         quiet: list[UUID] = []
         for uid, fold in folded.items():
-            success = _success(groups[uid], fold)
-            change = self._change(fold, success if uid in completions else None, ended.get(uid))
+            change = self._change(fold, successes[uid] if uid in completions else None, ended.get(uid))
             if change is None:
                 quiet.append(uid)
             else:
                 changes.append(change)
         saved = await self._ledger.commit(changes)
         for uid in [*saved, *quiet]:
-            success = _success(groups[uid], folded[uid])
-            await self._settle_messages(uid, groups[uid], success, completions.get(uid), ended.get(uid))
+            await self._settle_messages(uid, groups[uid], successes.get(uid), completions.get(uid), ended.get(uid))
         return groups.keys() - saved - set(quiet)
 
     def _handed_on(self, fold: Folded, success: Received | None) -> Folded:
@@ -155,7 +158,7 @@ class Projector:
 
     def _completions(
         self,
-        groups: dict[UUID, list[Received]],
+        successes: Mapping[UUID, Received],
         folded: dict[UUID, Folded],
         started: dict[UUID, asyncio.Task[Completion]],
     ) -> dict[UUID, asyncio.Task[Completion]]:
@@ -163,8 +166,7 @@ class Projector:
         wanted = {uid for uid, fold in folded.items() if Effect.COMPLETE in fold.effects and not fold.snapshot.terminal}
         for uid, fold in folded.items():
             if uid in wanted and uid not in started:
-                success = _success(groups[uid], fold)
-                assert success is not None
+                success = successes[uid]
                 row = self._ledger.codec.advanced(fold.row, fold.snapshot)
                 task = self._ledger.codec.message(row)
                 delivery = success.message.metadata.num_delivered
@@ -257,20 +259,12 @@ def _command(ended: Completion | None, attempt: int) -> Command | None:
 
 def _success(group: list[Received], fold: Folded) -> Received | None:
     """Return the success of a task's newest attempt among its events; those of others than its worker are ignored."""
-    newest = fold.snapshot.attempts[-1] if fold.snapshot.attempts else None
-    for each in group:
-        event = each.event
-        if (
-            newest
-            and event.WhichOneof("event") == "succeeded"
-            and (event.attempt, event.worker)
-            == (
-                newest.number,
-                newest.worker,
-            )
-        ):
-            return each
-    return None
+    if not fold.snapshot.attempts:
+        return None
+    newest = fold.snapshot.attempts[-1]
+    sent = ((each, each.event) for each in group if each.event.WhichOneof("event") == "succeeded")
+    own = (each for each, event in sent if (event.attempt, event.worker) == (newest.number, newest.worker))
+    return next(own, None)
 
 
 async def _acknowledge(group: list[Received]) -> None:

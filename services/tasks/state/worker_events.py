@@ -28,9 +28,10 @@ def apply_event(task: TaskSnapshot, event: event_pb2.TaskEvent) -> Step:
     handler = _EVENTS.get(event.WhichOneof("event") or "")
     if handler is None or event.attempt < 1:
         return task, ()
-    if event.attempt > task.attempt and task.status.state == task_pb2.TASK_STATE_CANCELLING:
+    unknown = event.attempt > task.attempt and task.status.state == task_pb2.TASK_STATE_CANCELLING
+    if unknown and handler in (_succeeded, _failed):
         # All workers are told which tasks are cancelled, so that any can speak of one. Its work is not wanted any more.
-        handler = _UNWANTED.get(handler, handler)
+        handler = _cancelled
     claimed = _claim(task, event)
     if claimed is None:
         return task, ()
@@ -141,9 +142,7 @@ def _returned(task: TaskSnapshot, event: event_pb2.TaskEvent) -> Step:
     )
 
 
-_Handler = Callable[[TaskSnapshot, event_pb2.TaskEvent], Step]
-_UNWANTED: dict[_Handler, _Handler] = {_succeeded: _cancelled, _failed: _cancelled}
-_EVENTS: dict[str, _Handler] = {
+_EVENTS: dict[str, Callable[[TaskSnapshot, event_pb2.TaskEvent], Step]] = {
     "started": _started,
     "progressed": _progressed,
     "succeeded": _succeeded,
