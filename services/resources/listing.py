@@ -22,7 +22,7 @@ from services.resources.filters.fields import COMMON_FIELDS, AllTests, Fields, T
 from services.resources.filters.sql import condition_of
 from services.resources.ordering import Order, parse_order
 from services.resources.paging import Position, decode_token, encode_token, page_size
-from services.resources.rarity import finds_few
+from services.resources.rarity import Reader, finds_few
 from services.resources.search import add_search
 
 __all__ = ["Entries", "ListQuery", "Listing", "fitting", "list_page"]
@@ -36,13 +36,6 @@ _GROWTH = 4
 # Rows that a search looks through in order before it asks the index.
 SEARCH_WALK = 10_000
 _log: Any = structlog.get_logger("lathe.lists")
-
-
-class Reader(Protocol):
-    """A `Database` or a connection."""
-
-    async def fetch(self, query: str, *args: object) -> Any:
-        """Return every row of a query."""
 
 
 class Entries(Collection[E_co], Protocol[E_co]):

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from services.resources.search import ways_to_match
 
-__all__ = ["finds_few"]
+__all__ = ["Reader", "finds_few"]
 
 FEW = 2000
 """So many rows the index finds faster than a walk through the next ones in order tells that they are not there."""
