@@ -80,9 +80,9 @@ def _named(paths: Sequence[Path]) -> Iterator[tuple[str, Path]]:
             continue
         for folder, folders, files in os.walk(path, followlinks=True):
             folders[:] = sorted(each for each in folders if not each.startswith("."))
-            for each in folders:
-                if Path(folder).resolve().is_relative_to(Path(folder, each).resolve()):
-                    raise CliError(f"{Path(folder, each)} is a link to a folder that holds it; remove the link.")
+            for link in filter(Path.is_symlink, (Path(folder, each) for each in folders)):
+                if Path(folder).resolve().is_relative_to(link.resolve()):
+                    raise CliError(f"{link} is a link to a folder that holds it; remove the link.")
             inside = prefix / Path(folder).relative_to(path)
             yield from (
                 ((inside / each).as_posix(), Path(folder, each)) for each in sorted(files) if not each.startswith(".")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
 import typer
@@ -71,7 +71,11 @@ def used(usage: Any) -> list[Column[Any]]:
         "stored bytes": _beside(size(usage.quota_bytes), size(limits.stored_bytes) if limits.stored_bytes else "0"),
         "calls": f"{limits.calls_per_second:,} a second in each server" if limits.calls_per_second else "no quota",
     }
-    return [Column(header, lambda _, text=text: text) for header, text in rows.items()]  # type: ignore[misc] # bound here
+    return [Column(header, _always(text)) for header, text in rows.items()]
+
+
+def _always(text: str) -> Callable[[Any], str]:
+    return lambda _: text
 
 
 def _by_kind(usage: Any, field: str, limit: int | None = None) -> str:
