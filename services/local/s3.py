@@ -19,6 +19,15 @@ _INNER_PORTS = (
     "filer.port", "filer.port.grpc", "admin.port",
 )  # fmt: skip
 _ADMIN_GRPC_OFFSET = 10000
+# Which object consists of which bytes: weed's default, LevelDB, stays broken after a full disk until weed is ended, and
+# then loses what it had acknowledged. SQLite undoes a write that does not fit. The kernel has it before weed answers.
+_INDEX = """\
+[leveldb2]
+enabled = false
+[sqlite]
+enabled = true
+dbFile = "./data/index.db?_pragma=journal_mode(WAL)&_pragma=synchronous(NORMAL)"
+"""
 
 
 class S3Server(LocalServer):
@@ -54,6 +63,8 @@ class S3Server(LocalServer):
         """Make the folders and the file of accounts."""
         (self.data_dir / "data").mkdir(exist_ok=True, mode=0o700)
         write_private(self.data_dir / "s3.json", json.dumps(self._identities()))
+        if not (self.data_dir / "data" / "filerldb2").exists():  # the LevelDB of a folder that is older than this
+            write_private(self.data_dir / "filer.toml", _INDEX)
 
     def make_process(self) -> ChildProcess:
         """Return the store's process."""

@@ -6,11 +6,13 @@ import contextlib
 import io
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import textwrap
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,9 @@ import asyncpg
 import nats
 import psutil
 import pytest
+import urllib3
 from minio import Minio
+from minio.error import S3Error
 
 from services.local.errors import LocalError
 from services.local.nats import NatsServer
@@ -40,7 +44,8 @@ def taken_port() -> Iterator[int]:
 
 def s3_client(server: S3Server) -> Minio:
     address = server.endpoint.removeprefix("http://")
-    return Minio(address, server.access_key, server.secret_key, secure=False, region=server.region)
+    http = urllib3.PoolManager(timeout=10, retries=False)
+    return Minio(address, server.access_key, server.secret_key, secure=False, region=server.region, http_client=http)
 
 
 def listening_addresses(server: Server) -> set[str]:
@@ -139,6 +144,61 @@ def test_s3_has_its_bucket_at_once_and_keeps_its_objects_on_other_ports(tmp_path
     ports = json.loads((tmp_path / "s3" / "ports.json").read_text()).values()
     left = set(Path("/tmp").glob("seaweedfs-*.sock")) - before
     assert not [path for path in left if path.stem.rpartition("-")[2] in map(str, ports)]
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=256m", "disk", str(folder)]
+    if (made := subprocess.run(mount, capture_output=True, text=True, check=False)).returncode:
+        pytest.skip(f"no file system can be mounted here: {made.stderr.strip()}")
+    yield folder
+    subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+def test_s3_takes_objects_again_after_a_full_disk_and_has_lost_none(small_disk: Path) -> None:
+    server = S3Server(small_disk / "s3")
+    server.start()
+    body = b"x" * 40
+    stored: set[str] = set()
+
+    def put(count: int) -> None:
+        client = s3_client(server)
+        for number in range(len(stored), len(stored) + count):
+            client.put_object("lathe", f"cas/{number}", io.BytesIO(body), len(body))
+            stored.add(f"cas/{number}")
+
+    try:
+        put(50)
+        with (small_disk / "ballast").open("wb") as file:
+            os.posix_fallocate(file.fileno(), 0, shutil.disk_usage(small_disk).free)
+        refused = 0
+        while refused < 100:  # one place after another is full: volumes, their index, that of all objects
+            try:
+                put(1)
+            except S3Error:
+                refused += 1
+        (small_disk / "ballast").unlink()
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                put(50)
+                break
+            except S3Error:
+                assert time.monotonic() < deadline
+                time.sleep(0.5)
+        assert server.process
+        assert server.process.pid
+        os.kill(server.process.pid, signal.SIGKILL)
+        server.start()
+        client = s3_client(server)
+        assert {each.object_name for each in client.list_objects("lathe", "cas/")} >= stored
+        for name in stored:
+            with client.get_object("lathe", name) as answer:
+                assert answer.read() == body
+    finally:
+        server.stop()
 
 
 @pytest.mark.parametrize("kind", KINDS)
