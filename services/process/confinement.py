@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
-
 from engines.sandbox import Child, Sandbox
 from services.platform.settings import ConfigurationError, Settings
+from services.platform.work_folders import temporary_folder
 
 
 async def confinement(settings: Settings) -> Sandbox:
@@ -16,10 +14,9 @@ async def confinement(settings: Settings) -> Sandbox:
         ConfigurationError: LATHE_SANDBOX is `required`, and the kernel confines no child: it names the protections that
             are missing, each with the reason.
     """
-    with tempfile.TemporaryDirectory(prefix="lathe-sandbox-") as folder:
-        async with await Child.spawn(Path(folder)) as child:
-            await child.ready()
-            sandbox = child.sandbox
+    async with temporary_folder(settings.data_dir / "work") as folder, await Child.spawn(folder) as child:
+        await child.ready()
+        sandbox = child.sandbox
     if settings.sandbox == "required" and not sandbox.confined:
         raise ConfigurationError(
             f"LATHE_SANDBOX is required, and this machine cannot confine code that models bring: {sandbox.sentence()}. "
