@@ -111,7 +111,7 @@ def look(installation: Installation, connection: Connection, load: Load) -> Afte
         for each in datasets
         if (each.state, each.item_count) != (dataset.DATASET_STATE_READY, COUNT)
     ]
-    asked = release.ListReleasesRequest(parent=CHANNEL, page_size=1000)
+    asked = release.ListReleasesRequest(parent=CHANNEL, page_size=1000, view="VIEW_FULL")  # type: ignore[arg-type]
     releases = load.pages("registry", connection.releases.ListReleases, asked, "releases")
     after.releases = len(releases)
     after.wrong += _same("releases", load.done.releases, [each.name for each in releases])

@@ -145,8 +145,11 @@ class Releases:
         def show(release: Release, row: Record) -> None:
             read_into(release, row)
             self._shown(release)
+            if not query.full:
+                release.ClearField("files")
 
-        token = await list_page(self._database, LISTING, ListQuery.from_request(request), entries, show)
+        query = ListQuery.from_request(request)
+        token = await list_page(self._database, LISTING, query, entries, show)
         if not entries:
             await self._channels.get(request.parent)
         return token

@@ -29,7 +29,12 @@ IN_SEEN_CHANNEL = "parent IN (SELECT name FROM channels WHERE readers && {})"
 """What holds for releases and approvals that a caller may see: they are where their channel is."""
 _PROJECT = "(SELECT project FROM channels c WHERE c.name = parent) AS project"
 LISTING = Listing(
-    "releases", columns=f"body, {_PROJECT}", fields=_FIELDS, default_order="number desc", visible=IN_SEEN_CHANNEL
+    "releases",
+    columns=f"body, {_PROJECT}",
+    details=("files",),
+    fields=_FIELDS,
+    default_order="number desc",
+    visible=IN_SEEN_CHANNEL,
 )
 _GET = "SELECT r.body, c.readers, c.project FROM releases r JOIN channels c ON c.name = r.parent WHERE r.name = $1"
 _MADE = "SELECT r.body, c.readers, c.project FROM releases r JOIN channels c ON c.name = r.parent WHERE r.uid = $1"

@@ -22,6 +22,7 @@ from lathe.registry.v1.release_service_pb2 import (
 )
 from lathe.type.v1.measurement_pb2 import VERDICT_PASS, ParityReport
 from lathe.type.v1.task_pb2 import TASK_STATE_SUCCEEDED, TaskStatus
+from lathe.type.v1.view_pb2 import VIEW_FULL
 
 from services.database.pool import Database
 from services.platform.errors import LatheError, from_rpc_error
@@ -155,7 +156,8 @@ class Desk:
         return await self.releases.GetChannel(GetChannelRequest(name=channel))
 
     async def history(self, channel: str) -> list[Release]:
-        answer = await self.releases.ListReleases(ListReleasesRequest(parent=channel, page_size=1000))
+        request = ListReleasesRequest(parent=channel, page_size=1000, view=VIEW_FULL)
+        answer = await self.releases.ListReleases(request)
         return list(answer.releases)
 
     def evaluation(

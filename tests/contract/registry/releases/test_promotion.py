@@ -9,6 +9,7 @@ import uuid
 import grpc
 from lathe.registry.v1.model_service_pb2 import MODEL_FORMAT_PTH, ModelVersion
 from lathe.registry.v1.release_service_pb2 import RELEASE_KIND_PROMOTION, GetReleaseRequest, ListReleasesRequest
+from lathe.type.v1.view_pb2 import VIEW_FULL
 
 from tests.contract.registry import samples
 from tests.contract.registry.releases.desk import Desk
@@ -138,6 +139,12 @@ async def test_histories_come_in_pages(desk: Desk) -> None:
     narrowed = ListReleasesRequest(parent=channel, filter=mine, order_by="number")
     page = await desk.releases.ListReleases(narrowed)
     assert [release.name.rsplit("/", 1)[1] for release in page.releases] == ["1", "2"]
+    assert not any(release.files for release in page.releases)
+    narrowed.view = VIEW_FULL
+    whole = await desk.releases.ListReleases(narrowed)
+    assert list(whole.releases) == [
+        await desk.releases.GetRelease(GetReleaseRequest(name=each.name)) for each in page.releases
+    ]
     absent = ListReleasesRequest(parent=f"{channel}x")
     assert (await desk.refused(desk.releases.ListReleases(absent))).code is grpc.StatusCode.NOT_FOUND
 
