@@ -25,7 +25,7 @@ STAY = "EXISTS (SELECT FROM comparisons c WHERE c.tasks @> ARRAY[{0}.name])"
 async def build(platform: Platform) -> ServiceParts:
     """Return the parts of the service: the task engine with evaluations, comparisons of them, and imports."""
     await require_confinement(platform.settings)
-    comparer = Comparer(platform.cas, platform.settings.data_dir / "evaluator" / "comparisons")
+    comparer = Comparer(platform.cas, platform.settings.work_dir)
     made: list[Comparisons] = []
 
     def comparisons(engine: TaskEngine) -> Mapping[str, Method]:

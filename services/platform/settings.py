@@ -155,6 +155,11 @@ class Settings(BaseSettings):
     verification_wait_seconds: float = Field(default=0, ge=0)
 
     @property
+    def work_dir(self) -> Path:
+        """Where work in progress has its folders; empty when nobody works."""
+        return self.data_dir / "work"
+
+    @property
     def kind_names(self) -> tuple[str, ...]:
         """The names in LATHE_KINDS, each once."""
         return tuple(dict.fromkeys(name for each in self.kinds.split(",") if (name := each.strip())))

@@ -1,17 +1,24 @@
-"""Work folders. What a killed process left behind is removed when another process makes a folder there.
+"""Work folders. Who works in one holds its lock; what a killed process left is removed by the next one that comes.
 
-Strangers' code writes into them, and may nest them more deeply than `shutil.rmtree`, which fails then, has frames.
+The lock is the kernel's (flock(2)), so that containers that share a volume, whose numbers of processes are their own,
+leave each other's folders alone. Strangers' code writes into them, and may nest them more deeply than `shutil.rmtree`,
+which fails then, has frames.
 """
 
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 import tempfile
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+
+_PREFIX = "work-"
+# What this process holds: folder → open file of its lock.
+_held: dict[Path, int] = {}
 
 
 @asynccontextmanager
@@ -25,15 +32,41 @@ async def temporary_folder(root: Path) -> AsyncIterator[Path]:
 
 
 def work_folder(root: Path) -> Path:
-    """Return a new folder inside `root`, and remove those whose process has ended."""
+    """Return a new folder inside `root`, held until it is removed; sweep `root`."""
     root.mkdir(parents=True, exist_ok=True)
-    for folder in root.iterdir():
-        pid, _, rest = folder.name.partition("-")
-        begun = rest.partition("-")[0]
-        if pid.isdigit() and begun.isdigit() and _begun(pid) != begun:
-            remove_folder(folder)
-    own = str(os.getpid())
-    return Path(tempfile.mkdtemp(prefix=f"{own}-{_begun(own)}-", dir=root)).resolve()
+    # Nobody sweeps meanwhile: until it is locked, it would be taken for one that was left.
+    whole = _lock(root, fcntl.LOCK_SH)
+    folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=root)).resolve()
+    _held[folder] = _lock(folder, fcntl.LOCK_EX)
+    os.close(whole)
+    sweep(root)
+    return folder
+
+
+def sweep(root: Path) -> None:
+    """Remove the work folders inside `root` that nobody holds; does nothing if there is no such folder."""
+    if not root.is_dir():
+        return
+    whole = _lock(root, fcntl.LOCK_EX)
+    left: list[tuple[Path, int]] = []
+    for folder in root.glob(f"{_PREFIX}*"):
+        with suppress(OSError):  # another process holds it, or has just removed it
+            left.append((folder, _lock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)))
+    os.close(whole)
+    for folder, lock in left:
+        remove_folder(folder)
+        os.close(lock)
+
+
+def _lock(folder: Path, how: int) -> int:
+    """Return an open file that holds a lock on a folder until it is closed; OSError if LOCK_NB finds it taken."""
+    opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(opened, how)
+    except OSError:
+        os.close(opened)
+        raise
+    return opened
 
 
 def remove_folder(folder: Path) -> None:
@@ -47,6 +80,8 @@ def remove_folder(folder: Path) -> None:
         nested += _emptied(below, folder)
         _remove_empty(below)
     _remove_empty(folder)
+    if (lock := _held.pop(folder, None)) is not None:
+        os.close(lock)
 
 
 def _emptied(folder: Path, top: Path) -> list[Path]:
@@ -67,15 +102,3 @@ def _emptied(folder: Path, top: Path) -> list[Path]:
 def _remove_empty(folder: Path) -> None:
     with suppress(OSError):
         folder.rmdir()
-
-
-def _begun(pid: str) -> str:
-    """Return when a process began, in clock ticks since the boot; empty if it does not exist.
-
-    The number alone does not name a process: in a container that is started again, the new one has the old one's.
-    """
-    try:
-        # The name in parentheses may hold spaces and parentheses itself; the 22nd field of proc_pid_stat(5).
-        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[19]
-    except (FileNotFoundError, ProcessLookupError):
-        return ""

@@ -14,7 +14,7 @@ async def confinement(settings: Settings) -> Sandbox:
         ConfigurationError: LATHE_SANDBOX is `required`, and the kernel confines no child: it names the protections that
             are missing, each with the reason.
     """
-    async with temporary_folder(settings.data_dir / "work") as folder, await Child.spawn(folder) as child:
+    async with temporary_folder(settings.work_dir) as folder, await Child.spawn(folder) as child:
         await child.ready()
         sandbox = child.sandbox
     if settings.sandbox == "required" and not sandbox.confined:

@@ -37,6 +37,7 @@ from services.platform.interceptors.traffic import Traffic
 from services.platform.quotas import CachedQuotas
 from services.platform.settings import ConfigurationError, Settings, load_settings
 from services.platform.tls import Certificates
+from services.platform.work_folders import sweep
 from services.process.aliases import RegistryAliases
 from services.process.audit_servicer import AuditLogServicer
 from services.process.composition import EVERYTHING, Need, Platform, open_platform
@@ -151,6 +152,7 @@ async def _run(name: str, build: Build, settings: Settings, needs: Collection[Ne
     for each in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(each, me.cancel)
     try:
+        await asyncio.to_thread(sweep, settings.work_dir)
         pause = settings.shutdown_pause_seconds
         async with serving(name, build, settings, needs, settings.listen_address(name), pause=pause) as address:
             for each in (signal.SIGTERM, signal.SIGINT):

@@ -103,8 +103,7 @@ async def build(platform: Platform) -> ServiceParts:
     releases = releases_assembly.assemble(platform)
     aliases = Aliases(database)
     attestation = Attestation(content, blobs, platform.settings)
-    folder = settings.data_dir / "registry" / "descriptions"
-    creation = Creation(database, content, blobs, architectures, attestation, folder=folder)
+    creation = Creation(database, content, blobs, architectures, attestation, folder=settings.work_dir)
     imports = VersionImports(platform, creation)
     garbage = garbage_assembly.assemble(platform, datasets.index_files, projects)
 

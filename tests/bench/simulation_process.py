@@ -116,7 +116,7 @@ async def work(settings: Settings, count: int, mean: float) -> None:
         await asyncio.sleep(seconds_of(request["seed"], mean))
         return {"hardware": "none"}
 
-    runner = InProcessRunner(wait, settings.data_dir / "work")
+    runner = InProcessRunner(wait, settings.work_dir)
     blobs, kind = FolderStore(settings.data_dir / "blobs"), NothingWork()
     nothing_timed = Timings(bus, blobs, DEVICE, {})
     held: dict[str, Job] = {}

@@ -56,7 +56,7 @@ async def work() -> None:
     settings = load_settings()
     configure_logs(settings, "bench-worker")
     bus = await Bus.connect(settings.nats_url, "bench-worker")
-    runner = InProcessRunner(nothing, settings.data_dir / "work")
+    runner = InProcessRunner(nothing, settings.work_dir)
     blobs = FolderStore(settings.data_dir / "blobs")
     worker = Worker(
         Pool([NothingWork()], DEVICE, CONCURRENCY), bus, blobs, runner, timing=TaskOptions.of(settings).timing

@@ -16,7 +16,7 @@ import psutil
 
 _PR_SET_CHILD_SUBREAPER = 36
 _libc = ctypes.CDLL(None, use_errno=True)
-_WORK = ("work/*", "registry/*/[0-9]*-*", "evaluator/*/[0-9]*-*", "tmp/*", "endpoints.json")
+_WORK = ("work/*", "tmp/*", "endpoints.json")
 
 
 @contextmanager

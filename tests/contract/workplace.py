@@ -143,7 +143,7 @@ class Workplace:
         bus = await Bus.connect(self.settings.nats_url, "worker")
         if here:
             await ensure_topology(bus, [kind.name], [on_device(DEVICE)])
-        runner = InProcessRunner(job, self.settings.data_dir / "work")
+        runner = InProcessRunner(job, self.settings.work_dir)
         worker = Worker(
             Pool([kind], DEVICE, on_device=here), bus, S3ContentStore(self.settings), runner, drain_seconds=0.1
         )

@@ -42,22 +42,22 @@ class DatasetParts:
 def assemble(platform: Platform, blobs: Blobs) -> DatasetParts:
     """Build everything that datasets need."""
     database, content, settings = platform.database, platform.cas, platform.settings
-    folder = settings.data_dir / "registry"
+    work = settings.work_dir
     backlog = import_backlog(database, timedelta(seconds=settings.ack_wait_seconds))
     catalog = Catalog(database, backlog)
     contents = Contents(content, blobs)
-    job = ImportJob(content, contents, folder / "imports")
+    job = ImportJob(content, contents, work)
     imports = Runner(backlog, Imports(catalog, job, ImportResults(catalog, backlog)), settings.max_attempts)
-    index_files = IndexFiles(content, folder / "indexes", settings.cache_bytes)
+    index_files = IndexFiles(content, settings.data_dir / "registry" / "indexes", settings.cache_bytes)
     items = Items(catalog, index_files)
-    exports = Exports(platform, catalog, Archives(database, content, blobs, folder / "archives"))
+    exports = Exports(platform, catalog, Archives(database, content, blobs, work))
     servicer = DatasetServicer(
         datasets=Datasets(catalog, imports, blobs, Mappings(platform.channel("template"))),
         catalog=catalog,
         items=items,
-        previews=Previews(items, content, contents, folder / "previews"),
+        previews=Previews(items, content, contents, work),
         exports=exports,
         watch=DatasetWatch(catalog, platform.bus),
     )
-    selections = Selections(catalog, index_files, content, blobs, folder / "selections")
+    selections = Selections(catalog, index_files, content, blobs, work)
     return DatasetParts(servicer, imports, exports.operations.runner, selections, Holds(database), index_files, items)

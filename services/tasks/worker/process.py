@@ -144,7 +144,7 @@ async def _serve(name: str, kinds: Sequence[EngineWork], device: Device, setting
             settings.startup_wait_seconds,
             lambda: find_queues(bus, queues),
         )
-        folder = work_folder(settings.data_dir / "work")
+        folder = work_folder(settings.work_dir)
         blobs = CachingStore(store, settings.data_dir / "cache", settings.cache_bytes)
         preload = dict.fromkeys(module for kind in kinds for module in kind.preload)
         runner = SandboxRunner(

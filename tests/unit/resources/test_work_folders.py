@@ -6,23 +6,25 @@ import subprocess
 import sys
 from pathlib import Path
 
-from services.platform.work_folders import remove_folder, temporary_folder, work_folder
+import pytest
+
+from services.platform.work_folders import remove_folder, sweep, temporary_folder, work_folder
 
 
 def test_folders_of_dead_processes_are_swept(tmp_path: Path) -> None:
-    (tmp_path / "999999999-1-left").mkdir()
+    (tmp_path / f"work-{os.getpid()}-left" / "below").mkdir(parents=True)
     (tmp_path / "notes").mkdir()
-    (tmp_path / "7-notes").mkdir()
     first, second = work_folder(tmp_path), work_folder(tmp_path)
     assert first != second
-    assert {path.name for path in tmp_path.iterdir()} == {"notes", "7-notes", first.name, second.name}
+    assert {path.name for path in tmp_path.iterdir()} == {"notes", first.name, second.name}
+    remove_folder(first)
+    remove_folder(second)
+    assert [path.name for path in tmp_path.iterdir()] == ["notes"]
 
 
-def test_a_process_that_began_later_is_another_one_of_the_same_number(tmp_path: Path) -> None:
-    earlier = tmp_path / f"{os.getpid()}-1-left"
-    earlier.mkdir()
-    mine = work_folder(tmp_path)
-    assert list(tmp_path.iterdir()) == [mine]
+def test_nothing_is_swept_where_nobody_has_worked(tmp_path: Path) -> None:
+    sweep(tmp_path / "work")
+    assert not (tmp_path / "work").exists()
 
 
 def test_folders_of_other_living_processes_stay(tmp_path: Path) -> None:
@@ -37,8 +39,18 @@ def test_folders_of_other_living_processes_stay(tmp_path: Path) -> None:
         mine = work_folder(tmp_path)
         assert {path.name for path in tmp_path.iterdir()} == {theirs, mine.name}
         other.stdin.close()
-    work_folder(tmp_path)
-    assert not (tmp_path / theirs).exists()
+    sweep(tmp_path)
+    assert list(tmp_path.iterdir()) == [mine]
+
+
+def test_a_container_that_shares_the_volume_leaves_folders_of_others_alone(tmp_path: Path) -> None:
+    mine = work_folder(tmp_path)
+    code = "import sys, pathlib\nfrom services.platform.work_folders import sweep\nsweep(pathlib.Path(sys.argv[1]))"
+    apart = ["unshare", "--user", "--map-root-user", "--pid", "--fork", "--mount-proc"]
+    if subprocess.run([*apart, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("namespaces of processes are not allowed here")
+    subprocess.run([*apart, sys.executable, "-c", code, str(tmp_path)], check=True)
+    assert list(tmp_path.iterdir()) == [mine]
 
 
 def test_a_folder_goes_however_deep_it_is(tmp_path: Path) -> None:
