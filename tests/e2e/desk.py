@@ -180,8 +180,8 @@ class Desk:
     def clean(self) -> bool:
         """Tell whether nothing runs and no task has left a process or a work directory."""
         few = all(len(self.sandboxes(worker.name)) <= 1 for worker in WORKERS)
-        imports = list((self.suite.data_dir / "registry" / "imports").glob("*"))
-        return few and not self.busy() and not imports and len(self.workdirs()) <= len(WORKERS)
+        folders = list((self.suite.data_dir / "work").iterdir())  # one of each worker, and of what is done in services
+        return few and not self.busy() and max(len(folders), len(self.workdirs())) <= len(WORKERS)
 
     @cached_property
     def _s3(self) -> Minio:

@@ -132,8 +132,7 @@ async def test_an_import_outlives_the_process_that_does_it(
     assert await database.fetchval("SELECT count(*) FROM dataset_imports") == 0
     # The child of the dead one is dead too, and what it left is swept.
     assert not [child for child in below if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]
-    folder = quick.data_dir / "registry" / "imports"
-    assert [path.name for path in folder.iterdir()] == []
+    assert [path.name for path in quick.work_dir.iterdir()] == []
 
 
 async def test_a_process_that_stops_gives_its_import_back(
@@ -175,7 +174,7 @@ async def test_deleting_ends_an_import(
         return bool(children_of(quick))
 
     async def ended() -> bool:
-        return not children_of(quick) and not [*(quick.data_dir / "registry" / "imports").iterdir()]
+        return not children_of(quick) and not [*quick.work_dir.iterdir()]
 
     await until(runs)
     await desk.datasets.DeleteDataset(DeleteDatasetRequest(name=begun.name))
