@@ -24,11 +24,16 @@ _held: dict[Path, int] = {}
 @asynccontextmanager
 async def temporary_folder(root: Path) -> AsyncIterator[Path]:
     """Make a work folder inside `root`, and remove it in the end, both in a thread."""
-    folder = await asyncio.to_thread(work_folder, root)
+    making = asyncio.create_task(asyncio.to_thread(work_folder, root))
     try:
-        yield folder
+        yield await asyncio.shield(making)
     finally:
-        await asyncio.shield(asyncio.to_thread(remove_folder, folder))
+        await asyncio.shield(_remove_made(making))
+
+
+async def _remove_made(making: asyncio.Task[Path]) -> None:
+    """Remove a folder, even if who asked for it was cancelled while a thread still made it."""
+    await asyncio.to_thread(remove_folder, await making)
 
 
 def work_folder(root: Path) -> Path:

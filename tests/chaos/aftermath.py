@@ -205,11 +205,9 @@ async def _leftovers(installation: Installation, settings: Settings, tasks: Coll
     staged = await bucket.run(lambda *_: [str(each.object_name) for each in bucket.objects(STAGING)])
     left += [f"{key} is left in the store" for key in staged]
     # A real worker keeps a folder for the next task.
-    waiting = f"work/{installation.pids()[REAL]}-"
-    for pattern in ("work/*/*", "registry/imports/*"):
-        found = [str(each.relative_to(installation.folder)) for each in installation.folder.glob(pattern)]
-        left += [f"the folder {each} is left" for each in found if not each.startswith(waiting)]
-    return left
+    waiting = f"work/work-{installation.pids()[REAL]}-"
+    found = [str(each.relative_to(installation.folder)) for each in installation.folder.glob("work/*/*")]
+    return [*left, *(f"the folder {each} is left" for each in found if not each.startswith(waiting))]
 
 
 async def _messages(url: str) -> list[str]:

@@ -1,6 +1,7 @@
 """Folders to work in: new ones are apart, those of dead processes go, those of living ones stay."""
 
 import asyncio
+import fcntl
 import os
 import subprocess
 import sys
@@ -88,4 +89,22 @@ async def test_a_temporary_folder_goes_with_who_worked_in_it(tmp_path: Path) -> 
     assert len(list(tmp_path.iterdir())) == 1
     working.cancel()
     await asyncio.wait([working])
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_a_temporary_folder_goes_if_it_is_cancelled_while_it_is_made(tmp_path: Path) -> None:
+    root = os.open(tmp_path, os.O_RDONLY)
+    fcntl.flock(root, fcntl.LOCK_EX)
+
+    async def work() -> None:
+        async with temporary_folder(tmp_path):
+            raise AssertionError("it is not made yet")
+
+    working = asyncio.create_task(work())
+    await asyncio.sleep(0.1)
+    working.cancel()
+    await asyncio.sleep(0.1)
+    os.close(root)
+    await asyncio.wait([working])
+    assert working.cancelled()
     assert list(tmp_path.iterdir()) == []
