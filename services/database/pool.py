@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from typing import Any
 
 import asyncpg
@@ -24,6 +24,8 @@ Record = Any
 
 ACQUIRE_TIMEOUT_SECONDS = 30.0
 CONNECT_TIMEOUT_SECONDS = 10.0
+KEPT = 4
+"""Connections that wait for the next query outside the pool; it closes others when they were idle for minutes."""
 
 
 class _Undo(Exception):  # noqa: N818 - nothing went wrong
@@ -37,6 +39,8 @@ class Database:
         self._pool = pool
         self._most: int = pool.get_max_size()
         self._lent = 0
+        self._kept: list[Connection] = []
+        self._keeps = KEPT
         self.schema = schema
 
     @classmethod
@@ -72,28 +76,43 @@ class Database:
 
     async def close(self) -> None:
         """Wait for running queries, then close every connection."""
+        for kept in self._kept:
+            await self._pool.release(kept)
+        self._kept.clear()
+        self._keeps = 0
         await self._pool.close()
 
-    @asynccontextmanager
-    async def connection(self) -> AsyncIterator[Connection]:
+    def connection(self) -> AbstractAsyncContextManager[Connection]:
         """Borrow a connection outside any transaction.
 
         Raises:
             asyncpg.InterfaceError: The connection is closed or unusable; the next one will not be.
         """
-        # Waiting with a time limit costs a task and a timer; if a connection is free, nobody waits.
-        limit = None if self._lent < self._most else ACQUIRE_TIMEOUT_SECONDS
+        return _Borrowed(self)
+
+    async def borrow(self) -> Connection:
+        """Return a connection that `give_back` takes again."""
         self._lent += 1
         try:
-            async with self._pool.acquire(timeout=limit) as connection:
-                try:
-                    yield connection
-                except asyncpg.InternalClientError as error:
-                    # A query that was given up at an unlucky moment left it in the middle of something.
-                    connection.terminate()
-                    raise asyncpg.InterfaceError(f"The connection is unusable: {error}") from error
-        finally:
+            while self._kept:
+                kept = self._kept.pop()
+                with suppress(asyncpg.InterfaceError):  # closed meanwhile, and with the pool again
+                    if not kept.is_closed():
+                        return kept
+            # Waiting with a time limit costs a task and a timer; if a connection is free, nobody waits.
+            return await self._pool.acquire(timeout=None if self._lent <= self._most else ACQUIRE_TIMEOUT_SECONDS)
+        except BaseException:
             self._lent -= 1
+            raise
+
+    async def give_back(self, connection: Connection, *, spoilt: bool) -> None:
+        """Keep a connection for the next query, or give it to the pool, which mends it if it is `spoilt`."""
+        self._lent -= 1
+        # Who waits, waits for the pool.
+        if spoilt or len(self._kept) >= self._keeps or self._lent >= self._most:
+            await self._pool.release(connection)
+        else:
+            self._kept.append(connection)
 
     @asynccontextmanager
     async def transaction(self, joined: Connection | None = None, *, undo: bool = False) -> AsyncIterator[Connection]:
@@ -138,6 +157,27 @@ class Database:
         """Run a statement once per argument list, atomically, in one network round."""
         async with self.connection() as connection:
             await connection.executemany(query, args)
+
+
+class _Borrowed:
+    """A connection within a block. To write it as a generator would take as long as a part of the query."""
+
+    __slots__ = ("_connection", "_database")
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def __aenter__(self) -> Connection:
+        self._connection = await self._database.borrow()
+        return self._connection
+
+    async def __aexit__(self, kind: object, error: BaseException | None, _trace: object) -> None:
+        unusable = isinstance(error, asyncpg.InternalClientError)
+        if unusable:  # a query that was given up at an unlucky moment left it in the middle of something
+            self._connection.terminate()
+        await self._database.give_back(self._connection, spoilt=error is not None)
+        if unusable:
+            raise asyncpg.InterfaceError(f"The connection is unusable: {error}") from error
 
 
 async def _prepare_connection(connection: Connection) -> None:

@@ -2,16 +2,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 
 import asyncpg
 import pytest
 
 from services.database.pool import Database
 
+MOST = 4
+
 
 @pytest.fixture
 async def database(database_url: str) -> AsyncIterator[Database]:
-    database = await Database.connect(database_url, "things", max_size=4)
+    database = await Database.connect(database_url, "things", max_size=MOST)
     await database.execute("CREATE SCHEMA things")
     await database.execute("CREATE TABLE things (name text PRIMARY KEY, info jsonb)")
     yield database
@@ -98,3 +101,19 @@ async def test_many_callers_share_few_connections(database: Database) -> None:
     await database.executemany("INSERT INTO things VALUES ($1)", [(f"n{number}",) for number in range(50)])
     counts = await asyncio.gather(*(database.fetchval("SELECT count(*) FROM things") for _ in range(50)))
     assert counts == [50] * 50
+
+
+async def test_who_waits_for_a_connection_gets_the_first_that_is_given_back(database: Database) -> None:
+    async with AsyncExitStack() as stack:
+        for _ in range(MOST - 1):
+            await stack.enter_async_context(database.connection())
+        async with database.connection():
+            waiting = [asyncio.create_task(database.fetchval("SELECT 1")) for _ in range(3)]
+            await asyncio.sleep(0.1)
+            assert not any(each.done() for each in waiting)
+        assert await asyncio.wait_for(asyncio.gather(*waiting), 10) == [1, 1, 1]
+
+
+async def test_a_query_takes_the_connection_of_the_one_before(database: Database) -> None:
+    pids = {await database.fetchval("SELECT pg_backend_pid()") for _ in range(20)}
+    assert len(pids) == 1
