@@ -7,6 +7,7 @@ several times cheaper than through an ORM. Alembic (and the SQLAlchemy that it n
 from __future__ import annotations
 
 import json
+from collections import deque
 from collections.abc import AsyncIterator, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from typing import Any
@@ -25,7 +26,11 @@ Record = Any
 ACQUIRE_TIMEOUT_SECONDS = 30.0
 CONNECT_TIMEOUT_SECONDS = 10.0
 KEPT = 4
-"""Connections that wait for the next query outside the pool; it closes others when they were idle for minutes."""
+"""Connections that wait for the next query outside the pool, which closes others when they were idle for minutes.
+
+They take turns, so that health checks and publishers use each every few seconds: what forgets connections that say
+nothing, as some networks do, forgets none of them.
+"""
 
 
 class _Undo(Exception):  # noqa: N818 - nothing went wrong
@@ -39,7 +44,7 @@ class Database:
         self._pool = pool
         self._most: int = pool.get_max_size()
         self._lent = 0
-        self._kept: list[Connection] = []
+        self._kept: deque[Connection] = deque()
         self._keeps = KEPT
         self.schema = schema
 
@@ -76,10 +81,9 @@ class Database:
 
     async def close(self) -> None:
         """Wait for running queries, then close every connection."""
-        for kept in self._kept:
-            await self._pool.release(kept)
-        self._kept.clear()
         self._keeps = 0
+        while self._kept:
+            await self._pool.release(self._kept.popleft())
         await self._pool.close()
 
     def connection(self) -> AbstractAsyncContextManager[Connection]:
@@ -95,7 +99,7 @@ class Database:
         self._lent += 1
         try:
             while self._kept:
-                kept = self._kept.pop()
+                kept = self._kept.popleft()
                 with suppress(asyncpg.InterfaceError):  # closed meanwhile, and with the pool again
                     if not kept.is_closed():
                         return kept

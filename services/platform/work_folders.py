@@ -12,8 +12,8 @@ import fcntl
 import os
 import tempfile
 import uuid
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
 _PREFIX = "work-"
@@ -40,10 +40,9 @@ def work_folder(root: Path) -> Path:
     """Return a new folder inside `root`, held until it is removed; sweep `root`."""
     root.mkdir(parents=True, exist_ok=True)
     # Nobody sweeps meanwhile: until it is locked, it would be taken for one that was left.
-    whole = _lock(root, fcntl.LOCK_SH)
-    folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=root)).resolve()
-    _held[folder] = _lock(folder, fcntl.LOCK_EX)
-    os.close(whole)
+    with _locked(root, fcntl.LOCK_SH):
+        folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=root)).resolve()
+        _held[folder] = _lock(folder, fcntl.LOCK_EX)
     sweep(root)
     return folder
 
@@ -52,15 +51,23 @@ def sweep(root: Path) -> None:
     """Remove the work folders inside `root` that nobody holds; does nothing if there is no such folder."""
     if not root.is_dir():
         return
-    whole = _lock(root, fcntl.LOCK_EX)
     left: list[tuple[Path, int]] = []
-    for folder in root.glob(f"{_PREFIX}*"):
-        with suppress(OSError):  # another process holds it, or has just removed it
-            left.append((folder, _lock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)))
-    os.close(whole)
+    with _locked(root, fcntl.LOCK_EX):
+        for folder in root.glob(f"{_PREFIX}*"):
+            with suppress(OSError):  # another process holds it, or has just removed it
+                left.append((folder, _lock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)))
     for folder, lock in left:
         remove_folder(folder)
         os.close(lock)
+
+
+@contextmanager
+def _locked(folder: Path, how: int) -> Iterator[None]:
+    opened = _lock(folder, how)
+    try:
+        yield
+    finally:
+        os.close(opened)
 
 
 def _lock(folder: Path, how: int) -> int:
