@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from engines.spec.tolerances import TOLERANCES, Measure
 from tests.bench.optimizer.contest import CONTROL, Standing
 from tests.bench.optimizer.ours import GOALS, LEAST_COSINE, Search
 from tests.bench.optimizer.peers import BASELINE
@@ -57,12 +58,13 @@ class Outcome:
     searches: dict[str, Search] = field(default_factory=dict)
 
     def holds(self, standing: Standing) -> bool:
-        """Whether a form was timed and computes the right thing: FP32 by its largest error, others by cosine."""
+        """Whether a form was timed, and is within Lathe's own limit for its precision: peers are held to it, too."""
         if not standing.turns:
             return False
-        if standing.precision == "FP32":
-            return standing.max_rel <= self.tolerance
-        return standing.cosine >= LEAST_COSINE
+        allowed = TOLERANCES[standing.precision]
+        if allowed.measure is Measure.COSINE:
+            return 1 - standing.cosine <= allowed.limit
+        return standing.max_rel <= (self.tolerance if standing.precision == "FP32" else allowed.limit)
 
     def defaults(self, goal: str) -> list[Standing]:
         """Return what users get without Lathe at a goal's precision or a wider one, as far as it holds."""
