@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-import socket
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from engines.sandbox import Limits
+from services.local.ports import free_port
 from services.platform.settings import Settings
 from services.process.composition import EVERYTHING, Need
 from services.process.server import Build, serving
@@ -23,14 +23,7 @@ Function = Callable[[dict[str, Any], Slot, OnProgress, OnLog], Awaitable[dict[st
 
 def with_free_addresses(settings: Settings, *services: str) -> Settings:
     """Return settings in which each service has an address of its own, so that they can ask each other."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in services]
-    try:
-        ports = [each.getsockname()[1] for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()
-    addresses = {f"{name}_address": f"127.0.0.1:{port}" for name, port in zip(services, ports, strict=True)}
-    return settings.model_copy(update=addresses)
+    return settings.model_copy(update={f"{name}_address": f"127.0.0.1:{free_port()}" for name in services})
 
 
 class InProcessSlot:

@@ -22,7 +22,7 @@ class Away:
 
 
 async def test_folders_go(tmp_path: Path) -> None:
-    (tmp_path / "999999999-1-killed").mkdir()
+    (tmp_path / "work-1-killed").mkdir()
     describer = Describer(Away(), tmp_path)  # type: ignore[arg-type]
     with pytest.raises(ExceptionGroup):
         await describer.describe(MODEL_FORMAT_ONNX, [File(path="a.onnx")], lambda part: None)
