@@ -58,11 +58,16 @@ class StorageInfo:
     elements: int
 
 
-@dataclass(frozen=True, slots=True)
 class _StandIn:
-    """Answers for a callable of torch. A pickle can call it and change nothing of it."""
+    """Answers for a callable of torch. A pickle can call it and change nothing of it.
 
-    call: Callable[..., Any]
+    A dataclass with slots would put a `__setstate__` of its own in place of this one in Python before 3.11.4.
+    """
+
+    __slots__ = ("call",)
+
+    def __init__(self, call: Callable[..., Any]) -> None:
+        self.call = call
 
     def __setstate__(self, _: Any) -> NoReturn:
         raise MalformedPickleError("it changes a function")
