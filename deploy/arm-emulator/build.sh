@@ -41,13 +41,13 @@ cp "$work/usr/bin/qemu-aarch64" "$folder/qemu-aarch64"
 
 fetch bookworm arm64 gcc-12-base libbz2-1.0 libc6 libcrypt1 libexpat1 libffi8 libgcc-s1 liblzma5 libpython3.11-minimal \
   libpython3.11-stdlib libsqlite3-0 libssl3 libstdc++6 libuuid1 python3.11-minimal zlib1g
-rm -rf "$folder/root"
-mkdir "$folder/root"
-for package in "$work"/apt-bookworm/debs/*.deb; do dpkg-deb --extract "$package" "$folder/root"; done
+rm -rf "$folder/sysroot"
+mkdir "$folder/sysroot"
+for package in "$work"/apt-bookworm/debs/*.deb; do dpkg-deb --extract "$package" "$folder/sysroot"; done
 
 # What the openers import, in the versions that Lathe is tested with.
 wheels=(numpy onnxruntime ai-edge-litert flatbuffers protobuf packaging)
-$pip install --quiet --no-deps --target "$folder/root/opt/packages" --only-binary=:all: \
+$pip install --quiet --no-deps --target "$folder/sysroot/opt/packages" --only-binary=:all: \
   --python-version 3.11 --implementation cp --platform manylinux_2_28_aarch64 --platform manylinux_2_27_aarch64 \
   --platform manylinux2014_aarch64 --constraint "$repository/constraints.txt" "${wheels[@]}"
 
@@ -55,7 +55,7 @@ cat > "$folder/python" <<EOF
 #!/bin/sh
 here=\$(dirname "\$(readlink -f "\$0")")
 export PYTHONPATH=/opt/packages
-exec "\$here/qemu-aarch64" -cpu $cpu -L "\$here/root" "\$here/root/usr/bin/python3.11" -B -s "\$@"
+exec "\$here/qemu-aarch64" -cpu $cpu -L "\$here/sysroot" "\$here/sysroot/usr/bin/python3.11" -B -s "\$@"
 EOF
 chmod +x "$folder/python"
 "$folder/python" - > "$folder/VERSION" <<EOF
