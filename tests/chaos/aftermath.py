@@ -16,6 +16,7 @@ from lathe.registry.v1 import dataset_service_pb2 as dataset
 from lathe.registry.v1 import model_service_pb2 as model
 from lathe.registry.v1 import release_service_pb2 as release
 from lathe.type.v1 import task_pb2
+from lathe.type.v1.view_pb2 import VIEW_FULL
 from lathe_client.connection import Connection
 from lathe_client.tasks import KINDS
 
@@ -93,7 +94,7 @@ def look(installation: Installation, connection: Connection, load: Load) -> Afte
         after.states[name] = Counter(word(task_pb2.TaskState, task.status.state) for task in those)
         after.attempts[name] = sum(len(task.attempts) for task in those)
     after.wrong += _tasks(load, tasks)
-    listing = model.ListModelVersionsRequest(parent=MODEL, page_size=1000, view="VIEW_FULL")  # type: ignore[arg-type]
+    listing = model.ListModelVersionsRequest(parent=MODEL, page_size=1000, view=VIEW_FULL)
     versions = load.pages("registry", connection.models.ListModelVersions, listing, "model_versions")
     after.by_engines = sum(any(file.path == BY_AN_ENGINE for file in each.files) for each in versions)
     after.wrong += _effects(versions, found)
@@ -111,7 +112,7 @@ def look(installation: Installation, connection: Connection, load: Load) -> Afte
         for each in datasets
         if (each.state, each.item_count) != (dataset.DATASET_STATE_READY, COUNT)
     ]
-    asked = release.ListReleasesRequest(parent=CHANNEL, page_size=1000, view="VIEW_FULL")  # type: ignore[arg-type]
+    asked = release.ListReleasesRequest(parent=CHANNEL, page_size=1000, view=VIEW_FULL)
     releases = load.pages("registry", connection.releases.ListReleases, asked, "releases")
     after.releases = len(releases)
     after.wrong += _same("releases", load.done.releases, [each.name for each in releases])

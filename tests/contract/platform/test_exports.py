@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import socket
 from typing import Any
 
 import grpc
@@ -14,6 +13,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2_grpc import (
     TraceServiceServicer,
     add_TraceServiceServicer_to_server,
 )
+
+from services.local.ports import free_port
 
 from .conftest import GET
 from .test_process import ended, line_with, start
@@ -33,13 +34,6 @@ class Collector(_Collecting):  # type: ignore[misc]  # the stubs of OTLP have no
             service = {each.key: each.value.string_value for each in resource.resource.attributes}["service.name"]
             self.spans += [(service, span.name) for scope in resource.scope_spans for span in scope.spans]
         return otlp.ExportTraceServiceResponse()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 async def call(address: str) -> None:
