@@ -23,8 +23,8 @@ from tests.e2e.optimizing import DEVICE, create, good_graph, nan_graph, save_cnn
 SERVICE = "lathe.optimizer.v1.OptimizationService"
 SHAPE = "input_0:float(1*1*8*8)"
 LONG = Duration(seconds=600)
-ENOUGH = Duration(seconds=8)
-"""Seconds in which a search measures some candidates, on a slow machine as well."""
+BUDGETS = (8, 32, 128)
+"""Budgets in seconds, of which the first is long enough to measure some candidates, unless the machine is busy."""
 
 
 @pytest.fixture(scope="module")
@@ -96,8 +96,11 @@ def reference(archive: Path, given: np.ndarray[Any, np.dtype[np.float32]]) -> np
 
 def test_a_second_search_goes_on_from_the_record(desk: Desk, source: str, found: dict[str, Any]) -> None:
     words = {"tensor_information": SHAPE}
-    same = desk.finish(create(desk, source, search_budget=ENOUGH, seed=0, **words))
-    assert same.status.state == task_pb2.TASK_STATE_SUCCEEDED
+    for seconds in BUDGETS:
+        same = desk.finish(create(desk, source, search_budget=Duration(seconds=seconds), seed=0, **words))
+        assert same.status.state == task_pb2.TASK_STATE_SUCCEEDED
+        if recorded(desk, same):
+            break
     other = desk.finish(create(desk, source, search_budget=Duration(seconds=1), seed=0, **words))
     assert other.status.state == task_pb2.TASK_STATE_SUCCEEDED
     assert not other.origin.cache_hit
