@@ -94,8 +94,15 @@ def invalid_argument(field: str, description: str, reason: str = "INVALID_ARGUME
 
 def invalid_fields(fields: Sequence[tuple[str, str]], reason: str = "INVALID_ARGUMENT") -> LatheError:
     """Return the error for several wrong fields at once: (path in the request, description)."""
-    message = "; ".join(f"{field}: {description}" if field else description for field, description in fields)
-    return LatheError(grpc.StatusCode.INVALID_ARGUMENT, reason, message, fields=fields)
+    return LatheError(grpc.StatusCode.INVALID_ARGUMENT, reason, _joined(fields), fields=fields)
+
+
+def missing_references(fields: Sequence[tuple[str, str]]) -> LatheError:
+    """Return the error for what a request refers to and does not exist: (path in the request, description).
+
+    `not_found` serves as well if it is one resource: the server finds the fields that name it.
+    """
+    return LatheError(grpc.StatusCode.NOT_FOUND, "REFERENCE_NOT_FOUND", _joined(fields), fields=fields)
 
 
 @contextmanager
@@ -223,6 +230,10 @@ def _read(detail: any_pb2.Any, into: LatheError) -> None:
         into.resource = (resource.resource_type, resource.resource_name)
     elif detail.Unpack(retry):
         into.retry_after = retry.retry_delay.ToMilliseconds() / 1000
+
+
+def _joined(fields: Sequence[tuple[str, str]]) -> str:
+    return "; ".join(f"{field}: {description}" if field else description for field, description in fields)
 
 
 def _cut(text: str, size: int) -> str:

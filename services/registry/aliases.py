@@ -8,10 +8,10 @@ from lathe.registry.v1.alias_service_pb2 import Alias, CreateAliasRequest, ListA
 from lathe.registry.v1.model_service_pb2 import Model
 
 from services.database.pool import Connection, Database
-from services.platform.errors import LatheError, invalid_argument, not_found
+from services.platform.errors import LatheError, not_found
 from services.platform.interceptors.validation import check
 from services.registry import naming
-from services.registry.kinds import ALIASES, MODELS
+from services.registry.kinds import ALIASES, MODELS, VERSIONS
 from services.resources.listing import Entries, ListQuery
 from services.resources.scope import kept
 from services.resources.store import ResourceStore
@@ -32,8 +32,8 @@ class Aliases:
         """Create an alias.
 
         Raises:
-            LatheError: NOT_FOUND for the model; ALREADY_EXISTS for a taken id; INVALID_ARGUMENT for a version of
-                another model, or one that does not exist (REFERENCE_NOT_FOUND).
+            LatheError: NOT_FOUND for the model, or for the version (REFERENCE_NOT_FOUND); ALREADY_EXISTS for a taken
+                id; INVALID_ARGUMENT for a version of another model.
         """
         if earlier := await self._store.first_made(request):
             return earlier
@@ -114,4 +114,4 @@ async def _require_version(connection: Connection, model: str, version: str) -> 
     """Keep a version from being deleted until the transaction ends; LatheError if there is none."""
     naming.require_version_of(model, version, _FIELD, "alias")
     if not await kept(connection, "model_versions", [version]):
-        raise invalid_argument(_FIELD, f"There is no model version named '{version}'.", reason="REFERENCE_NOT_FOUND")
+        raise not_found(VERSIONS.noun, version)

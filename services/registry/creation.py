@@ -18,7 +18,7 @@ from lathe.type.v1.digest_pb2 import File
 
 from services.database.leases import Leases
 from services.database.pool import Connection, Database
-from services.platform.errors import failed_precondition, invalid_argument, invalid_fields, not_found
+from services.platform.errors import failed_precondition, invalid_argument, missing_references, not_found
 from services.registry import lineage, naming
 from services.registry.architectures import Architectures
 from services.registry.attestation import Attestation
@@ -67,9 +67,9 @@ class Creation:
         """Add a version to a model, once per request id; `told` takes the part of its bytes that is here.
 
         Raises:
-            LatheError: NOT_FOUND for the model; INVALID_ARGUMENT for files that are not what the format says
-                (INVALID_MODEL), carry code (UNSAFE_MODEL), and for references to what does not exist;
-                FAILED_PRECONDITION for files that are not stored (BLOB_NOT_FOUND).
+            LatheError: NOT_FOUND for the model, and for what its lineage refers to (REFERENCE_NOT_FOUND);
+                INVALID_ARGUMENT for files that are not what the format says (INVALID_MODEL), or carry code
+                (UNSAFE_MODEL); FAILED_PRECONDITION for files that are not stored (BLOB_NOT_FOUND).
         """
         if isinstance(request, CreateModelVersionRequest) and request.validate_only:
             return await self._make(request, "", told)
@@ -174,7 +174,7 @@ class Creation:
             field = "architecture" if name == version.architecture else "lineage.architectures"
             wrong.append((f"{inside}.{field}", f"There is no architecture named '{name}'."))
         if wrong:
-            raise invalid_fields(wrong, reason="REFERENCE_NOT_FOUND")
+            raise missing_references(wrong)
 
 
 def require_short(files: Iterable[File]) -> None:

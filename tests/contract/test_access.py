@@ -208,7 +208,7 @@ async def test_what_is_shared_is_read_with_all_that_belongs_to_it(guarded: Suite
     assert await refused(call(guarded, "UpdateModel", "releaser", **update)) == "ROLE_REQUIRED"
     for noun, name in (("Model", MODEL), ("Template", TEMPLATE)):
         nobody = {noun.lower(): {"name": name, "shared_with": ["projects/nosuch"]}, "update_mask": "sharedWith"}
-        assert await refused(call(guarded, f"Update{noun}", "admin", **nobody)) == "NOT_FOUND"
+        assert await refused(call(guarded, f"Update{noun}", "admin", **nobody)) == "REFERENCE_NOT_FOUND"
     assert await refused(call(guarded, "GetDownload", "stranger", **artifact)) == "NOT_FOUND"
     await call(guarded, "UpdateModel", "admin", **update)
     assert (await call(guarded, "GetModelVersion", "stranger", **named))["uid"] == package["uid"]
@@ -343,8 +343,8 @@ async def test_who_may_not_share_learns_of_no_project(guarded: Suite) -> None:
         update = {"template": shared, "update_mask": "*"}
         assert await refused(call(guarded, "UpdateTemplate", "editor", **update)) == "ROLE_REQUIRED"
         assert await refused(call(guarded, "CreateTemplate", "editor", template=shared)) == "ROLE_REQUIRED"
-    assert await refused(call(guarded, "UpdateTemplate", "admin", **update)) == "NOT_FOUND"
-    assert await refused(call(guarded, "CreateTemplate", "admin", template=shared)) == "NOT_FOUND"
+    assert await refused(call(guarded, "UpdateTemplate", "admin", **update)) == "REFERENCE_NOT_FOUND"
+    assert await refused(call(guarded, "CreateTemplate", "admin", template=shared)) == "REFERENCE_NOT_FOUND"
 
 
 def announced(file: dict[str, Any]) -> dict[str, Any]:

@@ -127,7 +127,7 @@ REFUSED: dict[str, tuple[Callable[[Beasts], Any], tuple[str, str], tuple[str, ..
     ),
     "no such dataset": (
         lambda b: b.desk.evaluate(b.package, dataset="datasets/none"),
-        ("NOT_FOUND", "NOT_FOUND"),
+        ("NOT_FOUND", "REFERENCE_NOT_FOUND"),
         ("datasets/none",),
     ),
     "too few samples for a batch": (

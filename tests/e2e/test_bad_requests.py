@@ -149,7 +149,8 @@ UNKNOWN: dict[str, tuple[Callable[[Desk], Any], Any]] = {
 def test_an_unknown_id(desk: Desk, what: str) -> None:
     call, request = UNKNOWN[what]
     refused = refusal(call(desk), request)
-    assert (refused.code, refused.reason) == ("NOT_FOUND", "NOT_FOUND")
+    refers = what.endswith("of a task")
+    assert (refused.code, refused.reason) == ("NOT_FOUND", "REFERENCE_NOT_FOUND" if refers else "NOT_FOUND")
 
 
 LISTS: dict[str, Callable[[Desk, dict[str, Any]], tuple[Any, Any]]] = {

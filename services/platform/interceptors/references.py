@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,14 +13,21 @@ from services.platform.errors import LatheError
 
 __all__ = ["located"]
 
+# What a call is about: `name`, `names[3]`, `alias.name`.
+_TARGET = re.compile(r"(^|\.)(name|parent|names\[\d+\])$")
+
 
 def located(error: LatheError, request: Any) -> LatheError:
     """Return the error; one that says that a resource does not exist gets the fields of the request that name it.
 
-    Whoever finds out, often another service, does not know in which field of this request the name was.
+    Whoever finds out, often another service, does not know in which field of this request the name was, and whether the
+    call is about that resource or only refers to it.
     """
     if error.code is grpc.StatusCode.NOT_FOUND and error.resource is not None and isinstance(request, Message):
-        error.fields = [(path, error.message) for path in _naming(request, error.resource[1])]
+        paths = list(_naming(request, error.resource[1]))
+        error.fields = [(path, error.message) for path in paths]
+        if paths and not any(map(_TARGET.search, paths)):
+            error.reason = "REFERENCE_NOT_FOUND"
     return error
 
 

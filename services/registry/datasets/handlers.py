@@ -21,7 +21,7 @@ from lathe.type.v1.digest_pb2 import File
 
 from services.database.pool import Connection
 from services.operations.runner import Runner
-from services.platform.errors import failed_precondition, invalid_fields
+from services.platform.errors import failed_precondition, missing_references
 from services.platform.interceptors.validation import check
 from services.platform.words import word
 from services.registry.blobs import Blobs, add_uses, drop_uses
@@ -63,7 +63,7 @@ class Datasets:
         """Create a dataset from the items of others.
 
         Raises:
-            LatheError: INVALID_ARGUMENT for a source that does not exist (REFERENCE_NOT_FOUND); FAILED_PRECONDITION for
+            LatheError: NOT_FOUND for a source that does not exist (REFERENCE_NOT_FOUND); FAILED_PRECONDITION for
                 one that is not READY (DATASET_NOT_READY); ALREADY_EXISTS for a taken id or name.
         """
         if not request.validate_only and (earlier := await self._catalog.first_made(request)):
@@ -158,7 +158,7 @@ class Datasets:
         missing = [name for name in names if name not in found]
         if missing:
             wrong = [("dataset.derivation.sources", f"There is no dataset named '{name}'.") for name in missing]
-            raise invalid_fields(wrong, reason="REFERENCE_NOT_FOUND")
+            raise missing_references(wrong)
         for name in names:
             if found[name].state != DATASET_STATE_READY:
                 raise not_ready(found[name])

@@ -7,7 +7,7 @@ from lathe.registry.v1.dataset_service_pb2 import ClassMapping, ClassMappingEntr
 from lathe.template.v1.template_service_pb2 import GetTemplateRequest
 from lathe.template.v1.template_service_pb2_grpc import TemplateServiceStub
 
-from services.platform.errors import from_rpc_error, invalid_argument
+from services.platform.errors import invalid_argument
 
 _FIELD = "dataset.mapping"
 
@@ -22,8 +22,9 @@ class Mappings:
         """Give every entry its classes.
 
         Raises:
-            LatheError: INVALID_ARGUMENT for a template that does not exist, a task that it does not have, an entry
-                without classes, and a value that is renamed to no class.
+            LatheError: INVALID_ARGUMENT for a task that the template does not have, an entry without classes, and a
+                value that is renamed to no class.
+            AioRpcError: NOT_FOUND for the template.
         """
         if not mapping.entries:
             raise invalid_argument(
@@ -40,13 +41,7 @@ class Mappings:
             _check(entry, field)
 
     async def _taxonomies(self, name: str) -> dict[str, list[str]]:
-        try:
-            template = await self._templates.GetTemplate(GetTemplateRequest(name=name))
-        except grpc.aio.AioRpcError as error:
-            answer = from_rpc_error(error)
-            if answer.code is grpc.StatusCode.NOT_FOUND:
-                raise invalid_argument(f"{_FIELD}.template", answer.message, reason="REFERENCE_NOT_FOUND") from error
-            raise
+        template = await self._templates.GetTemplate(GetTemplateRequest(name=name))
         return {taxonomy.task: list(taxonomy.classes) for taxonomy in template.taxonomies}
 
 

@@ -14,7 +14,7 @@ from lathe.registry.v1.release_service_pb2 import (
 from services.database.pool import Connection, Database
 from services.platform.access import EVERYBODY
 from services.platform.changes import names_field
-from services.platform.errors import failed_precondition, invalid_argument, not_found
+from services.platform.errors import failed_precondition, missing_references, not_found
 from services.platform.interceptors.validation import check
 from services.registry import naming
 from services.registry.kinds import CHANNELS, DATASETS, MODELS
@@ -92,6 +92,7 @@ class Channels:
             LatheError: NOT_FOUND; ABORTED for a stale etag; INVALID_ARGUMENT for a bad value or mask.
         """
         if names_field(request.update_mask, "rules"):
+            check(request.channel.rules, inside="channel.rules")
             await self._check(request.channel, naming.channel_model(request.channel.name))
 
         def validate(channel: Channel) -> None:
@@ -128,17 +129,14 @@ class Channels:
             return
         found = await self._datasets.find("name", dataset)
         if found is None:
-            raise invalid_argument(
-                "channel.rules.dataset", f"There is no dataset named '{dataset}'.", reason="REFERENCE_NOT_FOUND"
-            )
+            raise not_found(DATASETS.noun, dataset)
         await self._models.require_change(model)  # who may not see it learns nothing of its project
         if not await self._database.fetchval(_READ_WHERE_MODEL_IS, dataset, model, EVERYBODY):
-            raise invalid_argument(
-                "channel.rules.dataset",
+            told = (
                 f"'{dataset}' is of another project: members of the model's cannot evaluate on it. Share it with that "
-                "project, or name another dataset.",
-                reason="REFERENCE_NOT_FOUND",
+                "project, or name another dataset."
             )
+            raise missing_references([("channel.rules.dataset", told)])
         # The name of one that never was READY may be given to another.
         if found.state != DATASET_STATE_READY:
             raise failed_precondition("DATASET_NOT_READY", f"'{dataset}' is not READY; wait until it is.", dataset)

@@ -264,7 +264,7 @@ async def test_a_derivation_that_cannot_be_says_why(desk: Desk, street: Dataset)
     assert without.fields[0][0] == "dataset.derivation"
     derived.derivation.sources.append("datasets/absent")
     absent = await desk.registry.refused(call(DeriveDatasetRequest(dataset=derived)))
-    assert (absent.code, absent.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "REFERENCE_NOT_FOUND")
+    assert (absent.code, absent.reason) == (grpc.StatusCode.NOT_FOUND, "REFERENCE_NOT_FOUND")
 
 
 async def _template(registry: Registry) -> str:

@@ -155,7 +155,8 @@ async def test_files_must_be_stored_and_lie_beside_each_other(registry: Registry
 )
 async def test_what_is_wrong_is_named(registry: Registry, fields: dict[str, Any], where: str) -> None:
     wrong = await refused(registry, **fields)
-    assert wrong.code is grpc.StatusCode.INVALID_ARGUMENT
+    absent = where == "dataset.mapping.template"
+    assert wrong.code is (grpc.StatusCode.NOT_FOUND if absent else grpc.StatusCode.INVALID_ARGUMENT)
     assert wrong.fields[0][0] == where, wrong.fields
 
 

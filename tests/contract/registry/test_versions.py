@@ -265,7 +265,7 @@ async def test_deleting_a_source_and_deriving_from_it_never_both_succeed(registr
         )
         assert isinstance(derived, grpc.aio.AioRpcError) != isinstance(deleted, grpc.aio.AioRpcError)
         if isinstance(derived, grpc.aio.AioRpcError):
-            assert derived.code() is grpc.StatusCode.INVALID_ARGUMENT
+            assert derived.code() is grpc.StatusCode.NOT_FOUND
 
 
 async def test_a_batch_deletes_what_was_made_before_what_it_was_made_from(registry: Registry, model: str) -> None:

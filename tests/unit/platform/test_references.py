@@ -15,6 +15,7 @@ from lathe.registry.v1.model_service_pb2 import (
     GetModelRequest,
     Lineage,
     ModelVersion,
+    UpdateModelVersionRequest,
 )
 
 from services.platform.errors import LatheError, not_found
@@ -25,25 +26,33 @@ SPEC = ConversionSpec(model_version=NAME, template="templates/t")
 
 
 @pytest.mark.parametrize(
-    ("request_", "fields"),
+    ("request_", "fields", "reason"),
     [
-        (CreateConversionTaskRequest(task=ConversionTask(spec=SPEC, labels={"a": NAME})), ["task.spec.model_version"]),
+        (
+            CreateConversionTaskRequest(task=ConversionTask(spec=SPEC, labels={"a": NAME})),
+            ["task.spec.model_version"],
+            "REFERENCE_NOT_FOUND",
+        ),
         (
             CreateConversionTaskGroupRequest(group=ConversionTaskGroup(model_versions=["models/net/versions/2", NAME])),
             ["group.model_versions[1]"],
+            "REFERENCE_NOT_FOUND",
         ),
-        (BatchGetModelVersionsRequest(names=[NAME, NAME]), ["names[0]", "names[1]"]),
+        (BatchGetModelVersionsRequest(names=[NAME, NAME]), ["names[0]", "names[1]"], "NOT_FOUND"),
         (
             CreateModelVersionRequest(model_version=ModelVersion(lineage=Lineage(sources=[NAME]))),
             ["model_version.lineage.sources[0]"],
+            "REFERENCE_NOT_FOUND",
         ),
-        (GetModelRequest(name="models/net"), []),
-        (iter(()), []),
+        (UpdateModelVersionRequest(model_version=ModelVersion(name=NAME)), ["model_version.name"], "NOT_FOUND"),
+        (GetModelRequest(name="models/net"), [], "NOT_FOUND"),
+        (iter(()), [], "NOT_FOUND"),
     ],
 )
-def test_what_does_not_exist_is_found_in_the_request(request_: object, fields: list[str]) -> None:
+def test_what_does_not_exist_is_found_in_the_request(request_: object, fields: list[str], reason: str) -> None:
     error = located(not_found("model version", NAME), request_)
     assert error.fields == [(field, f"There is no model version named '{NAME}'.") for field in fields]
+    assert error.reason == reason
 
 
 def test_what_a_sibling_said_of_its_own_request_is_not_told() -> None:
