@@ -27,10 +27,14 @@ def test_the_demo_ends_with_released_packages_that_know_digits(
     assert len(figures) == 4, demo.stdout
     assert len(set(figures[:3])) == 1, "FP32 packages answer as PyTorch does"
     assert min(figures) > 95
-    for table in ("Parity", "Latency", "Quantizers tried", "Differences from the first evaluation", "Measured forms"):
+    for table in (
+        *("Parity", "Latency", "Quantizers tried", "Differences from the first evaluation", "Measured forms"),
+        *("Profile on", "Slowest of"),
+    ):
         assert table in demo.stdout
     assert "Answered from the action cache" in demo.stderr
     assert "channels/production/releases/1 serves" in demo.stderr
-    for report in ("digits-float.html", "digits-int8.html", "digits-comparison.html", "digits-optimization.html"):
-        assert (stack.data_dir / "demo" / report).read_text(encoding="utf-8").startswith("<!doctype html>")
+    for report in ("float", "int8", "comparison", "optimization", "profile"):
+        page = stack.data_dir / "demo" / f"digits-{report}.html"
+        assert page.read_text(encoding="utf-8").startswith("<!doctype html>")
     assert stack.lathe("status", check=False).returncode == 0

@@ -32,7 +32,7 @@ def demo(
     ] = False,
     data_dir: DataDir = None,
 ) -> None:
-    """Train, convert, verify, quantize, evaluate, compare, release and optimize real models."""
+    """Train, convert, verify, quantize, evaluate, compare, release, optimize and profile real models."""
     wanted = part or list(PARTS)
     if unknown := set(wanted) - set(PARTS):
         raise typer.BadParameter(

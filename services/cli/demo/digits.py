@@ -22,7 +22,7 @@ SEARCH_SECONDS = 15
 
 
 def run(connection: Connection, work: Path) -> list[Line]:
-    """Train, convert, verify, quantize, evaluate, compare, release, optimize; return the closing table."""
+    """Train, convert, verify, quantize, evaluate, compare, release, optimize, profile; return the closing table."""
     heading("Digits 1. Train a CNN on scikit-learn's handwritten digits")
     digits = _train(work)
     heading("Digits 2. Register architecture, template and weights")
@@ -45,6 +45,8 @@ def run(connection: Connection, work: Path) -> list[Line]:
     heading(f"Digits 9. Search for {SEARCH_SECONDS} s for the fastest lossless form over all runtimes")
     report = work / "digits-optimization.html"
     loop.optimize(connection, version.name, template.name, dataset, SEARCH_SECONDS, report)
+    heading("Digits 10. Profile the int8 package: latency, throughput, memory and its slowest layers")
+    steps.profile(connection, quantized, work / "digits-profile.html")
     lines.append(_line("int8 package", connection, quantized, work / "digits-int8", digits))
     return lines
 

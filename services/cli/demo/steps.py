@@ -101,6 +101,18 @@ def convert(connection: Connection, version: str, template: str, runtime: str, *
     return succeeded(connection, task.name)
 
 
+def profile(connection: Connection, version: str, report: Path) -> Any:
+    """Measure a version as it is, save the report, and return the task; CliError if it did not succeed."""
+    from lathe.optimizer.v1.profile_service_pb2 import CreateProfileTaskRequest, ProfileSpec, ProfileTask
+
+    from services.cli.waiting import save_report
+
+    request = CreateProfileTaskRequest(task=ProfileTask(spec=ProfileSpec(model_version=version)))
+    task = succeeded(connection, connection.profiles.CreateProfileTask(request).name)
+    save_report(connection, task.result.html_report, report)
+    return task
+
+
 def succeeded(connection: Connection, task: str) -> Any:
     """Wait for a task, print its result, and return it.
 
