@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
+from services.database.arrays import of_any_length
 from services.database.pool import Connection
 from services.platform.access import (
     DEFAULT_PROJECT,
@@ -141,7 +142,7 @@ Scope = Stated | OfParent
 
 async def kept(connection: Connection, table: str, names: Collection[str], lock: str = "KEY SHARE") -> set[str]:
     """Keep resources from being deleted until the transaction ends; return those that the caller may see."""
-    query = f"SELECT name FROM {table} WHERE name = ANY ($1)"  # noqa: S608 - our own table
+    query = f"SELECT name FROM {table} WHERE name = ANY ({of_any_length('$1::text[]')})"  # noqa: S608 - our own table
     args: list[object] = [[name for name in names if "\0" not in name]]
     if (readers := readable()) is not None:
         query += f" AND {READABLE.format('$2')}"

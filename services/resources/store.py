@@ -20,6 +20,7 @@ from google.protobuf.message import Message
 from uuid_utils.compat import uuid7
 
 from services.audit.entries import note
+from services.database.arrays import of_any_length
 from services.database.gathering import GatheredRows
 from services.database.pool import Connection, Database, Record
 from services.platform import errors
@@ -34,6 +35,7 @@ from services.resources.rows import ResourceRows
 from services.resources.scope import READABLE, OfParent, Stated
 
 M = TypeVar("M", bound=Message)
+_NAMES = of_any_length("$1::text[]")
 
 
 class ResourceStore(Generic[M]):
@@ -176,14 +178,14 @@ class ResourceStore(Generic[M]):
             scope.require_creation(message)
 
     async def _by_name(self, names: Collection[str]) -> Mapping[str, Record]:
-        query = f"SELECT name, {self._checked} FROM {self._kind.table} s WHERE name = ANY ($1)"  # noqa: S608
+        query = f"SELECT name, {self._checked} FROM {self._kind.table} s WHERE name = ANY ({_NAMES})"  # noqa: S608
         return {row["name"]: row for row in await self._database.fetch(query, list(names))}
 
     async def get_many(self, names: Iterable[str], *, full: bool = False) -> dict[str, M]:
         """Return those of the named resources that exist, by name; their detail fields only if `full`."""
         body = "body || detail AS body" if full else "body"
         columns = [body, *(["readers"] if self._kind.scope else []), *(["project"] if self._kind.withhold else [])]
-        query = f"SELECT name, {', '.join(columns)} FROM {self._kind.table} WHERE name = ANY ($1)"  # noqa: S608 - our own table
+        query = f"SELECT name, {', '.join(columns)} FROM {self._kind.table} WHERE name = ANY ({_NAMES})"  # noqa: S608 - our own table
         rows = await self._database.fetch(query, [name for name in names if "\0" not in name])
         found: dict[str, M] = {}
         for row in rows:

@@ -16,6 +16,7 @@ import asyncpg
 import structlog
 
 from services.bus.connection import Bus, BusUnavailableError, MessageTooLargeError, SubjectTakenError
+from services.database.arrays import of_any_length
 from services.database.pool import Connection, Database
 from services.platform.background import together
 from services.tasks.state.rows import OutboxItem
@@ -25,6 +26,8 @@ log = structlog.get_logger(__name__)
 LANES = 4
 BATCH = 256
 DELETE_SECONDS = 0.05
+_REMOVE = f"DELETE FROM outbox WHERE id = ANY ({of_any_length('$1::bigint[]')})"  # noqa: S608
+_WAITING = f"SELECT DISTINCT task FROM outbox WHERE task = ANY ({of_any_length('$1::uuid[]')})"  # noqa: S608
 _DATABASE_AWAY = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError)
 
 
@@ -40,11 +43,11 @@ class Outbox:
 
     async def remove(self, ids: Sequence[int]) -> None:
         """Remove messages that are published."""
-        await self._database.execute("DELETE FROM outbox WHERE id = ANY ($1)", list(ids))
+        await self._database.execute(_REMOVE, list(ids))
 
     async def tasks(self, uids: Sequence[UUID]) -> set[UUID]:
         """Return which of these tasks still have a message to be published."""
-        records = await self._database.fetch("SELECT DISTINCT task FROM outbox WHERE task = ANY ($1)", list(uids))
+        records = await self._database.fetch(_WAITING, list(uids))
         return {record[0] for record in records}
 
 
@@ -149,5 +152,5 @@ class Relay:
             published = await asyncio.gather(*(self._publish_one(item) for item in live))
             done += [item.id for item, sent in zip(live, published, strict=True) if sent]
             if done:
-                await connection.execute("DELETE FROM outbox WHERE id = ANY ($1)", done)
+                await connection.execute(_REMOVE, done)
             return len(done)

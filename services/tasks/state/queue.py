@@ -12,8 +12,11 @@ from datetime import timedelta
 from typing import NamedTuple
 from uuid import UUID
 
+from services.database.arrays import of_any_length
 from services.database.pool import Connection, Database
 from services.tasks.state.turns import Waiting
+
+_UIDS = of_any_length("$1::uuid[]")
 
 _DEVICES = """
 WITH RECURSIVE found (device) AS (
@@ -25,12 +28,12 @@ WITH RECURSIVE found (device) AS (
 SELECT device FROM found WHERE device IS NOT NULL
 """
 
-_LOOK = """
+_LOOK = f"""
 SELECT device, EXISTS (SELECT FROM queue q WHERE q.device = d.device AND q.sent IS NULL),
     (SELECT count(*) FROM queue q WHERE q.device = d.device AND q.sent IS NOT NULL AND q.rank >= 0),
     (SELECT count(*) FROM tasks t WHERE t.device = d.device AND t.state IN (2, 5))
-FROM unnest($1::text[]) AS d (device)
-"""
+FROM unnest({of_any_length("$1::text[]")}) AS d (device)
+"""  # noqa: S608 - our own words
 
 # Goes from one owner's tasks to the next owner's by the index, however many there are of each.
 _FIRST = """
@@ -69,8 +72,8 @@ SELECT owner, sum(held)::bigint FROM (
 ) AS both_of_them GROUP BY owner
 """
 
-_TAKE = """
-WITH picked AS (SELECT task FROM queue WHERE task = ANY ($1) AND sent IS NULL FOR UPDATE SKIP LOCKED),
+_TAKE = f"""
+WITH picked AS (SELECT task FROM queue WHERE task = ANY ({_UIDS}) AND sent IS NULL FOR UPDATE SKIP LOCKED),
 gone AS (
     DELETE FROM queue q USING picked
     WHERE q.task = picked.task AND NOT EXISTS (SELECT FROM tasks t WHERE t.uid = q.task AND t.state = 1)
@@ -78,7 +81,10 @@ gone AS (
 UPDATE queue q SET sent = now() FROM picked, tasks t
 WHERE q.task = picked.task AND t.uid = q.task AND t.state = 1
 RETURNING q.task, q.device, q.msg_id, coalesce(q.payload, t.assignment)
-"""
+"""  # noqa: S608 - our own words
+
+_UNSENT = f"SELECT task FROM queue WHERE task = ANY ({_UIDS}) AND (sent IS NULL OR sent > now() - $2::interval)"  # noqa: S608
+_PUT_BACK = f"UPDATE queue SET sent = NULL WHERE task = ANY ({_UIDS})"  # noqa: S608
 
 _FORGET = """
 DELETE FROM queue q WHERE q.sent IS NOT NULL AND NOT EXISTS (SELECT FROM tasks t WHERE t.uid = q.task AND t.state = 1)
@@ -132,12 +138,11 @@ class TaskQueue:
 
     async def unsent(self, uids: Sequence[UUID], seconds: float) -> set[UUID]:
         """Return which of these tasks wait to be sent, or were sent in the last seconds."""
-        query = "SELECT task FROM queue WHERE task = ANY ($1) AND (sent IS NULL OR sent > now() - $2::interval)"
-        return {record[0] for record in await self._database.fetch(query, list(uids), timedelta(seconds=seconds))}
+        return {record[0] for record in await self._database.fetch(_UNSENT, list(uids), timedelta(seconds=seconds))}
 
     async def put_back(self, uids: Sequence[UUID]) -> None:
         """Let tasks wait that could not be sent."""
-        await self._database.execute("UPDATE queue SET sent = NULL WHERE task = ANY ($1)", list(uids))
+        await self._database.execute(_PUT_BACK, list(uids))
 
     async def forget_ended(self) -> None:
         """Remove what an older release, which does not know this table, left of tasks that wait no more."""

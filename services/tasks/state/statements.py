@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from services.database.arrays import of_any_length
 from services.tasks.state.queue import HANDED_ON
 from services.tasks.state.turns import HIGHEST_PRIORITY
 
 # One that ended without a result could not be registered: its outcome serves, but one with a result is better. Each key
 # is looked up by itself (OFFSET 0 keeps the planner from merging the queries): for several keys at once it would choose
 # to read the whole table while that is small, or all tasks of a state, and keep to that plan as the table grows.
-HIT = """
-SELECT found.uid FROM unnest({keys}::bytea[]) AS wanted (key) CROSS JOIN LATERAL (
+HIT = f"""
+SELECT found.uid FROM unnest({of_any_length("{keys}::bytea[]")}) AS wanted (key) CROSS JOIN LATERAL (
     SELECT uid, state FROM tasks WHERE action_key = wanted.key AND outcome IS NOT NULL OFFSET 0
 ) AS found WHERE found.state IN (3, 4, 6) ORDER BY found.state = 3 DESC, found.uid DESC LIMIT 1
-"""
+"""  # noqa: S608 - our own words
 
 CREATE = f"""
 WITH hit AS ({HIT.format(keys="$14")}),
@@ -47,8 +48,9 @@ SELECT (SELECT uid FROM hit), (SELECT leader FROM made), (SELECT project FROM le
 
 SAVE = f"""
 WITH new AS (
-    SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::smallint[], $4::bytea[], $5::boolean[], $6::uuid[], $7::bytea[],
-        $8::bytea[], $9::boolean[], $10::integer[], $16::text[], $17::bytea[])
+    SELECT * FROM unnest({of_any_length("$1::uuid[]")},
+        $2::bigint[], $3::smallint[], $4::bytea[], $5::boolean[], $6::uuid[], $7::bytea[], $8::bytea[], $9::boolean[],
+        $10::integer[], $16::text[], $17::bytea[])
     AS n (uid, revision, state, live, leads, leader, action_key, outcome, held, dispatches, subject, news)
 ),
 saved AS (
@@ -61,7 +63,8 @@ saved AS (
 sent AS (
     INSERT INTO outbox (task, subject, msg_id, payload)
     SELECT o.task, o.subject, o.msg_id, o.payload
-    FROM unnest($12::uuid[], $13::text[], $14::text[], $15::bytea[]) AS o (task, subject, msg_id, payload)
+    FROM unnest({of_any_length("$12::uuid[]")}, $13::text[], $14::text[], $15::bytea[])
+        AS o (task, subject, msg_id, payload)
     JOIN saved ON saved.uid = o.task
 ),
 claimed AS (DELETE FROM queue USING saved WHERE queue.task = saved.uid AND saved.state <> 1),
@@ -70,7 +73,8 @@ queued AS (
     SELECT d.task, saved.device, saved.owner,
         CASE WHEN d.begun THEN {HANDED_ON} ELSE {HIGHEST_PRIORITY} - saved.priority END,
         d.msg_id, d.payload, CASE WHEN d.begun THEN now() END
-    FROM unnest($18::uuid[], $19::text[], $20::bytea[], $21::boolean[]) AS d (task, msg_id, payload, begun)
+    FROM unnest({of_any_length("$18::uuid[]")}, $19::text[], $20::bytea[], $21::boolean[])
+        AS d (task, msg_id, payload, begun)
     JOIN saved ON saved.uid = d.task
     ON CONFLICT (task) DO UPDATE
     SET rank = excluded.rank, msg_id = excluded.msg_id, payload = excluded.payload, sent = excluded.sent

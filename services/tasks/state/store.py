@@ -16,6 +16,7 @@ from lathe.watch.v1.change_pb2 import CHANGE_TYPE_CREATED, CHANGE_TYPE_DELETED, 
 from services.audit.entries import created_row, note
 from services.bus.topology import change_subject
 from services.changes.publisher import Publisher
+from services.database.arrays import of_any_length
 from services.database.locks import take_turn
 from services.database.pool import Connection, Database
 from services.platform import access
@@ -46,6 +47,11 @@ LISTING = Listing(
     },
     visible="project = ANY ({})",
 )
+_UIDS = of_any_length("$1::uuid[]")
+_LOAD = f"SELECT {_COLUMNS} FROM tasks WHERE uid = ANY ({_UIDS})"  # noqa: S608
+_FOLLOWERS = f"SELECT {_COLUMNS} FROM tasks WHERE leader = ANY ({_UIDS}) ORDER BY create_time, uid"  # noqa: S608
+_FOUND = f"SELECT {_COLUMNS} FROM tasks WHERE uid = ({HIT.format(keys='$1')})"  # noqa: S608
+_RELEASED = f"UPDATE tasks SET held = FALSE WHERE uid = ANY ({_UIDS})"  # noqa: S608
 _PENDING = "SELECT count(*) FROM (SELECT FROM tasks WHERE project = $1 AND state = 1 LIMIT $2) AS waiting"
 
 
@@ -166,7 +172,7 @@ class TaskStore:
 
     async def load(self, uids: Iterable[UUID]) -> dict[UUID, TaskRow]:
         """Return the rows that exist, for the engine itself: `read` is for callers."""
-        records = await self._database.fetch(f"SELECT {_COLUMNS} FROM tasks WHERE uid = ANY ($1)", list(uids))  # noqa: S608
+        records = await self._database.fetch(_LOAD, list(uids))
         return {record[0]: TaskRow.of(record) for record in records}
 
     async def get(self, uid: UUID) -> TaskRow | None:
@@ -217,8 +223,7 @@ class TaskStore:
 
     async def followers(self, leaders: Iterable[UUID]) -> Sequence[TaskRow]:
         """Return the tasks that await the result of one of these, oldest first."""
-        query = f"SELECT {_COLUMNS} FROM tasks WHERE leader = ANY ($1) ORDER BY create_time, uid"  # noqa: S608
-        return [TaskRow.of(record) for record in await self._database.fetch(query, list(leaders))]
+        return [TaskRow.of(record) for record in await self._database.fetch(_FOLLOWERS, list(leaders))]
 
     async def leader_of(self, work_key: bytes) -> tuple[UUID, str] | None:
         """Return the task in flight that others with this work follow, and its project."""
@@ -267,8 +272,7 @@ class TaskStore:
 
     async def find_result(self, action_keys: Sequence[bytes]) -> TaskRow | None:
         """Return the ended task whose outcome serves one of these actions, or None."""
-        query = f"SELECT {_COLUMNS} FROM tasks WHERE uid = ({HIT.format(keys='$1')})"  # noqa: S608
-        record = await self._database.fetchrow(query, list(action_keys))
+        record = await self._database.fetchrow(_FOUND, list(action_keys))
         return None if record is None else TaskRow.of(record)
 
     async def forget_result(self, uid: UUID) -> None:
@@ -277,7 +281,7 @@ class TaskStore:
 
     async def released(self, uids: Sequence[UUID]) -> None:
         """Note that terminal tasks no longer hold anything."""
-        await self._database.execute("UPDATE tasks SET held = FALSE WHERE uid = ANY ($1)", list(uids))
+        await self._database.execute(_RELEASED, list(uids))
 
     @asynccontextmanager
     async def _writing(self, noted: bool) -> AsyncIterator[Connection]:

@@ -1,10 +1,13 @@
-"""Many tasks, requests and records: each question about them is answered by an index of its own."""
+"""Many tasks, requests and records: each question about them is answered by an index of its own, and what is asked all
+the time is planned once.
+"""
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from lathe.converter.v1.conversion_service_pb2 import ListConversionTasksResponse
 
@@ -12,7 +15,8 @@ from services.database.pool import Database, migrate
 from services.optimizer import migrations, records
 from services.platform.settings import Settings
 from services.resources.listing import ListQuery, list_page
-from services.tasks.state.statements import HIT
+from services.tasks.state import queue, store
+from services.tasks.state.statements import HIT, SAVE
 from services.tasks.state.store import LISTING
 from tests.integration.tasks.kit import open_site
 
@@ -71,6 +75,31 @@ async def test_every_filter_has_its_index(task_settings: Settings, tmp_path: Pat
                 assert "Seq Scan" not in explainer.plan
             await explainer.fetch(HIT.format(keys="$1"), [b"one", b"two"])
             assert " tasks_action" in explainer.plan
+        finally:
+            await database.close()
+
+
+async def test_what_is_asked_all_the_time_is_planned_once(task_settings: Settings, tmp_path: Path) -> None:
+    change = [[each] for each in (uuid4(), 1, 3, b"", False, None, None, None, False, 1)]
+    statements: dict[str, list[Any]] = {
+        store._LOAD: [[uuid4()]],
+        store._FOUND: [[b"one"]],
+        queue._TAKE: [[uuid4()]],
+        SAVE: [*change, datetime.now(UTC), [], [], [], [], ["subject"], [b""], [], [], [], []],
+    }
+    async with open_site(task_settings, tmp_path, background=False):
+        database = await Database.connect(task_settings.database_url, "echo")
+        try:
+            await database.execute(_FILL)
+            await database.execute("VACUUM ANALYZE tasks")
+            for statement, args in statements.items():
+                async with database.connection() as connection:
+                    prepared = await connection.prepare(statement)
+                    for _ in range(20):
+                        await prepared.fetch(*args)
+                    query = "SELECT custom_plans FROM pg_prepared_statements WHERE name = $1"
+                    # So often PostgreSQL tries before it decides.
+                    assert await connection.fetchval(query, prepared.get_name()) == 5, statement
         finally:
             await database.close()
 
