@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable
 from typing import Any
 
 from engines.failures import EngineFailure, FailureReason
+from engines.graph.walk import reads
 
 
 def name_nodes(model: Any) -> None:
@@ -46,6 +47,14 @@ def separate_integers(model: Any) -> None:
                 own.CopyFrom(integers[name])
                 own.name = node.input[position] = f"{name}/use_{used[name]}"
                 model.graph.initializer.append(own)
+
+
+def drop_unused(model: Any) -> None:
+    """Remove parameters that nothing reads any more: those that were folded or compressed."""
+    used = {name for node in model.graph.node for name in reads(node)} | {value.name for value in model.graph.output}
+    kept = [tensor for tensor in model.graph.initializer if tensor.name in used]
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(kept)
 
 
 def check_excluded(excluded: Iterable[str], names: Collection[str]) -> None:

@@ -6,7 +6,6 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from engines.graph.walk import reads
 from engines.runtimes.source import GRAPH
 
 if TYPE_CHECKING:
@@ -95,11 +94,3 @@ def as_products(model: onnx.ModelProto, chosen: frozenset[str]) -> set[str]:
     ONNXModel(model).replace_gemm_with_matmul()
     made = {node.name for node in model.graph.node} - before
     return products | {name for name in made if any(name == f"{gemm}_MatMul" for gemm in products)}
-
-
-def drop_unused(model: onnx.ModelProto) -> None:
-    """Remove parameters that nothing reads any more: the tables that were compressed."""
-    used = {name for node in model.graph.node for name in reads(node)} | {value.name for value in model.graph.output}
-    kept = [tensor for tensor in model.graph.initializer if tensor.name in used]
-    del model.graph.initializer[:]
-    model.graph.initializer.extend(kept)

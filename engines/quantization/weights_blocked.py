@@ -15,8 +15,9 @@ import numpy as np
 
 from engines.failures import EngineFailure, FailureReason
 from engines.graph.hygiene import save_model
+from engines.graph.nodes import drop_unused
 from engines.graph.versions import modernized, raise_opset
-from engines.quantization.compression import Compression, as_products, drop_unused, float_matrices, is_product
+from engines.quantization.compression import Compression, as_products, float_matrices, is_product
 
 if TYPE_CHECKING:
     import onnx

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from engines.graph.hygiene import save_model
+from engines.graph.nodes import drop_unused
 from engines.quantization.compression import (
     Compression,
     as_products,
     blocks,
-    drop_unused,
     float_matrices,
     is_embedding,
 )

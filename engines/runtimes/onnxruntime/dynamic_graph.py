@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engines.failures import EngineFailure, FailureReason
 from engines.graph.hygiene import load_model
-from engines.graph.nodes import name_nodes, products_of_activations
+from engines.graph.nodes import drop_unused, name_nodes, products_of_activations
 
 if TYPE_CHECKING:
     import onnx
 
 OPERATORS = ("MatMul", "Gemm", "LSTM")
 """Operators that are quantized: convolutions of that kind are slower than in floating point."""
+_MOVES = frozenset({"Concat", "Identity", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze"})
+"""Operators that move values and make none."""
 
 
 def quantize_products(
@@ -83,22 +86,18 @@ def quantize_by_default(graph: Path, target: Path) -> Path:
 
 def _ready(graph: Path) -> onnx.ModelProto:
     model = load_model(graph)
-    _transpose_weights(model)
-    name_nodes(model)
+    name_nodes(model)  # first: whoever excludes nodes has named them so
+    _settle_weights(model)
     del model.graph.value_info[:]  # the quantizer transposes weights, and then fails on their old shapes
     return model
 
 
-def _transpose_weights(model: onnx.ModelProto) -> None:
-    """Store a weight transposed if the graph transposes it for a product: a head tied to an embedding."""
-    from onnx import numpy_helper
+def _settle_weights(model: onnx.ModelProto) -> None:
+    """Store weights as they are used: the quantizer takes none that the graph cuts, joins or turns at first.
 
-    weights = {tensor.name: tensor for tensor in model.graph.initializer}
-    factors = {node.input[1] for node in model.graph.node if node.op_type == "MatMul"}
-    for node in list(model.graph.node):
-        if node.op_type != "Transpose" or node.input[0] not in weights or node.output[0] not in factors:
-            continue
-        order = next((list(attribute.ints) for attribute in node.attribute if attribute.name == "perm"), None)
-        turned = numpy_helper.to_array(weights[node.input[0]]).transpose(order)
-        model.graph.initializer.append(numpy_helper.from_array(turned.copy(), node.output[0]))
-        model.graph.node.remove(node)
+    PyTorch writes an LSTM so, and a head that is tied to an embedding.
+    """
+    from onnxscript import optimizer
+
+    optimizer.fold_constants(model, should_fold=lambda node: node.op_type in _MOVES, output_size_limit=sys.maxsize)
+    drop_unused(model)
