@@ -61,7 +61,7 @@ def test_the_weights_of_an_lstm_are_quantized_though_the_graph_cuts_and_joins_th
     kinds = operators(made)
     assert (kinds["DynamicQuantizeLSTM"], kinds["LSTM"], kinds["Slice"]) == (2, 0, 0)
     assert kinds["MatMulInteger"] == 1
-    assert made.stat().st_size < recurrent.stat().st_size / 2, "the weights in floating point are still there"
+    assert made.stat().st_size < recurrent.stat().st_size * 0.6, "the weights in floating point are still there"
     series = np.random.default_rng(0).standard_normal((1, 8, 16)).astype(np.float32)
     np.testing.assert_allclose(scores(made, series), scores(recurrent, series), atol=0.05)
 
