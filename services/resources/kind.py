@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Any, Generic, TypeVar
 from uuid import UUID
 
@@ -126,9 +127,21 @@ class ResourceKind(Generic[M]):
 
     def fill(self, message: M, row: Record) -> None:
         """Set an empty message from a row, as `read`."""
-        self._parse_into(message, row["body"])
-        self.complete(message, row)
-        self.tell(message, row)
+        message.MergeFromString(row["body"])
+        for step in self._steps:
+            step(message, row)
+
+    @cached_property
+    def _steps(self) -> Sequence[Callable[[M, Record], None]]:
+        """What sets a message from a row after its body was read: a page has many rows, most kinds have few steps."""
+        scope, steps = self.scope, []
+        if isinstance(scope, Stated):
+            steps.append(lambda message, _row: scope.complete(message))
+        if self.live:
+            steps.append(self.complete)
+        if self.withhold is not None:
+            steps.append(self.tell)
+        return steps
 
     def tell(self, message: M, row: Record) -> None:
         """Leave out what is not for the caller; the row has the column `project` if the kind withholds something."""

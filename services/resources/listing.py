@@ -253,12 +253,14 @@ class _Page:
         # PostgreSQL knows the sizes without reading what is large.
         bytes_ = " + ".join(f"octet_length({column})" for column in self.listing.stored)
         measured = (
-            f"SELECT *, sum({bytes_}) OVER (ORDER BY {order} ROWS UNBOUNDED PRECEDING) AS read, "  # noqa: S608
-            f"row_number() OVER (ORDER BY {order}) AS place, sum({bytes_}) OVER () AS total FROM ({found}) f"
+            f"SELECT *, sum({bytes_}) OVER upto AS read, row_number() OVER upto AS place, "  # noqa: S608
+            f"coalesce(lead({bytes_}) OVER upto, 0) AS next_bytes FROM ({found}) f "
+            f"WINDOW upto AS (ORDER BY {order} ROWS UNBOUNDED PRECEDING)"
         )
         # Where the next page begins is read of the rows at which this one may end: to decode a time takes longer than
         # a small message.
-        ends = f"place >= {self.limit - 1} OR total * {_GROWTH} >= {min(MAX_PAGE_BYTES, MAX_STORED_BYTES)}"
+        too_much = f"(read + next_bytes) * {_GROWTH} >= {min(MAX_PAGE_BYTES, MAX_STORED_BYTES)}"
+        ends = f"place >= {self.limit - 1} OR {too_much}"
         places = (f"CASE WHEN {ends} THEN {name} END AS after_{name}" for name in self.order.names)
         columns = ", ".join([self.listing.columns, "uid", *places, "read"])
         text = f"SELECT {columns} FROM ({measured}) s WHERE read - ({bytes_}) < {MAX_STORED_BYTES} ORDER BY {order}"  # noqa: S608
