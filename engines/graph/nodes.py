@@ -50,9 +50,12 @@ def separate_integers(model: Any) -> None:
 
 
 def drop_unused(model: Any) -> None:
-    """Remove parameters that nothing reads any more: those that were folded or compressed."""
-    used = {name for node in model.graph.node for name in reads(node)} | {value.name for value in model.graph.output}
+    """Remove parameters that nothing reads any more, as they were folded or compressed; inputs keep their defaults."""
+    used = {name for node in model.graph.node for name in reads(node)}
+    used |= {value.name for value in (*model.graph.input, *model.graph.output)}
     kept = [tensor for tensor in model.graph.initializer if tensor.name in used]
+    if len(kept) == len(model.graph.initializer):
+        return
     del model.graph.initializer[:]
     model.graph.initializer.extend(kept)
 

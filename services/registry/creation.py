@@ -103,7 +103,7 @@ class Creation:
         return model, version
 
     async def check_references(self, version: ModelVersion, inside: str) -> None:
-        """Refuse a version that names what its creator may not see; LatheError INVALID_ARGUMENT."""
+        """Refuse a version that names what its creator may not see; LatheError NOT_FOUND."""
         async with self._database.transaction() as connection:
             await self._require_references(connection, version, inside)
 

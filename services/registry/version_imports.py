@@ -49,7 +49,8 @@ class VersionImports:
         """Create an import; what can be said without reading the files is checked at once.
 
         Raises:
-            LatheError: NOT_FOUND for the model; INVALID_ARGUMENT and FAILED_PRECONDITION as `Creation.check`.
+            LatheError: NOT_FOUND for the model, and for what the version refers to (REFERENCE_NOT_FOUND);
+                INVALID_ARGUMENT and FAILED_PRECONDITION as `Creation.check`.
         """
         if first := await self.operations.store.first_made(request):
             return await self.operations.get(first.name)

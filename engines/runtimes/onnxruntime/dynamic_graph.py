@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +13,8 @@ from engines.graph.nodes import drop_unused, name_nodes, products_of_activations
 
 if TYPE_CHECKING:
     import onnx
+
+log = logging.getLogger(__name__)
 
 OPERATORS = ("MatMul", "Gemm", "LSTM")
 """Operators that are quantized: convolutions of that kind are slower than in floating point."""
@@ -95,9 +98,18 @@ def _ready(graph: Path) -> onnx.ModelProto:
 def _settle_weights(model: onnx.ModelProto) -> None:
     """Store weights as they are used: the quantizer takes none that the graph cuts, joins or turns at first.
 
-    PyTorch writes an LSTM so, and a head that is tied to an embedding.
+    PyTorch writes an LSTM so, and a head that is tied to an embedding. Folding holds the weights twice, so that a graph
+    that needs none is left alone.
     """
     from onnxscript import optimizer
 
-    optimizer.fold_constants(model, should_fold=lambda node: node.op_type in _MOVES, output_size_limit=sys.maxsize)
+    constants = {tensor.name for tensor in model.graph.initializer}
+    constants |= {node.output[0] for node in model.graph.node if node.op_type == "Constant"}
+    if not any(node.op_type in _MOVES and constants.issuperset(filter(None, node.input)) for node in model.graph.node):
+        return
+    try:
+        optimizer.fold_constants(model, should_fold=lambda node: node.op_type in _MOVES, output_size_limit=sys.maxsize)
+    except Exception:
+        log.exception("onnxscript cannot fold the weights; they are quantized as far as they stand by themselves")
+        return
     drop_unused(model)

@@ -106,7 +106,8 @@ class OnnxRuntime(HostRuntime):
         if now.threads > 1:
             yield Candidate(self._form("FP32", _BOUND, ("threads", "1")), 55)
             yield Candidate(self._form("FP32", ("spinning", "off")), 54)
-            if now.goal == "INT8" and not now.is_transformer and not now.has_images:  # small steps, as of an LSTM
+            # In many small steps, as of an LSTM, threads cost more than they give.
+            if now.goal == "INT8" and not now.is_transformer and not now.has_images:
                 yield Candidate(self._form("INT8", _DEFAULT_WEIGHTS, ("threads", "1")), 53)
         if now.is_transformer:
             yield Candidate(self._form("FP32", ("graph", "transformer")), 52)

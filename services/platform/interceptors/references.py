@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,8 +12,8 @@ from services.platform.errors import LatheError
 
 __all__ = ["located"]
 
-# What a call is about: `name`, `names[3]`, `alias.name`.
-_TARGET = re.compile(r"(^|\.)(name|parent|names\[\d+\])$")
+# The fields that say what a call is about, as in `name`, `names[3]` and `alias.name`.
+_TARGETS = frozenset({"name", "names", "parent"})
 
 
 def located(error: LatheError, request: Any) -> LatheError:
@@ -26,9 +25,16 @@ def located(error: LatheError, request: Any) -> LatheError:
     if error.code is grpc.StatusCode.NOT_FOUND and error.resource is not None and isinstance(request, Message):
         paths = list(_naming(request, error.resource[1]))
         error.fields = [(path, error.message) for path in paths]
-        if paths and not any(map(_TARGET.search, paths)):
-            error.reason = "REFERENCE_NOT_FOUND"
+        refers = bool(paths) and not any(_is_target(path, request) for path in paths)
+        error.reason = "REFERENCE_NOT_FOUND" if refers else "NOT_FOUND"
     return error
+
+
+def _is_target(path: str, request: Message) -> bool:
+    """Return whether a field says what a call is about: by its name, or as there is no field of such a name."""
+    if path.rpartition(".")[2].partition("[")[0] in _TARGETS:
+        return True
+    return "." not in path and _TARGETS.isdisjoint(request.DESCRIPTOR.fields_by_name)
 
 
 def _naming(message: Message, name: str) -> Iterator[str]:

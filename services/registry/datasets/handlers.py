@@ -45,8 +45,9 @@ class Datasets:
         """Create a dataset whose import goes on by itself.
 
         Raises:
-            LatheError: INVALID_ARGUMENT for bad paths and a mapping that cannot be; FAILED_PRECONDITION for files that
-                are not stored (BLOB_NOT_FOUND); ALREADY_EXISTS for a taken id or name.
+            LatheError: INVALID_ARGUMENT for bad paths and a mapping that cannot be; NOT_FOUND for the template of the
+                mapping (REFERENCE_NOT_FOUND); FAILED_PRECONDITION for files that are not stored (BLOB_NOT_FOUND);
+                ALREADY_EXISTS for a taken id or name.
         """
         if not request.validate_only and (earlier := await self._catalog.first_made(request)):
             return await self._begun(earlier)

@@ -48,8 +48,8 @@ class Channels:
         """Create a channel of a model.
 
         Raises:
-            LatheError: NOT_FOUND for the model; ALREADY_EXISTS for a taken id; INVALID_ARGUMENT for rules that nothing
-                could keep, or that name a dataset that does not exist.
+            LatheError: NOT_FOUND for the model, and for the dataset of the rules (REFERENCE_NOT_FOUND); ALREADY_EXISTS
+                for a taken id; INVALID_ARGUMENT for rules that nothing could keep.
         """
         if earlier := await self._store.first_made(request):
             return self._shown(earlier)
@@ -89,7 +89,8 @@ class Channels:
         """Change the fields of the mask. Releases that were made under other rules stay.
 
         Raises:
-            LatheError: NOT_FOUND; ABORTED for a stale etag; INVALID_ARGUMENT for a bad value or mask.
+            LatheError: NOT_FOUND, also for the dataset of the rules (REFERENCE_NOT_FOUND); ABORTED for a stale etag;
+                INVALID_ARGUMENT for a bad value or mask.
         """
         if names_field(request.update_mask, "rules"):
             check(request.channel.rules, inside="channel.rules")
@@ -132,6 +133,7 @@ class Channels:
             raise not_found(DATASETS.noun, dataset)
         await self._models.require_change(model)  # who may not see it learns nothing of its project
         if not await self._database.fetchval(_READ_WHERE_MODEL_IS, dataset, model, EVERYBODY):
+            # For the members of the model's project it does not exist.
             told = (
                 f"'{dataset}' is of another project: members of the model's cannot evaluate on it. Share it with that "
                 "project, or name another dataset."

@@ -100,6 +100,8 @@ async def test_what_is_asked_all_the_time_is_planned_once(task_settings: Setting
                     query = "SELECT custom_plans FROM pg_prepared_statements WHERE name = $1"
                     # So often PostgreSQL tries before it decides.
                     assert await connection.fetchval(query, prepared.get_name()) == 5, statement
+                    plan = await connection.fetch(f"EXPLAIN {statement}", *args)
+                    assert not any("Seq Scan on tasks" in row[0] for row in plan), statement
         finally:
             await database.close()
 

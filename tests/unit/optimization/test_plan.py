@@ -283,6 +283,11 @@ def test_integers_follow_the_defaults_where_there_is_data_to_calibrate_on() -> N
     assert dynamic not in without
     assert dynamic in plan(goal="INT8", is_transformer=True)
     assert dynamic in plan(goal="INT8", has_images=False)
+    alone = FormSpec("onnxruntime", "INT8", knobs=(("threads", "1"), ("weights", "int8_default")))
+    names = {spec.name for spec in plan(goal="INT8", has_images=False)}
+    assert alone.name in names
+    assert alone.name not in {spec.name for spec in plan(goal="INT8", has_images=False, is_transformer=True)}
+    assert alone.name not in {spec.name for spec in plan(goal="INT8", has_images=False, threads=1)}
 
 
 def test_throughput_begins_with_streams_and_size_with_few_bytes() -> None:

@@ -12,11 +12,14 @@ from lathe.converter.v1.conversion_service_pb2 import (
 from lathe.registry.v1.model_service_pb2 import (
     BatchGetModelVersionsRequest,
     CreateModelVersionRequest,
+    DiffModelVersionsRequest,
     GetModelRequest,
+    GetModelVersionRequest,
     Lineage,
     ModelVersion,
     UpdateModelVersionRequest,
 )
+from lathe.registry.v1.release_service_pb2 import PromoteModelVersionRequest
 
 from services.platform.errors import LatheError, not_found
 from services.platform.interceptors.references import located
@@ -45,6 +48,12 @@ SPEC = ConversionSpec(model_version=NAME, template="templates/t")
             "REFERENCE_NOT_FOUND",
         ),
         (UpdateModelVersionRequest(model_version=ModelVersion(name=NAME)), ["model_version.name"], "NOT_FOUND"),
+        (DiffModelVersionsRequest(before=NAME, after="models/net/versions/2"), ["before"], "NOT_FOUND"),
+        (
+            PromoteModelVersionRequest(name="models/net/channels/a", model_version=NAME),
+            ["model_version"],
+            "REFERENCE_NOT_FOUND",
+        ),
         (GetModelRequest(name="models/net"), [], "NOT_FOUND"),
         (iter(()), [], "NOT_FOUND"),
     ],
@@ -59,7 +68,11 @@ def test_what_a_sibling_said_of_its_own_request_is_not_told() -> None:
     answer = not_found("model version", NAME)
     answer.fields = [("name", "There is none.")]
     located(answer, CreateConversionTaskRequest(task=ConversionTask(spec=SPEC)))
+    assert answer.reason == "REFERENCE_NOT_FOUND"
     assert [field for field, _ in answer.fields] == ["task.spec.model_version"]
+    located(answer, GetModelVersionRequest(name=NAME))
+    assert answer.reason == "NOT_FOUND"
+    assert [field for field, _ in answer.fields] == ["name"]
 
 
 def test_other_errors_keep_their_fields() -> None:

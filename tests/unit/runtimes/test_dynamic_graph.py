@@ -66,21 +66,26 @@ def test_the_weights_of_an_lstm_are_quantized_though_the_graph_cuts_and_joins_th
     np.testing.assert_allclose(scores(made, series), scores(recurrent, series), atol=0.05)
 
 
-def test_a_head_that_is_tied_to_an_embedding_is_quantized(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("excluded", "quantized"), [(frozenset(), 2), (frozenset({"MatMul_3"}), 1)])
+def test_a_head_that_is_tied_to_an_embedding_is_quantized_and_who_is_excluded_is_found_by_its_name(
+    tmp_path: Path, excluded: frozenset[str], quantized: int
+) -> None:
     from onnx import TensorProto, helper, numpy_helper
 
     table = np.random.default_rng(0).standard_normal((50, 8)).astype(np.float32)
     nodes = [
         helper.make_node("Gather", ["table", "ids"], ["embedded"]),
         helper.make_node("Transpose", ["table"], ["turned"], perm=[1, 0]),
-        helper.make_node("MatMul", ["embedded", "turned"], ["scores"]),
+        helper.make_node("MatMul", ["embedded", "turned"], ["logits"]),
+        helper.make_node("MatMul", ["logits", "mixing"], ["scores"]),
     ]
     graph = helper.make_graph(
         *(nodes, "tied", [helper.make_tensor_value_info("ids", TensorProto.INT64, [1, 3])]),
         [helper.make_tensor_value_info("scores", TensorProto.FLOAT, [1, 3, 50])],
-        [numpy_helper.from_array(table, "table")],
+        [numpy_helper.from_array(table, "table"), numpy_helper.from_array(table @ table.T, "mixing")],
     )
     source = tmp_path / "tied.onnx"
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), source)
-    kinds = operators(quantize_products(source, tmp_path / "int8.onnx"))
-    assert (kinds["MatMulInteger"], kinds["MatMul"], kinds["Transpose"], kinds["Gather"]) == (1, 0, 0, 1)
+    kinds = operators(quantize_products(source, tmp_path / "int8.onnx", excluded=excluded))
+    assert (kinds["MatMulInteger"], kinds["MatMul"]) == (quantized, 2 - quantized)
+    assert (kinds["Transpose"], kinds["Gather"]) == (0, 1)
