@@ -98,7 +98,7 @@ REFUSED: dict[str, tuple[str, dict[str, Any]]] = {
         {"dataset": "datasets/scenes", "precision": "PRECISION_INT8"},
     ),
     "no data": ("invalid_argument INVALID_ARGUMENT", {}),
-    "no dataset": ("not_found NOT_FOUND", {"dataset": "datasets/none"}),
+    "no dataset": ("not_found REFERENCE_NOT_FOUND", {"dataset": "datasets/none"}),
 }
 
 
