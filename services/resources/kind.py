@@ -157,13 +157,10 @@ class ResourceKind(Generic[M]):
     def parse(self, body: bytes) -> M:
         """Return the message of a stored body, or of body and detail one after the other."""
         message = self.message_type()
-        self._parse_into(message, body)
-        return message
-
-    def _parse_into(self, message: M, body: bytes) -> None:
         message.MergeFromString(body)
         if isinstance(self.scope, Stated):
             self.scope.complete(message)
+        return message
 
     def without_details(self, message: M) -> M:
         """Return a copy without the fields that lists leave out."""

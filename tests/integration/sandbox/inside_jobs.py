@@ -181,7 +181,7 @@ def _processes(request: Mapping[str, Any]) -> dict[str, Callable[[], int]]:
         "read the parent's environment": lambda: _open(f"{proc}/environ"),
         "read the parent's memory": lambda: _open(f"{proc}/mem"),
         "list the parent's handles": lambda: _open(f"{proc}/fd", os.O_RDONLY | os.O_DIRECTORY),
-        "see the parent's root": lambda: _open(f"{proc}/root/etc/shadow"),
+        "see the parent's root": lambda: _open(os.path.join(proc, "root", "etc", "shadow")),
         "see the parent's folder": lambda: _open(f"{proc}/cwd", os.O_RDONLY | os.O_DIRECTORY),
         "read the environment of its supervisor": lambda: _open(f"/proc/{os.getppid()}/mem", os.O_RDWR),
         "trace its supervisor": lambda: int(_libc.ptrace(16, os.getppid(), None, None)),
