@@ -3,15 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
-from datetime import UTC, datetime
-from typing import Any
 from uuid import UUID
 
-import uuid_utils.compat
 from google.protobuf.message import Message
-from lathe.internal.v1 import event_pb2
-from lathe.type.v1 import task_pb2
 
 from services.bus.connection import Bus
 from services.database.leases import KeyedLocks
@@ -19,20 +13,19 @@ from services.platform import access
 from services.platform.access import Role
 from services.platform.errors import LatheError, failed_precondition, invalid_argument, not_found
 from services.platform.identity import current_user
-from services.platform.messages import MAX_TASK_BYTES
 from services.platform.quotas import CachedQuotas
-from services.platform.telemetry import current_traceparent, name_task
-from services.tasks.api.cache import ActionCache, work_key
+from services.platform.telemetry import name_task
+from services.tasks.api.cache import ActionCache
 from services.tasks.api.dispatcher import Dispatcher
+from services.tasks.api.drafts import draft_task
 from services.tasks.api.ledger import Ledger
 from services.tasks.api.metrics import count_created
 from services.tasks.api.request import TaskRequest
 from services.tasks.api.settler import Settler
 from services.tasks.api.workers import WorkersView
 from services.tasks.kind import PreparedTask
-from services.tasks.state.machine import TaskSnapshot, pending
 from services.tasks.state.queue import Dispatch
-from services.tasks.state.rows import Created, NewTask, TaskRow, related, searchable, timestamp
+from services.tasks.state.rows import Created, NewTask, TaskRow
 from services.tasks.state.store import RequestRepeatedError
 
 _LOOKS = 10
@@ -80,14 +73,11 @@ class Creator:
     async def check(self, wanted: TaskRequest) -> TaskRow:
         """Return the row that `create` would write now, and write nothing; raises as `create` does."""
         prepared, _ = await self._prepare(wanted)
-        draft = self._draft(wanted, prepared, None)
-        self._check_size(draft.row)
-        return draft.row
+        return self._draft(wanted, prepared, None).row
 
     async def _make(self, wanted: TaskRequest, request_id: UUID | None) -> TaskRow:
         prepared, result = await self._prepare(wanted)
         draft = self._draft(wanted, prepared, request_id)
-        self._check_size(draft.row)
         try:
             if result is not None:
                 return self._counted(await self._record(draft, result), "imported")
@@ -174,98 +164,7 @@ class Creator:
         return created
 
     def _draft(self, wanted: TaskRequest, prepared: PreparedTask, request_id: UUID | None) -> NewTask:
-        uid = uuid_utils.compat.uuid7()
-        now = datetime.now(UTC)
-        name = self._codec.name_of(uid)
-        owner = current_user()
-        display_name = wanted.display_name or prepared.display_name
-        bare = prepared.work if prepared.bare is None else prepared.bare
-        assignment = self._assignment(uid, prepared, bare if wanted.skip_cache else prepared.work)
-        key = work_key(self._kind.name, prepared.device, bare, owner if prepared.owned else "")
-        origin = task_pb2.TaskOrigin(
-            retry_of=wanted.retry_of,
-            resubmission_of=wanted.resubmission_of,
-            work_key=key.hex(),
-            group=wanted.group,
-        )
-        task: Any = self._kind.task_type(
-            name=name,
-            uid=str(uid),
-            display_name=display_name,
-            labels=wanted.labels,
-            owner=owner,
-            create_time=timestamp(now),
-            spec=wanted.spec,
-            device=prepared.device,
-            priority=wanted.priority,
-        )
-        prepared.fill(task)
-        keys = [] if wanted.skip_cache else self._cache.keys(prepared.device, key, wanted.retried)
-        row = TaskRow(
-            uid=uid,
-            revision=1,
-            update_time=now,
-            state=task_pb2.TASK_STATE_PENDING,
-            device=prepared.device,
-            work_key=key,
-            leading=False,
-            leader=None,
-            action_key=None,
-            dispatches=1,
-            held=False,
-            assignment=assignment.SerializeToString(),
-            body=task.SerializeToString(),
-            live=self._codec.live(TaskSnapshot(status=pending()), origin, None),
-            outcome=None,
-            project=prepared.project,
-        )
-        return NewTask(
-            row=row,
-            name=name,
-            display_name=display_name,
-            owner=owner,
-            labels=wanted.labels,
-            create_time=now,
-            search_text=searchable(uid, display_name),
-            request_id=request_id,
-            request_digest=wanted.fingerprint if request_id is not None else None,
-            action_keys=keys,
-            shares=not wanted.skip_cache,
-            msg_id=f"{uid}:1",
-            uses=related(self._kind, wanted.spec, wanted.group),
-            priority=wanted.priority,
-        )
-
-    def _assignment(self, uid: UUID, prepared: PreparedTask, work: Message) -> event_pb2.TaskAssignment:
-        assignment = event_pb2.TaskAssignment(
-            kind=self._kind.name,
-            task_id=str(uid),
-            device=prepared.device,
-            timeout_seconds=prepared.timeout_seconds,
-            memory_limit_bytes=prepared.memory_limit_bytes,
-            traceparent=current_traceparent(),
-        )
-        if prepared.owned:
-            assignment.owner_key = hashlib.sha256(current_user().encode()).hexdigest()
-        assignment.work.Pack(work, deterministic=True)
-        return assignment
-
-    def _check_size(self, row: TaskRow) -> None:
-        if len(row.body) > MAX_TASK_BYTES:
-            raise invalid_argument(
-                "spec",
-                f"The task would be a message of {len(row.body)} bytes; at most {MAX_TASK_BYTES} are allowed. Shorten "
-                "the lists and texts of its specification.",
-                reason="TASK_TOO_LARGE",
-            )
-        size, most = len(row.assignment), self._bus.max_bytes
-        if size > most:
-            raise invalid_argument(
-                "spec",
-                f"The work that it asks for is a message of {size} bytes, and the message bus takes {most}. "
-                "Refer to fewer or smaller things in it, or let the operator raise max_payload of NATS.",
-                reason="WORK_TOO_LARGE",
-            )
+        return draft_task(self._codec, self._cache, wanted, prepared, request_id, max_bytes=self._bus.max_bytes)
 
     async def _first(self, request_id: UUID, wanted: TaskRequest) -> TaskRow | None:
         found = await self._store.find_request(current_user(), request_id)
