@@ -1,4 +1,4 @@
-"""One bucket of any S3 store: a tuned client, threads to run it in, and signed requests for others to send.
+"""One bucket of any S3 store: threads to run its client in, and signed requests for others to send.
 
 The client is loaded by the first call, so that a process that stores nothing does not pay for it.
 """
@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import io
-import os
 import threading
 import uuid
 from collections.abc import Callable, Iterable, Iterator
@@ -19,12 +18,11 @@ from email.utils import parsedate_to_datetime
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, TypeVar, cast
-from urllib.parse import urlsplit
 
 from lathe.type.v1.digest_pb2 import Digest
 
 from services.platform.settings import Settings
-from services.storage.hashing import BLOCK_BYTES
+from services.storage.client import CONNECTIONS, Reader, connect, pool
 from services.storage.keys import STAGING
 from services.storage.signing import SignedPut, Signer, find_guard
 
@@ -37,13 +35,11 @@ __all__ = ["SINGLE_PUT_BYTES", "Bucket", "Stat", "is_missing"]
 
 T = TypeVar("T")
 Body = bytes | BinaryIO | Iterable[bytes]
-CONNECTIONS = 16
 MISSING = frozenset({"NoSuchKey", "NoSuchBucket", "ResourceNotFound"})
 SINGLE_PUT_BYTES = 5 << 30
 """The most that S3 takes in one PUT."""
 PART_BYTES = 64 << 20
 EMPTY_SHA256 = hashlib.sha256().hexdigest()
-_TIMEOUT_SECONDS = 60
 
 
 @dataclass(frozen=True)
@@ -85,7 +81,7 @@ class Bucket:
     @cached_property
     def client(self) -> Minio:
         """The client; thread-safe. Call it through `run`, which keeps the event loop free."""
-        return self._connect(self._endpoint)
+        return connect(self._endpoint, self._signer, self._http)
 
     async def run(self, work: Callable[[Minio, threading.Event], T]) -> T:
         """Run blocking work in a thread.
@@ -113,9 +109,10 @@ class Bucket:
         """Return a URL per key that lets its holder send this request until it expires."""
 
         def sign(client: Minio, _stop: threading.Event) -> list[str]:
-            public = client if self._public_endpoint == self._endpoint else self._connect(self._public_endpoint)
+            if self._public_endpoint != self._endpoint:
+                client = connect(self._public_endpoint, self._signer, self._http)
             return [
-                public.get_presigned_url(method, self.name, key, expires, extra_query_params=dict(query))
+                client.get_presigned_url(method, self.name, key, expires, extra_query_params=dict(query))
                 for key in keys
             ]
 
@@ -142,7 +139,7 @@ class Bucket:
         """
         if digest.size_bytes > SINGLE_PUT_BYTES:
             body = io.BytesIO(body) if isinstance(body, bytes) else body
-            stream = body if isinstance(body, io.IOBase) else _Reader(iter(body))
+            stream = body if isinstance(body, io.IOBase) else Reader(iter(body))
             part_bytes = max(PART_BYTES, -(-digest.size_bytes // (10_000 << 20)) << 20)
             self.client.put_object(
                 self.name,
@@ -233,63 +230,11 @@ class Bucket:
 
     @cached_property
     def _http(self) -> urllib3.PoolManager:
-        import urllib3
-
-        return self._pool(
-            urllib3.Retry(total=2, backoff_factor=0.2, status_forcelist=(500, 502, 503, 504), raise_on_status=False)
-        )
+        return pool(self._ca_file, total=2, backoff_factor=0.2, status_forcelist=(500, 502, 503, 504))
 
     @cached_property
     def _unrepeated(self) -> Minio:
-        import urllib3
-
-        return self._connect(self._endpoint, self._pool(urllib3.Retry(0, raise_on_status=False)))
-
-    def _pool(self, retries: urllib3.Retry) -> urllib3.PoolManager:
-        import certifi
-        import urllib3
-
-        return urllib3.PoolManager(
-            timeout=urllib3.Timeout(connect=5, read=_TIMEOUT_SECONDS),
-            maxsize=CONNECTIONS,
-            blocksize=BLOCK_BYTES,
-            cert_reqs="CERT_REQUIRED",
-            ca_certs=os.environ.get("SSL_CERT_FILE") or certifi.where(),
-            ca_cert_data=self._ca_file.read_text(encoding="ascii") if self._ca_file else None,
-            retries=retries,
-        )
-
-    def _connect(self, endpoint: str, http: urllib3.PoolManager | None = None) -> Minio:
-        from minio import Minio
-
-        address, signer = urlsplit(endpoint), self._signer
-        return Minio(
-            address.netloc,
-            access_key=signer.access_key,
-            secret_key=signer.secret_key,
-            region=signer.region,
-            secure=address.scheme == "https",
-            http_client=http or self._http,
-        )
-
-
-class _Reader:
-    """Blocks as a file, for the client."""
-
-    def __init__(self, blocks: Iterator[bytes]) -> None:
-        self._blocks = blocks
-        self._rest = b""
-
-    def read(self, size: int) -> bytes:
-        """Return `size` bytes, or fewer at the end."""
-        got = [self._rest]
-        count = len(self._rest)
-        while count < size and (block := next(self._blocks, b"")):
-            got.append(block)
-            count += len(block)
-        joined = b"".join(got)
-        self._rest = joined[size:]
-        return joined[:size]
+        return connect(self._endpoint, self._signer, pool(self._ca_file, total=0))
 
 
 def _date_of(header: str) -> datetime:
