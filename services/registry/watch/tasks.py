@@ -23,7 +23,7 @@ from services.resources.filters.fields import Tests, checked
 from services.resources.filters.matching import matches
 from services.resources.paging import MAX_PAGE_SIZE
 from services.tasks.state.news import summary_of
-from services.tasks.state.store import LISTING
+from services.tasks.state.reader import LISTING
 
 BEAT_SECONDS = 30.0
 # What a list shows is published a moment later; so long it is told from what is new.

@@ -27,7 +27,7 @@ from lathe.watch.v1.watch_service_pb2 import WatchTasksRequest, WatchTasksRespon
 from services.bus.connection import Bus
 from services.bus.topology import CHANGES, ensure_topology
 from services.registry.watch import tasks
-from services.tasks.state.store import LISTING
+from services.tasks.state.reader import LISTING
 from tests.contract.registry.conftest import unique
 from tests.contract.workplace import DEVICE, Workplace
 

@@ -15,9 +15,9 @@ from services.database.pool import Database, migrate
 from services.optimizer import migrations, records
 from services.platform.settings import Settings
 from services.resources.listing import ListQuery, list_page
-from services.tasks.state import queue, store
+from services.tasks.state import queue, reader
+from services.tasks.state.reader import LISTING
 from services.tasks.state.statements import HIT, SAVE
-from services.tasks.state.store import LISTING
 from tests.integration.tasks.kit import open_site
 
 _FILL = """
@@ -82,8 +82,8 @@ async def test_every_filter_has_its_index(task_settings: Settings, tmp_path: Pat
 async def test_what_is_asked_all_the_time_is_planned_once(task_settings: Settings, tmp_path: Path) -> None:
     change = [[each] for each in (uuid4(), 1, 3, b"", False, None, None, None, False, 1)]
     statements: dict[str, list[Any]] = {
-        store._LOAD: [[uuid4()]],
-        store._FOUND: [[b"one"]],
+        reader._LOAD: [[uuid4()]],
+        reader._FOUND: [[b"one"]],
         queue._TAKE: [[uuid4()]],
         SAVE: [*change, datetime.now(UTC), [], [], [], [], ["subject"], [b""], [], [], [], []],
     }
