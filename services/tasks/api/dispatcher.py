@@ -9,7 +9,6 @@ as sent and could not publish is found by the sweeper, like every other lost mes
 from __future__ import annotations
 
 import asyncio
-import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -22,10 +21,10 @@ from services.bus.topology import task_subject
 from services.database.pool import Connection, Database
 from services.platform.background import together
 from services.platform.quotas import CachedQuotas, Table
+from services.tasks.api.lines import Line, Place
 from services.tasks.api.workers import WorkersView
 from services.tasks.state.queue import (
     Dispatch,
-    Look,
     TaskQueue,
     first,
     first_permitted,
@@ -35,62 +34,13 @@ from services.tasks.state.queue import (
     take,
     take_turns,
 )
-from services.tasks.state.snapshot import CLAIMED, DONE, PENDING
-from services.tasks.state.turns import Flow, Turns, Waiting, Weights
+from services.tasks.state.turns import Waiting, Weights
 
 log = structlog.get_logger(__name__)
 
 BATCH = 256
 _BUSY_SECONDS = 0.02
 _DATABASE_AWAY = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
-
-
-class Line:
-    """What this process believes of the queue for one device, between two looks at the table.
-
-    Attributes:
-        backlog: Whether something waits to be sent.
-        sent: How many tasks are on the way to workers.
-        reserved: Of these, how many are not in the table yet.
-        running: How many run.
-        looked: When the table was looked at, by the monotonic clock.
-        flow: How fast workers are.
-        turns: Who had the last ones.
-    """
-
-    def __init__(self, weights: Weights) -> None:
-        self.backlog = True
-        self.sent = 0
-        self.reserved = 0
-        self.running = 0
-        self.looked = -math.inf
-        self.flow = Flow()
-        self.turns = Turns(weights)
-
-    def observe(self, look: Look) -> None:
-        """Believe the table."""
-        self.backlog, self.sent, self.running = look.backlog, look.sent + self.reserved, look.running
-        self.looked = time.monotonic()
-
-    def changed(self, before: int, after: int) -> None:
-        """Note that a task went from one state to another."""
-        if before == PENDING and after != PENDING:
-            self.sent = max(0, self.sent - 1)
-        self.running = max(0, self.running + (after in CLAIMED) - (before in CLAIMED))
-        if after in DONE or (before in CLAIMED and after not in CLAIMED):
-            self.flow.ended(time.monotonic())
-
-
-class Place:
-    """A place on the way to the workers: if it is `free`, the message of the task that takes it is sent at once."""
-
-    def __init__(self, free: bool) -> None:
-        self.free = free
-        self.taken: Dispatch | None = None
-
-    def take(self, dispatch: Dispatch) -> None:
-        """Take the place, or wait for one if it is not free: the task is written."""
-        self.taken = dispatch
 
 
 class Dispatcher:
