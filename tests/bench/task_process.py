@@ -23,7 +23,8 @@ from services.tasks.api.options import TaskOptions
 from services.tasks.api.scaler import Scaler
 from services.tasks.api.service import build_engine
 from services.tasks.api.servicer import TaskServicer
-from services.tasks.worker.worker import Pool, Worker
+from services.tasks.worker.presence import Pool
+from services.tasks.worker.worker import Worker
 from tests.in_process import InProcessRunner
 from tests.integration.tasks.kit import DEVICE, EchoKind, EchoWork, FolderStore
 

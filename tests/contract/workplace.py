@@ -44,7 +44,8 @@ from services.quantizer import main as quantizer
 from services.registry import main as registry
 from services.storage import S3ContentStore
 from services.tasks.kind import WorkKind
-from services.tasks.worker.worker import Pool, Worker
+from services.tasks.worker.presence import Pool
+from services.tasks.worker.worker import Worker
 from services.template import main as template
 from tests.contract.registry.conftest import Registry
 from tests.contract.registry.dataset_desk import Desk

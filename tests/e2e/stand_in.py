@@ -21,8 +21,9 @@ from services.bus.connection import Bus
 from services.converter.work import ConversionWorkKind
 from services.platform.settings import load_settings
 from services.storage import S3ContentStore
+from services.tasks.worker.presence import Pool
 from services.tasks.worker.runner import OnLog, OnProgress, Slot
-from services.tasks.worker.worker import Pool, Worker
+from services.tasks.worker.worker import Worker
 from tests.in_process import InProcessRunner
 
 

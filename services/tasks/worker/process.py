@@ -24,8 +24,9 @@ from services.process.confinement import confinement
 from services.process.startup import StartupError, refuse, tune_collector, wait_for
 from services.storage import CachingStore, ContentStore, MeteredStore, S3ContentStore, hash_bytes
 from services.tasks.worker.engine_work import EngineWork
+from services.tasks.worker.presence import Pool
 from services.tasks.worker.runner import SandboxRunner
-from services.tasks.worker.worker import Pool, Worker
+from services.tasks.worker.worker import Worker
 
 log: Any = structlog.get_logger("lathe.worker")
 

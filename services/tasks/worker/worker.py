@@ -8,42 +8,36 @@ state machine ignores what comes twice.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hashlib
 import json
 import os
 import socket
 import time
 import uuid
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 
 import nats.errors
 import structlog
 from google.protobuf.message import DecodeError
 from lathe.internal.v1 import event_pb2
-from lathe.type.v1 import sandbox_pb2
 from nats.aio.msg import Msg
 
-from engines.sandbox import Sandbox
 from services.bus.connection import Bus, BusUnavailableError
 from services.bus.mirror import Mirror
 from services.bus.pick import Picker, Source
 from services.bus.topology import (
     TASK_CONTROL,
     TASKS,
-    WORKERS,
     Timing,
     on_device,
     sent_subject,
     work_consumer,
-    worker_key,
 )
 from services.platform.background import end
 from services.platform.telemetry import bind_task, continue_trace
 from services.tasks.kind import WorkKind
 from services.tasks.worker.blobs import Blobs
 from services.tasks.worker.job import Job, JobTools
+from services.tasks.worker.presence import Pool, Presence
 from services.tasks.worker.runner import JobRunner
 from services.tasks.worker.shares import Shares
 from services.tasks.worker.timings import Timings
@@ -51,28 +45,6 @@ from services.tasks.worker.timings import Timings
 log = structlog.get_logger(__name__)
 
 CONTROL_TTL_SECONDS = 86400.0
-
-
-@dataclass(frozen=True, slots=True)
-class Pool:
-    """What a worker serves: tasks of `kinds` for `device`, at most `concurrency` of them at once.
-
-    `on_device` says that the machine is the device, so that forms for it can be compared and timed here. `timings` are
-    the versions of its runtimes that keep timings, by name. `sandbox` is how it confines what models bring; None if it
-    does not say.
-    """
-
-    kinds: Sequence[WorkKind]
-    device: str
-    concurrency: int = 1
-    on_device: bool = False
-    timings: Mapping[str, str] = field(default_factory=dict)
-    sandbox: Sandbox | None = None
-
-    @property
-    def handed_on(self) -> list[str]:
-        """The kinds whose tasks others may hand on to it, as they can be begun elsewhere."""
-        return [kind.name for kind in self.kinds if self.on_device and not kind.runs_forms]
 
 
 class Worker:
@@ -110,6 +82,8 @@ class Worker:
         self._idle_exit_seconds = idle_exit_seconds
         self._kinds = {kind.name: kind for kind in pool.kinds}
         self._tools = {kind.name: self._tools_of(kind, blobs) for kind in pool.kinds}
+        environments = {kind: (tools.environment, tools.environment_json) for kind, tools in self._tools.items()}
+        self._presence = Presence(bus, pool, self.name, environments)
         self._shares = Shares(self._kinds)
         self._busy_until = time.monotonic()
         self._jobs: dict[str, Job] = {}
@@ -134,7 +108,12 @@ class Worker:
     async def run(self) -> None:
         """Serve until stopped or cancelled."""
         await self._runner.warm()
-        running = (self._announce(), self._control.run(), self._heartbeat(), self._until_idle())
+        running = (
+            self._presence.run(self._timing.announced),
+            self._control.run(),
+            self._heartbeat(),
+            self._until_idle(),
+        )
         background = [asyncio.create_task(each) for each in running]
         serving = asyncio.create_task(self._serve())
         stopping = asyncio.create_task(self._stopping.wait())
@@ -147,7 +126,7 @@ class Worker:
             await self._drain()
             await end([stopping, *background])
             await self._runner.close()
-            await self._withdraw()
+            await self._presence.withdraw()
 
     async def _serve(self) -> None:
         # A task that was cancelled while nobody served it must not start now.
@@ -230,41 +209,11 @@ class Worker:
         if job is not None:
             job.cancel()
 
-    async def _announce(self) -> None:
-        announcements = {
-            self._subject(kind): event_pb2.WorkerAnnouncement(
-                worker=self.name,
-                kind=kind,
-                device=self._pool.device,
-                environment=tools.environment,
-                environment_json=tools.environment_json,
-                slots=self._pool.concurrency,
-                on_device=self._pool.on_device,
-                formats=self._kinds[kind].formats,
-                sandbox=_told(self._pool.sandbox),
-            ).SerializeToString()
-            for kind, tools in self._tools.items()
-        }
-        while True:
-            try:
-                await asyncio.gather(*(self._bus.publish(*each) for each in announcements.items()))
-                await asyncio.sleep(self._timing.announced)
-            except BusUnavailableError:
-                await asyncio.sleep(min(0.5, self._timing.announced))
-
     async def _heartbeat(self) -> None:
         while True:
             await asyncio.sleep(self._timing.heartbeat)
             for job in list(self._jobs.values()):
                 await job.heartbeat()
-
-    async def _withdraw(self) -> None:
-        with contextlib.suppress(nats.errors.Error, OSError):
-            for kind in self._kinds:
-                await self._bus.nc.publish(self._subject(kind), b"", headers={"KV-Operation": "DEL"})
-
-    def _subject(self, kind: str) -> str:
-        return f"$KV.{WORKERS}." + worker_key(kind, self._pool.device, self.name)
 
     async def _drain(self) -> None:
         """Let running jobs end for a while, then give them back."""
@@ -273,12 +222,6 @@ class Worker:
         for job in list(self._jobs.values()):
             job.give_back()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-
-
-def _told(sandbox: Sandbox | None) -> sandbox_pb2.Sandbox | None:
-    if sandbox is None:
-        return None
-    return sandbox_pb2.Sandbox(confined=sandbox.confined, active=sandbox.active, missing=sandbox.missing)
 
 
 def _handed_on(kind: str) -> str:

@@ -12,7 +12,7 @@ from lathe.type.v1.view_pb2 import VIEW_FULL
 
 from services.database.pool import Database
 from services.platform.messages import MAX_OUTCOME_BYTES, MAX_TASK_BYTES
-from services.tasks.api import creation
+from services.tasks.api import drafts
 from tests.contract.tasks.calls import Served, create, refused
 
 LIMIT = 4 << 20
@@ -68,7 +68,7 @@ async def test_large_tasks_make_short_pages_that_show_each_once(served: Served, 
 async def test_a_task_from_before_the_limits_is_shown_in_part(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     site, stub = served
     with monkeypatch.context() as patch:
-        patch.setattr(creation, "MAX_TASK_BYTES", 1 << 30)
+        patch.setattr(drafts, "MAX_TASK_BYTES", 1 << 30)
         old = await stub.CreateConversionTask(large(3_400_000))
         database = await Database.connect(site.settings.database_url, "echo")
         # A result lies beside the specification, in the other half of the row.

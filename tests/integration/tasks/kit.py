@@ -34,9 +34,10 @@ from services.tasks.api.service import TaskEngine, build_engine
 from services.tasks.kind import PreparedTask
 from services.tasks.state.queue import TaskQueue
 from services.tasks.worker.blobs import Blobs
+from services.tasks.worker.presence import Pool
 from services.tasks.worker.runner import Slot
 from services.tasks.worker.timings import MOST_BYTES
-from services.tasks.worker.worker import Pool, Worker
+from services.tasks.worker.worker import Worker
 from tests.in_process import InProcessRunner
 from tests.integration.tasks import migrations
 

@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 
 from services.bus.connection import Bus
-from services.tasks.worker.worker import Pool, Worker
+from services.tasks.worker.presence import Pool
+from services.tasks.worker.worker import Worker
 from tests.in_process import InProcessRunner
 from tests.integration.tasks.kit import DEVICE, TIMING, EchoWork, FolderStore, Jobs
 
