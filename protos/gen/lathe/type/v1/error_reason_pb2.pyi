@@ -63,7 +63,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     told ALREADY_EXISTS.
     """
     ERROR_REASON_REFERENCE_NOT_FOUND: _ErrorReason.ValueType  # 22
-    """The request names a resource that does not exist. Create that first, or name another."""
+    """A field of the request, which the error names, refers to a resource that does not exist. Create that first, or name
+    another. If the call itself is about what does not exist, the reason is NOT_FOUND.
+    """
     ERROR_REASON_IN_USE: _ErrorReason.ValueType  # 23
     """Something refers to the resource, so that it cannot be deleted. Delete first what the message names, or wait until the
     tasks end.
@@ -287,7 +289,9 @@ ERROR_REASON_NAME_RETIRED: ErrorReason.ValueType  # 21
 told ALREADY_EXISTS.
 """
 ERROR_REASON_REFERENCE_NOT_FOUND: ErrorReason.ValueType  # 22
-"""The request names a resource that does not exist. Create that first, or name another."""
+"""A field of the request, which the error names, refers to a resource that does not exist. Create that first, or name
+another. If the call itself is about what does not exist, the reason is NOT_FOUND.
+"""
 ERROR_REASON_IN_USE: ErrorReason.ValueType  # 23
 """Something refers to the resource, so that it cannot be deleted. Delete first what the message names, or wait until the
 tasks end.
