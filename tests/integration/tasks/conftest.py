@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from services.platform.settings import Settings
-from tests.integration.tasks.kit import Site, open_site
+from tests.integration.tasks.kit import OPTIONS, Site, open_site
 
 
 @pytest.fixture
@@ -17,6 +17,7 @@ def task_settings(echo_database_url: str, fresh_nats_url: str, tmp_path: Path) -
 
 
 @pytest.fixture
-async def site(task_settings: Settings, tmp_path: Path) -> AsyncIterator[Site]:
-    async with open_site(task_settings, tmp_path) as site:
+async def site(request: pytest.FixtureRequest, task_settings: Settings, tmp_path: Path) -> AsyncIterator[Site]:
+    """A site with `OPTIONS`, or with those of an indirect parameter."""
+    async with open_site(task_settings, tmp_path, getattr(request, "param", OPTIONS)) as site:
         yield site

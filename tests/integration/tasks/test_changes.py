@@ -35,7 +35,7 @@ async def published(bus: Bus, uid: str = "*") -> list[Change]:
 
 
 async def until(site: Site, uid: str, condition: Callable[[list[Change]], bool]) -> list[Change]:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while not condition(found := await published(site.bus, uid)):
             await asyncio.sleep(0.05)
     return found

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -34,12 +36,30 @@ async def create(site: Site, count: int, first: int = 0, **fields: Any) -> list[
     return [await site.create("ok", seed=seed, **fields) for seed in range(first, first + count)]
 
 
+async def until_waiting(site: Site, count: int) -> None:
+    """Wait until so many tasks wait to be sent."""
+    async with asyncio.timeout(60):
+        while await site.queue.waiting() != count:
+            await asyncio.sleep(0.02)
+
+
+async def places(site: Site, tasks: Sequence[pb.ConversionTask], expected: Sequence[int]) -> None:
+    """Wait until tasks have these places; figures are kept for a second."""
+    found: list[int] = []
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(60):
+            while found != list(expected):
+                await asyncio.sleep(0.1)
+                found = [(await site.get(task)).status.queue.position for task in tasks]
+    assert found == list(expected)
+
+
 async def test_a_higher_priority_goes_first(site: Site) -> None:
     low = await create(site, 4)
+    await until_waiting(site, 3)  # one of the low ones is sent before the others come
     (high,) = await create(site, 1, 10, priority=9)
     (middle,) = await create(site, 1, 20, priority=3)
     order = await in_order(site, [*low, high, middle])
-    # One of the low ones was sent before the others came.
     assert order == [task.name for task in (low[0], high, middle, *low[1:])]
     assert (await site.get(high)).priority == 9
 
@@ -85,6 +105,7 @@ async def test_no_more_is_sent_than_workers_soon_take(site: Site) -> None:
     tasks = [await site.create("hang", seed=seed) for seed in range(10)]
     for task in tasks[:2]:
         await site.reach(task, task_pb2.TASK_STATE_RUNNING)
+    await until_waiting(site, 7)
     await asyncio.sleep(0.5)
     assert await site.queue.waiting() == 7
     assert (await site.bus.js.stream_info(TASKS)).state.messages == 3
@@ -96,9 +117,7 @@ async def test_no_more_is_sent_than_workers_soon_take(site: Site) -> None:
 
 async def test_a_waiting_task_that_is_cancelled_is_never_sent(site: Site) -> None:
     first, second = await create(site, 2)
-    async with asyncio.timeout(30):
-        while await site.queue.waiting() != 1:
-            await asyncio.sleep(0.02)
+    await until_waiting(site, 1)
     await site.cancel(second)
     assert await site.queue.waiting() == 0
     assert await in_order(site, [first]) == [first.name]
@@ -166,13 +185,14 @@ async def test_users_take_priorities_up_to_five(site: Site) -> None:
 
 async def test_a_waiting_task_knows_its_place(site: Site) -> None:
     first, second = await create(site, 2)
+    await until_waiting(site, 1)
     with acting_as("somebody"):
         (theirs,) = await create(site, 1, 10)
     (urgent,) = await create(site, 1, 20, priority=4)
-    await asyncio.sleep(1.2)  # figures are kept for a second
-    places = [(await site.get(task)).status.queue for task in (first, urgent, second, theirs)]
-    assert [place.position for place in places] == [1, 2, 4, 4]
-    assert not any(place.workers or place.HasField("estimated_start_time") for place in places)
+    await places(site, (first, urgent, second, theirs), (1, 2, 4, 4))
+    place = (await site.get(theirs)).status.queue
+    assert not place.workers
+    assert not place.HasField("estimated_start_time")
     await in_order(site, [first, second, theirs, urgent])
     assert not (await site.get(first)).status.HasField("queue")
 
@@ -181,7 +201,7 @@ async def test_estimates_come_from_what_ran_before(site: Site) -> None:
     await in_order(site, await create(site, 3))
     running = [await site.create("hang", seed=seed) for seed in range(3)]
     await site.reach(running[0], task_pb2.TASK_STATE_RUNNING)
-    await asyncio.sleep(1.2)
+    await places(site, running[2:], [2])
     place = (await site.get(running[2])).status.queue
     assert (place.position, place.workers) == (2, 1)
     assert place.estimated_duration.ToMilliseconds() < 20_000
@@ -191,7 +211,7 @@ async def test_estimates_come_from_what_ran_before(site: Site) -> None:
 async def test_a_watch_tells_when_a_task_comes_forward(site: Site) -> None:
     first, _, third = await create(site, 3)
     positions: list[int] = []
-    await asyncio.sleep(1.2)
+    await places(site, [third], [3])
     async for task in site.engine.streams.watch(pb.WatchConversionTaskRequest(name=third.name)):
         positions.append(task.status.queue.position)
         if len(positions) == 1:

@@ -53,7 +53,7 @@ async def test_a_sibling_that_hangs_holds_up_its_own_tasks_alone(site: Site, mon
         return pb.ConversionResult(hardware="at last")
 
     monkeypatch.setattr(site.kind, "complete", hang)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         await asked.wait()
     lost = await site.create("hang", seed=1)
     await asyncio.sleep(0.1)
@@ -82,7 +82,7 @@ async def test_a_sibling_that_is_away_keeps_no_lost_task_from_being_found(
         await site.start_worker()
         await site.reach(lost, task_pb2.TASK_STATE_SUCCEEDED)
         assert site.kind.holding == {held.name}
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while site.kind.holding:
             await asyncio.sleep(0.02)
 
@@ -90,9 +90,11 @@ async def test_a_sibling_that_is_away_keeps_no_lost_task_from_being_found(
 async def test_what_a_creation_held_is_released_though_the_call_is_out_of_time(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    held: list[str] = []
     left: list[float | None] = []
 
     async def hang(task_name: str, _spec: Message) -> bool:
+        held.append(task_name)
         site.kind.holding.add(task_name)
         await asyncio.Event().wait()
         return True
@@ -103,10 +105,13 @@ async def test_what_a_creation_held_is_released_though_the_call_is_out_of_time(
 
     monkeypatch.setattr(site.kind, "hold", hang)
     monkeypatch.setattr(site.kind, "release", release)
-    with pytest.raises(TimeoutError):
-        async with deadline.start(0.05):
-            await site.create("ok")
-    async with asyncio.timeout(20):
+    seconds = 0.05
+    while not held:  # a busy machine may take longer to come so far
+        with pytest.raises(TimeoutError):
+            async with deadline.start(seconds):
+                await site.create("ok")
+        seconds *= 2
+    async with asyncio.timeout(60):
         while site.kind.holding:
             await asyncio.sleep(0.02)
     assert left == [None]
@@ -125,9 +130,9 @@ async def test_what_a_task_holds_is_held_for_as_long_as_it_waits(site: Site, mon
     with monkeypatch.context() as outage:
         outage.setattr(site.kind, "renew", away)
         sweeper._renew_at = 0.0
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             await tried.wait()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not site.kind.renewed:
             await asyncio.sleep(0.02)
     assert site.kind.renewed == [held.name]  # the next sweep made up for it, and the one after had no need to
@@ -140,7 +145,7 @@ async def test_a_server_that_is_away_fails_no_task_that_is_done(
     monkeypatch.setattr(completion, "_backoff", lambda _: 0.01)
     site.kind.answers = [error] * (MAX_FAULTS + 2)
     await site.start_worker()
-    done = await site.reach(await site.create("ok"), task_pb2.TASK_STATE_SUCCEEDED, timeout=60)
+    done = await site.reach(await site.create("ok"), task_pb2.TASK_STATE_SUCCEEDED)
     assert not site.kind.answers
     assert len(done.attempts) == 1
 

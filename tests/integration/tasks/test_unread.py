@@ -25,6 +25,9 @@ async def alive(site: Site, name: str, *formats: str) -> AsyncIterator[None]:
             await asyncio.sleep(0.1)
 
     announcing = asyncio.create_task(announce())
+    async with asyncio.timeout(60):
+        while name not in site.engine.workers.alive():
+            await asyncio.sleep(0.02)
     yield
     await end([announcing])
 

@@ -97,7 +97,9 @@ async def test_spans_lead_from_the_call_to_the_steps_of_the_engine(site: Site, e
     with telemetry.continue_trace("Create", ""):
         created = await site.create("files", seed=7)
     await site.reach(created, task_pb2.TASK_STATE_SUCCEEDED)
-    spans = {span.name: span for span in exporter.get_finished_spans()}
+    async with asyncio.timeout(60):
+        while "conversion.run" not in (spans := {span.name: span for span in exporter.get_finished_spans()}):
+            await asyncio.sleep(0.02)  # it ends after the event that ends the task
     assert {(span.attributes or {}).get(TASK_ATTRIBUTE) for span in spans.values()} == {created.uid}
     assert len({span.context.trace_id for span in spans.values()}) == 1
 

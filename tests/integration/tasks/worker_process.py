@@ -10,13 +10,13 @@ from services.bus.connection import Bus
 from services.tasks.worker.presence import Pool
 from services.tasks.worker.worker import Worker
 from tests.in_process import InProcessRunner
-from tests.integration.tasks.kit import DEVICE, TIMING, EchoWork, FolderStore, Jobs
+from tests.integration.tasks.kit import DEVICE, PROMPT, EchoWork, FolderStore, Jobs
 
 
 async def main(nats_url: str, folder: Path) -> None:
     bus = await Bus.connect(nats_url, "victim")
     runner = InProcessRunner(Jobs().run, folder / "victim")
-    await Worker(Pool([EchoWork()], DEVICE), bus, FolderStore(folder / "blobs"), runner, timing=TIMING).run()
+    await Worker(Pool([EchoWork()], DEVICE), bus, FolderStore(folder / "blobs"), runner, timing=PROMPT.timing).run()
 
 
 if __name__ == "__main__":
