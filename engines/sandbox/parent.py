@@ -8,6 +8,7 @@ import os
 import signal
 from collections.abc import Sequence
 from pathlib import Path
+from time import monotonic
 from typing import Any, Self
 
 from engines.failures import EngineFailure, FailureReason
@@ -19,7 +20,8 @@ from engines.sandbox.processes import Usage
 from engines.sandbox.types import Limits, Sandbox
 
 _STARTUP_SECONDS = 300.0
-_STACKS_SECONDS = 0.3
+_STACKS_SECONDS, _STACKS_PATIENCE_SECONDS = 0.3, 5.0
+_STACKS_BEGIN = "(most recent call first):"
 _REPRO = '''"""Runs this job again, on the inputs in this directory.
 
     python repro.py           in the sandbox, with the same limits
@@ -192,12 +194,21 @@ class Child:
         except TimeoutError:
             if not clock.expired():
                 raise  # from a listener
-            # The worker prints the stack of each thread, so that the evidence shows what it was doing.
-            self._handles.process.send_signal(signal.SIGUSR1)
-            await asyncio.sleep(_STACKS_SECONDS)
+            await self._ask_for_stacks()
             raise outcome.timed_out(limits, self._following.progress, self._following.tail) from None
         finally:
             watcher.cancel()
+
+    async def _ask_for_stacks(self) -> None:
+        """Let the worker print the stack of each thread, so that the evidence shows what it was doing.
+
+        On a busy machine it takes a while to hear of that; a job that hears no signal is not waited for long.
+        """
+        self._handles.process.send_signal(signal.SIGUSR1)
+        until, there = monotonic() + _STACKS_PATIENCE_SECONDS, False
+        while not there and monotonic() < until:
+            there = any(_STACKS_BEGIN in line for line in self._following.tail)
+            await asyncio.sleep(_STACKS_SECONDS)  # also when they have begun: the rest follows
 
     def _note(self, used: Usage) -> None:
         self.memory_bytes = used.memory_bytes

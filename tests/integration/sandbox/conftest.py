@@ -10,7 +10,7 @@ from engines.failures import EngineFailure
 from engines.sandbox import Child, Limits
 
 TESTS = Path(__file__).parents[2]
-GENEROUS = Limits(1 << 30, 60)
+GENEROUS = Limits(1 << 30, 240)
 Run = Callable[..., Awaitable[Any]]
 
 

@@ -322,8 +322,8 @@ def expendables(request: Values, workdir: Path, report: Reporter) -> Values:
     def score(pid: int | str) -> int:
         return int(Path(f"/proc/{pid}/oom_score_adj").read_text())
 
-    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]) as started:
-        until = time.monotonic() + 20
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"]) as started:
+        until = time.monotonic() + 60
         while score(started.pid) == score("self") and time.monotonic() < until:
             time.sleep(0.05)
         scores = {"own": score("self"), "started": score(started.pid)}
@@ -358,7 +358,7 @@ def main() -> None:
             await child.ready()
             layers = child.sandbox.describe()
             result = await child.run(
-                f"tests.integration.sandbox.{sys.argv[2]}", json.loads(sys.argv[3]), Limits(1 << 30, 60)
+                f"tests.integration.sandbox.{sys.argv[2]}", json.loads(sys.argv[3]), Limits(1 << 30, 200)
             )
         except EngineFailure as failure:
             return {"failure": failure.to_dict()}

@@ -11,9 +11,9 @@ from tests.integration.sandbox.conftest import Run
 
 
 async def test_endless_loop_is_stopped_and_shows_where_it_was(failure: Run) -> None:
-    error = await failure("loop_forever", limits=Limits(1 << 30, 1))
+    error = await failure("loop_forever", limits=Limits(1 << 30, 5))  # within which it is under way
     assert error.reason is FailureReason.TIMEOUT
-    assert "limit of 1 s" in error.message
+    assert "limit of 5 s" in error.message
     assert "25%: going round" in error.message
     assert "in loop_forever" in error.evidence
 
@@ -26,18 +26,18 @@ async def test_100_gb_at_once_is_refused(failure: Run, job: str) -> None:
 
 
 async def test_memory_that_grows_is_stopped_with_the_figures(failure: Run) -> None:
-    error = await failure("grow", limits=Limits(256 << 20, 60))
+    error = await failure("grow", limits=Limits(256 << 20, 240))
     assert error.reason is FailureReason.OUT_OF_MEMORY
     assert error.message.endswith("its limit is 256 MiB.")
 
 
 async def test_memory_of_grandchildren_counts(failure: Run) -> None:
-    error = await failure("grow_in_children", limits=Limits(256 << 20, 60))
+    error = await failure("grow_in_children", limits=Limits(256 << 20, 240))
     assert error.reason is FailureReason.OUT_OF_MEMORY
 
 
 async def test_fork_bomb_is_stopped(failure: Run) -> None:
-    error = await failure("fork_bomb", limits=Limits(4 << 30, 60))
+    error = await failure("fork_bomb", limits=Limits(4 << 30, 240))
     assert error.reason is FailureReason.UNSAFE_MODEL
     assert "processes" in error.message
 

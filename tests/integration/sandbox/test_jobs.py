@@ -101,7 +101,7 @@ async def test_a_listener_that_fails_fails_the_job(run: Run) -> None:
 
 
 async def test_the_frameworks_work_inside(run: Run) -> None:
-    result = await run("frameworks", limits=Limits(4 << 30, 120))
+    result = await run("frameworks", limits=Limits(4 << 30, 240))
     assert result["onnxruntime"] == result["openvino"]
     assert len(result["torch"][0]) == 4
     assert result["cpu"]

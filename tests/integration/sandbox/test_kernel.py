@@ -117,7 +117,7 @@ def under(prefix: list[str], job: str, request: dict[str, Any], workdir: Path) -
         entry,
         json.dumps(request),
     ]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=TESTS.parent, timeout=120, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, cwd=TESTS.parent, timeout=240, check=False)
     assert done.returncode == 0, done.stderr
     return dict(json.loads(done.stdout))
 

@@ -41,8 +41,15 @@ async def test_fifty_children_leave_no_process_and_no_descriptor(tmp_path: Path)
     # Connections of other tests, and the servers' processes for them, may begin and end meanwhile.
     assert _descriptors() <= before
     started = set(psutil.Process().children(recursive=True)) - set(children_before)
-    assert [process.name() for process in started if process.is_running() and "python" in process.name()] == []
+    assert [name for process in started if "python" in (name := _name(process))] == []
     assert left_behind(tmp_path) == []
+
+
+def _name(process: psutil.Process) -> str:
+    try:
+        return process.name()
+    except psutil.NoSuchProcess:  # it has ended meanwhile
+        return ""
 
 
 def _descriptors() -> int:
@@ -59,11 +66,12 @@ def test_the_event_loop_of_the_services_will_do(tmp_path: Path) -> None:
         async with await Child.spawn(tmp_path, readable=[TESTS]) as child:
             result = await child.run("tests.integration.sandbox.jobs:huge_result", {"bytes": 1 << 20}, GENEROUS)
         assert len(result["text"]) == 1 << 20
-        return len(os.listdir("/proc/self/fd"))
+        return _descriptors()
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         first = runner.run(job())  # the loop keeps a descriptor or two for itself
-        assert [runner.run(job()) for _ in range(3)] == [first] * 3
+        # What other tests left open may be closed meanwhile.
+        assert max(runner.run(job()) for _ in range(3)) <= first
 
 
 async def test_kill_can_be_repeated_and_raced(spawn: Spawn) -> None:
@@ -76,9 +84,11 @@ async def test_kill_can_be_repeated_and_raced(spawn: Spawn) -> None:
 
 
 async def test_kill_while_modules_are_imported(spawn: Spawn) -> None:
-    child = await spawn("torch")
+    child = await spawn("tests.integration.sandbox.endless_module")
     waiting = asyncio.create_task(child.ready())
-    await asyncio.sleep(0.2)
+    async with asyncio.timeout(60):
+        while not (child.workdir / "importing").exists():
+            await asyncio.sleep(0.01)
     await child.kill()
     with pytest.raises(Killed):
         await waiting

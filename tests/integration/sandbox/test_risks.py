@@ -13,7 +13,7 @@ from engines.sandbox import Child, Limits
 from services.tasks.worker.runner import MOST_DEATHS, ChildSlot
 from tests.integration.sandbox.conftest import TESTS
 
-LIMITS = Limits(512 << 20, 60)
+LIMITS = Limits(512 << 20, 240)
 
 
 async def run(tmp_path: Path, steps: dict[str, str], limits: Limits = LIMITS, **request: Any) -> tuple[Any, list[str]]:
