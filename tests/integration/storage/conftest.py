@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import threading
 import uuid
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -50,9 +51,25 @@ def names_in(folder: Path) -> set[str]:
 
 async def until(condition: Callable[[], bool]) -> None:
     """Wait for something that tells nobody when it happens."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while not condition():
             await asyncio.sleep(0.001)
+
+
+class Hold:
+    """Holds whoever comes to it, in any thread, until it is let go.
+
+    Attributes:
+        begun: Set when somebody has come.
+        over: Lets everybody go.
+    """
+
+    def __init__(self) -> None:
+        self.begun, self.over = threading.Event(), threading.Event()
+
+    def __call__(self, _count: int = 0) -> None:
+        self.begun.set()
+        self.over.wait(240)
 
 
 def random_bytes(size: int) -> bytes:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -18,7 +19,7 @@ from services.platform.settings import Settings
 from services.storage import ContentStore, MeteredStore, S3ContentStore, hash_bytes, hash_file
 from services.storage.bucket import Bucket
 from services.storage.keys import content_key
-from tests.integration.storage.conftest import names_in, random_bytes, until
+from tests.integration.storage.conftest import Hold, names_in, random_bytes, until
 from tests.integration.storage.front import MINIO, front
 
 HOUR = timedelta(hours=1)
@@ -92,7 +93,7 @@ async def test_damaged_bytes_are_never_handed_out(store: S3ContentStore, bucket:
 async def test_a_presigned_url_reads_ranges_and_names_the_file(store: S3ContentStore) -> None:
     data = random_bytes(1000)
     url = await store.presigned_get(await store.put_bytes(data), 'größe "1".bin', HOUR)
-    async with httpx.AsyncClient() as client:
+    async with httpx.AsyncClient(timeout=60) as client:
         whole = await client.get(url)
         part = await client.get(url, headers={"range": "bytes=10-19"})
         changed = await client.get(url.replace("X-Amz-Expires=3600", "X-Amz-Expires=9999"))
@@ -131,13 +132,25 @@ async def test_wrong_credentials_are_an_error_and_not_absence(storage_settings: 
         await store.exists(hash_bytes(b""))
 
 
-async def test_a_cancelled_fetch_leaves_nothing(store: S3ContentStore, bucket: Bucket, tmp_path: Path) -> None:
-    digest = await store.put_bytes(random_bytes(48 << 20))
+async def test_a_cancelled_fetch_leaves_nothing(
+    store: S3ContentStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hold = Hold()
+
+    def held(blocks: Iterator[bytes]) -> Iterator[bytes]:
+        yield next(blocks)
+        hold()
+        yield from blocks
+
+    digest = await store.put_bytes(random_bytes(8 << 20))
+    monkeypatch.setattr("services.storage.s3_store.ahead", held)
     fetch = asyncio.create_task(store.fetch(digest, tmp_path / "x"))
-    await until(lambda: bool(names_in(tmp_path)))
+    await until(hold.begun.is_set)
+    assert names_in(tmp_path)
     fetch.cancel()
     with pytest.raises(asyncio.CancelledError):
         await fetch
+    hold.over.set()
     await until(lambda: not names_in(tmp_path))
 
 

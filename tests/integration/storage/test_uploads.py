@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
-import time
 import uuid
 from collections.abc import Callable
 from datetime import timedelta
@@ -17,7 +15,7 @@ from services.platform.settings import Settings
 from services.storage import S3ContentStore, StagedPart, Uploads, hash_bytes
 from services.storage.bucket import Bucket
 from services.storage.keys import content_key
-from tests.integration.storage.conftest import random_bytes, until
+from tests.integration.storage.conftest import Hold, random_bytes, until
 
 MIB = 1 << 20
 SIZE = 33 * MIB
@@ -137,7 +135,7 @@ async def test_parts_of_another_size_do_not_count(uploads: Uploads, upload_id: s
     data = random_bytes(MIB)
     [part] = await uploads.open(upload_id, MIB)
     for wrong in (data[:-1], data + b"x", b""):
-        async with httpx.AsyncClient() as client:
+        async with httpx.AsyncClient(timeout=60) as client:
             (await client.put(part.url, content=wrong)).raise_for_status()
         assert [part.received for part in await uploads.parts(upload_id, MIB)] == [False]
         await refused(
@@ -204,17 +202,13 @@ async def test_a_commit_that_was_cut_off_is_repeated(uploads: Uploads, store: S3
     data = random_bytes(24 * MIB)
     digest = hash_bytes(data)
     await send(data, await uploads.open(upload_id, len(data)))
-    begun = threading.Event()
-
-    def slowly(_count: int) -> None:
-        begun.set()
-        time.sleep(0.02)
-
-    commit = asyncio.create_task(uploads.verify_and_commit(upload_id, len(data), digest, slowly))
-    await until(begun.is_set)
+    hold = Hold()
+    commit = asyncio.create_task(uploads.verify_and_commit(upload_id, len(data), digest, hold))
+    await until(hold.begun.is_set)
     commit.cancel()
     with pytest.raises(asyncio.CancelledError):
         await commit
+    hold.over.set()
     assert not await store.exists(digest)
     assert all(part.received for part in await uploads.parts(upload_id, len(data)))
     await uploads.verify_and_commit(upload_id, len(data), digest)
@@ -227,16 +221,11 @@ async def test_a_part_that_is_replaced_while_it_is_read_changes_nothing(
     data, other = random_bytes(SIZE), random_bytes(SIZE)
     parts = await uploads.open(upload_id, SIZE)
     await send(data, parts)
-    begun, replaced = threading.Event(), threading.Event()
-
-    def wait(_count: int) -> None:
-        begun.set()
-        replaced.wait(30)
-
-    commit = asyncio.create_task(uploads.verify_and_commit(upload_id, SIZE, hash_bytes(data), wait))
-    await until(begun.is_set)
+    hold = Hold()
+    commit = asyncio.create_task(uploads.verify_and_commit(upload_id, SIZE, hash_bytes(data), hold))
+    await until(hold.begun.is_set)
     await send(other, parts)
-    replaced.set()
+    hold.over.set()
     await refused(commit, "DIGEST_MISMATCH")
     assert not await store.exists(hash_bytes(data))
 
@@ -251,26 +240,20 @@ async def test_progress_is_reported_while_a_file_is_read(uploads: Uploads, uploa
 
 
 async def test_a_small_file_does_not_wait_for_large_ones(uploads: Uploads, store: S3ContentStore) -> None:
-    large, hold = random_bytes(17 * MIB), threading.Event()
-    begun: list[int] = []
-
-    def wait(count: int) -> None:
-        begun.append(count)
-        hold.wait(30)
-
+    large, hold = random_bytes(17 * MIB), Hold()
     names = [uuid.uuid4().hex for _ in range(4)]
     for name in names:
         await send(large, await uploads.open(name, len(large)))
     commits = [
-        asyncio.create_task(uploads.verify_and_commit(name, len(large), hash_bytes(large), wait)) for name in names
+        asyncio.create_task(uploads.verify_and_commit(name, len(large), hash_bytes(large), hold)) for name in names
     ]
-    await until(lambda: bool(begun))
+    await until(hold.begun.is_set)
     small = random_bytes(1000)
     await send(small, await uploads.open(name := uuid.uuid4().hex, len(small)))
     await uploads.verify_and_commit(name, len(small), hash_bytes(small))
     assert await store.read(hash_bytes(small)) == small
     assert not any(commit.done() for commit in commits)
-    hold.set()
+    hold.over.set()
     await asyncio.gather(*commits)
 
 
