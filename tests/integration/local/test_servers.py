@@ -28,6 +28,7 @@ from services.local.errors import LocalError
 from services.local.nats import NatsServer
 from services.local.postgres import PostgresServer
 from services.local.s3 import S3Server
+from tests.integration.local.processes import named
 
 Server = PostgresServer | NatsServer | S3Server
 KINDS: list[type[Any]] = [PostgresServer, NatsServer, S3Server]
@@ -43,7 +44,7 @@ def taken_port() -> Iterator[int]:
 
 def s3_client(server: S3Server) -> Minio:
     address = server.endpoint.removeprefix("http://")
-    http = urllib3.PoolManager(timeout=10, retries=False)
+    http = urllib3.PoolManager(timeout=60, retries=False)
     return Minio(address, server.access_key, server.secret_key, secure=False, region=server.region, http_client=http)
 
 
@@ -181,7 +182,7 @@ def test_s3_takes_objects_again_after_a_full_disk_and_has_lost_none(small_disk: 
             except S3Error:
                 refused += 1
         (small_disk / "ballast").unlink()
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 120
         while True:
             try:
                 put(50)
@@ -210,7 +211,7 @@ def test_a_taken_port_is_replaced(kind: type[Any], tmp_path: Path, taken_port: i
         assert server.port != taken_port
         address = server.endpoint if isinstance(server, S3Server) else server.url
         assert f":{server.port}" in address
-        with socket.create_connection(("127.0.0.1", server.port), timeout=5):
+        with socket.create_connection(("127.0.0.1", server.port), timeout=60):
             pass
     finally:
         server.stop()
@@ -229,12 +230,12 @@ def test_every_process_ends_when_its_parent_is_killed(kind: type[Any], tmp_path:
     """
     parent = subprocess.Popen([sys.executable, "-c", textwrap.dedent(program)], stdout=subprocess.PIPE, text=True)
     assert parent.stdout
-    children = [psutil.Process(int(pid)) for pid in parent.stdout.readline().split()]
+    children = list(named(map(int, parent.stdout.readline().split())))
     assert children
     parent.kill()
     parent.wait()
-    _, alive = psutil.wait_procs(children, timeout=20)
-    assert not alive
+    _, left = psutil.wait_procs(children, timeout=120)
+    assert not left
 
 
 def test_a_broken_data_directory_is_reported_with_the_log(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import io
 import json
@@ -67,9 +68,10 @@ def owner(server: S3Server) -> Minio:
 
 def ports(server: S3Server) -> set[int]:
     assert server.process
-    connections = psutil.Process(server.process.pid).net_connections("tcp")
-    children = psutil.Process(server.process.pid).children(recursive=True)
-    connections += [each for child in children for each in child.net_connections("tcp")]
+    root, connections = psutil.Process(server.process.pid), []
+    for process in [root, *root.children(recursive=True)]:
+        with contextlib.suppress(psutil.NoSuchProcess):  # it has ended meanwhile
+            connections += process.net_connections("tcp")
     return {each.laddr.port for each in connections if each.status == psutil.CONN_LISTEN}
 
 
@@ -99,7 +101,7 @@ def file_id(server: S3Server) -> str:
 
 
 def test_no_port_answers_a_request_that_nobody_signed(server: S3Server, owner: Minio) -> None:
-    fid, deadline = file_id(server), time.monotonic() + 30
+    fid, deadline = file_id(server), time.monotonic() + 120
     while not set(inner(server).values()) <= (found := ports(server)):
         assert time.monotonic() < deadline
         time.sleep(0.05)
@@ -124,19 +126,19 @@ def test_no_inner_server_answers_without_the_certificate(server: S3Server, part:
     foreign = [(tmp_path / name).read_bytes() for name in ("inner-key.pem", "inner-certificate.pem")]
     strangers = [None, grpc.ssl_channel_credentials(certificate), grpc.ssl_channel_credentials(certificate, *foreign)]
     for target in (f"127.0.0.1:{port}", f"unix:///tmp/seaweedfs-{part}-grpc-{port}.sock"):
-        codes = [code_of(target, credentials, CALLS[part]) for credentials in strangers]
+        codes = [code_of(target, credentials, CALLS[part], 120) for credentials in strangers]
         assert codes == [grpc.StatusCode.UNAVAILABLE] * 3
         own = grpc.ssl_channel_credentials(certificate, key, certificate)
-        assert code_of(target, own, CALLS[part]) is not grpc.StatusCode.UNAVAILABLE
+        assert code_of(target, own, CALLS[part], 10) is not grpc.StatusCode.UNAVAILABLE
 
 
-def code_of(target: str, credentials: grpc.ChannelCredentials | None, method: str) -> grpc.StatusCode:
+def code_of(target: str, credentials: grpc.ChannelCredentials | None, method: str, patience: float) -> grpc.StatusCode:
     options = [("grpc.ssl_target_name_override", "127.0.0.1")]
     made = grpc.insecure_channel(target) if credentials is None else grpc.secure_channel(target, credentials, options)
     with made as channel:
         try:
             call: Any = channel.unary_unary(method)
-            call(b"", timeout=10)
+            call(b"", timeout=patience)
         except grpc.RpcError as error:
             return error.code()
     return grpc.StatusCode.OK
