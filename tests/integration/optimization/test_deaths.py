@@ -15,14 +15,14 @@ ENTRY = "tests.integration.optimization.jobs:deadly_builders"
 
 
 async def test_forms_whose_builders_end_the_process_are_listed_and_the_others_are_measured(tmp_path: Path) -> None:
-    request = work(search_budget="30s")
+    request = work(search_budget="1200s")
     request["conversion"]["template"]["components"][0]["inputs"] = [{"name": "x", "shape": ["1", str(WIDTH)]}]
     request["fatal"] = {"": "SIGKILL", "threads=1": "memory"}
     folder, lines = tmp_path / "work", list[str]()
     spawn = partial(Child.spawn, folder, ["engines.api.optimization"], readable=[TESTS])
     slot = ChildSlot(await spawn(), folder, ENTRY, spawn)
     try:
-        outcome = await slot.run(request, Limits(2 << 30, 120), lambda _progress: None, lines.append)
+        outcome = await slot.run(request, Limits(2 << 30, 800), lambda _progress: None, lines.append)
     finally:
         await slot.stop()
 

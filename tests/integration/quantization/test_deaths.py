@@ -29,7 +29,7 @@ async def test_a_quantizer_that_crashes_is_listed_and_another_one_makes_the_resu
     spawn = partial(Child.spawn, folder, ["engines.api.quantization"], readable=[TESTS])
     slot = ChildSlot(await spawn(), folder, ENTRY, spawn)
     try:
-        outcome = await slot.run(request, Limits(2 << 30, 240), lambda _progress: None, lines.append)
+        outcome = await slot.run(request, Limits(2 << 30, 800), lambda _progress: None, lines.append)
     finally:
         await slot.stop()
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
+import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from engines.failures import EngineFailure, FailureReason
@@ -23,6 +24,7 @@ from engines.spec.template import Component
 from engines.tensors import Array, Arrays
 from engines.tensors.samples import Samples, generated
 from engines.tensors.signature import Signature, TensorSpec
+from engines.timing.process import FormProcess
 
 WIDTH = 96
 SIGNATURE = Signature(
@@ -94,6 +96,24 @@ def truth(feed: Mapping[str, Array]) -> Array:
     for _ in range(3):
         value = np.maximum(value @ (rng.standard_normal((WIDTH, WIDTH)) / WIDTH**0.5).astype(np.float32), 0)
     return value
+
+
+def state_times(monkeypatch: pytest.MonkeyPatch, seconds: Callable[[FormSpec], float]) -> None:
+    """Let the processes of forms compute and die as ever, and say that a call took what is stated of the form.
+
+    What a search chooses is then no matter of what else the machine does.
+    """
+    turn, throughput = FormProcess.turn, FormProcess.throughput
+
+    def timed(self: FormProcess, feed_index: int, calls: int, warm: int = 1) -> list[float]:
+        return [seconds(self.made.spec)] * len(turn(self, feed_index, calls, warm))
+
+    def loaded(self: FormProcess, feed_index: int, _seconds: float, samples: int = 1) -> float:
+        throughput(self, feed_index, 0.01, samples)
+        return samples / seconds(self.made.spec)
+
+    monkeypatch.setattr(FormProcess, "turn", timed)
+    monkeypatch.setattr(FormProcess, "throughput", loaded)
 
 
 @dataclass

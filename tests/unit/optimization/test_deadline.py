@@ -29,10 +29,10 @@ def test_a_tool_s_own_handling_of_errors_does_not_swallow_it() -> None:
 
 
 def test_time_is_no_longer_than_that_of_the_work_around_it() -> None:
-    with at_most(0.5), at_most(60):
-        assert 0 < seconds_left() <= 0.5
-    with at_most(60), at_most(0.5):
-        assert 0 < seconds_left() <= 0.5
+    with at_most(60), at_most(600):
+        assert 0 < seconds_left() <= 60
+    with at_most(600), at_most(60):
+        assert 0 < seconds_left() <= 60
 
 
 def test_what_is_not_bounded_has_all_the_time() -> None:
