@@ -90,11 +90,11 @@ def paths(tree: Path) -> list[str]:
 
 async def _led(url: str) -> None:
     """Return when the servers have found each other and chosen who leads."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         while True:
             with contextlib.suppress(Exception):  # nobody listens yet, or nobody leads
                 connection = await nats.connect(
-                    url.split(","), connect_timeout=1, allow_reconnect=False, error_cb=quietly
+                    url.split(","), connect_timeout=5, allow_reconnect=False, error_cb=quietly
                 )
                 try:
                     return await _made_and_removed(connection, url.count(",") + 1)

@@ -29,7 +29,7 @@ def adopting() -> Iterator[None]:
         _set_subreaper(0)
 
 
-def processes(before: Sequence[psutil.Process], patience: float = 10.0) -> list[str]:
+def processes(before: Sequence[psutil.Process], patience: float = 60.0) -> list[str]:
     """Return the command of each process below this one that still runs after so many seconds.
 
     Args:

@@ -32,7 +32,7 @@ from services.local.process import ChildProcess
 from services.local.roster import SERVICES
 from tests.chaos.installation import ROOT, Installation, paths
 
-UNARY_SECONDS, PAUSE_SECONDS = 20.0, 0.1
+UNARY_SECONDS, PAUSE_SECONDS = 60.0, 0.1
 
 
 @dataclass

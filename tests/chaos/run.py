@@ -21,7 +21,7 @@ from tests.chaos.installation import Installation, healthy, running
 from tests.chaos.load import Done, Load
 from tests.chaos.restarts import Codes, alone, rolling
 
-HEALTHY_SECONDS = 120.0
+HEALTHY_SECONDS = 240.0
 SHARE_OF_RESTARTS = 0.2
 """How much of the work is asked for while services are restarted, if any are; the rest comes fault by fault."""
 SECONDS_OF_RESTARTS, SECONDS_OF_A_FAULT = 30.0, 2.5

@@ -41,7 +41,7 @@ def documents(path: Path) -> list[dict[str, Any]]:
 def built(tree: Path) -> tuple[dict[str, Any], ...]:
     """Return the resources that kustomize makes of a folder."""
     command = [_program("kubectl"), "kustomize", str(tree)]
-    told = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    told = subprocess.run(command, capture_output=True, text=True, check=False, timeout=240)
     assert told.returncode == 0, told.stderr
     return tuple(yaml.safe_load_all(told.stdout))
 

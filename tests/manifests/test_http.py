@@ -49,7 +49,7 @@ def test_the_proxy_takes_its_configuration(tmp_path: Path) -> None:
     file = tmp_path / "envoy.yaml"
     file.write_text(ENVOY.read_text(encoding="utf-8").replace("/etc/lathe", str(DESCRIPTORS.parent)))
     command = [envoy_program(), "--mode", "validate", "-c", str(file)]
-    told = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    told = subprocess.run(command, capture_output=True, text=True, check=False, timeout=240)
     assert told.returncode == 0, told.stderr[-2000:]
 
 
@@ -66,7 +66,7 @@ def test_the_proxy_takes_what_is_said_of_tls(tmp_path: Path) -> None:
     file = tmp_path / "envoy.yaml"
     file.write_text(yaml.dump(whole))
     command = [envoy_program(), "--mode", "validate", "-c", str(file)]
-    answer = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    answer = subprocess.run(command, capture_output=True, text=True, check=False, timeout=240)
     assert answer.returncode == 0, answer.stderr[-2000:]
 
 

