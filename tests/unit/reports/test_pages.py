@@ -212,7 +212,7 @@ def test_a_browser_shows_the_hostile_page_as_text_and_runs_nothing(tmp_path: Pat
     page = tmp_path / "page.html"
     page.write_text(evaluation_html(examples.classification(("<img src=x onerror=document.title=1>", "b"))), "utf-8")
     options = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}/profile", "--dump-dom"]
-    shown = subprocess.run(["chromium", *options, str(page)], capture_output=True, text=True, timeout=120, check=True)
+    shown = subprocess.run(["chromium", *options, str(page)], capture_output=True, text=True, timeout=600, check=True)
     assert "<title>animals v3 · Evaluation</title>" in shown.stdout
     assert "&lt;img src=x onerror=document.title=1&gt;" in shown.stdout
     assert '<img src="x"' not in shown.stdout
