@@ -25,7 +25,7 @@ async def make_streams(url: str) -> None:
 def main() -> None:
     if url := os.environ.get("LATHE_NATS_URL"):
         asyncio.run(make_streams(url))
-    subprocess.Popen(["sleep", "3600"])
+    subprocess.Popen(["sleep", "600"])
     server = grpc.server(ThreadPoolExecutor(max_workers=2))
     servicer = health.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
