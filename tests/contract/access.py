@@ -98,7 +98,8 @@ async def answer(suite: Suite, method: str, caller: str) -> LatheError | dict[st
     if (method, caller) == ("RevokeApproval", "ann"):  # who gave it
         values = {"name": f"{values['name']}9", "allow_missing": True}
     try:
-        found: dict[str, Any] = await suite.call(method, request_of(method, values), caller)
+        # Every stream says something at once, or why not: a refusal that is late on a busy machine is one, too.
+        found: dict[str, Any] = await suite.call(method, request_of(method, values), caller, patience=60)
     except grpc.aio.AioRpcError as error:
         return from_rpc_error(error)
     if found.get("errors") and caller not in allowed_callers(method):

@@ -44,13 +44,15 @@ class Suite:
         """Return the channel to a service."""
         return self._channels[process]
 
-    async def call(self, method: str, request: Message, user: str = "ann") -> dict[str, Any]:
-        """Call a method; return its answer, or its first one."""
+    async def call(
+        self, method: str, request: Message, user: str = "ann", patience: float = STREAM_SECONDS
+    ) -> dict[str, Any]:
+        """Call a method; return its answer, or nothing once a stream has begun or has been waited for in vain."""
         call = self.stream(method, request, user)
         if not METHODS[method][2].server_streaming:
             return MessageToDict(await call, preserving_proto_field_name=True)
         try:
-            async with asyncio.timeout(STREAM_SECONDS):
+            async with asyncio.timeout(patience):
                 async for _ in call:
                     break
         except TimeoutError:

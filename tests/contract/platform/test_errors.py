@@ -128,7 +128,7 @@ async def test_a_handler_may_abort_by_itself(client: Client, log_lines: Lines) -
     client.toy.behavior = behavior
     seen = await refused(client.get())
     assert (seen.code, seen.message) == (grpc.StatusCode.OUT_OF_RANGE, "by hand")
-    assert [line["code"] for line in log_lines() if "code" in line] == ["OUT_OF_RANGE"]
+    assert [line["code"] for line in await called(log_lines)] == ["OUT_OF_RANGE"]
 
 
 async def test_a_method_that_does_not_exist_is_unimplemented(client: Client) -> None:
@@ -148,7 +148,12 @@ async def test_a_cancelled_call_reaches_its_handler_and_the_log(client: Client, 
     await started.wait()
     call.cancel()
     await client.toy.cancelled.wait()
-    async with asyncio.timeout(10):  # the call is logged after its handler has ended
-        while not (ended := [line for line in log_lines() if "code" in line]):
+    assert [line["code"] for line in await called(log_lines)] == ["CANCELLED"]
+
+
+async def called(log_lines: Lines) -> list[dict[str, Any]]:
+    """Return the lines of calls once there is one: it is written after the handler has ended, or has sent a status."""
+    async with asyncio.timeout(60):
+        while not (found := [line for line in log_lines() if "code" in line]):
             await asyncio.sleep(0.01)
-    assert [line["code"] for line in ended] == ["CANCELLED"]
+    return found

@@ -114,12 +114,12 @@ async def test_what_a_sibling_answers_reaches_the_caller() -> None:
 
 async def test_a_sibling_that_goes_away_with_the_call_in_hand_is_unavailable() -> None:
     async with (
-        grpc_server() as (server, address),
+        grpc_server() as (server, address, begun),
         serving(Settings(registry_address=address, drain_seconds=1)) as front,
     ):
         calls_through(front)
         call = asyncio.ensure_future(refused(front.get()))
-        await asyncio.sleep(0.2)
+        await begun.wait()
         await server.stop(0)  # cancels what is in hand
         seen = await call
         assert seen.code is grpc.StatusCode.UNAVAILABLE
@@ -127,10 +127,12 @@ async def test_a_sibling_that_goes_away_with_the_call_in_hand_is_unavailable() -
 
 
 @asynccontextmanager
-async def grpc_server() -> AsyncIterator[tuple[grpc.aio.Server, str]]:
-    """A server that never answers."""
+async def grpc_server() -> AsyncIterator[tuple[grpc.aio.Server, str, asyncio.Event]]:
+    """A server that never answers, and what is set when it has a call in hand."""
+    begun = asyncio.Event()
 
     async def wait(_request: Any, _context: Any) -> None:
+        begun.set()
         await asyncio.Event().wait()
 
     handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
@@ -140,7 +142,7 @@ async def grpc_server() -> AsyncIterator[tuple[grpc.aio.Server, str]]:
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(NAMES[0], handlers),))
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
-    yield server, f"127.0.0.1:{port}"
+    yield server, f"127.0.0.1:{port}", begun
     await server.stop(0)
 
 

@@ -10,6 +10,7 @@ import grpc
 import pytest
 from lathe.converter.v1.conversion_service_pb2 import WatchConversionTaskRequest
 from lathe.registry.v1.architecture_service_pb2 import Architecture
+from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from prometheus_client import REGISTRY
 
@@ -62,7 +63,7 @@ async def test_what_cannot_be_sent_because_the_client_is_gone_is_no_fault(client
             WatchConversionTaskRequest(name="conversionTasks/unsent")
         ):
             pass
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not (codes := [line["code"] for line in log_lines() if "sent" in line]):
             await asyncio.sleep(0.01)
     assert codes == ["CANCELLED"]
@@ -92,6 +93,11 @@ async def test_without_a_trace_a_new_one_begins(client: Client, log_lines: Lines
     assert first != second
 
 
+def calls_in(exporter: InMemorySpanExporter) -> list[ReadableSpan]:
+    """Return the spans of calls of the toy: services that other tests keep in this process have spans, too."""
+    return [span for span in exporter.get_finished_spans() if span.name == METHOD]
+
+
 async def test_a_call_is_a_span_of_its_callers_trace(client: Client, exporter: InMemorySpanExporter) -> None:
     inside: list[str] = []
 
@@ -102,8 +108,7 @@ async def test_a_call_is_a_span_of_its_callers_trace(client: Client, exporter: I
     client.toy.behavior = look
     exporter.clear()
     await client.get(metadata=[("traceparent", TRACEPARENT)])
-    (span,) = exporter.get_finished_spans()
-    assert span.name == METHOD
+    (span,) = calls_in(exporter)
     assert span.context is not None
     assert span.parent is not None
     assert f"{span.context.trace_id:032x}" == TRACE
@@ -115,7 +120,7 @@ async def test_a_failure_of_ours_is_an_error_in_the_trace(client: Client, export
     client.raises(KeyError("x"))
     exporter.clear()
     await refused(client.get())
-    (span,) = exporter.get_finished_spans()
+    (span,) = calls_in(exporter)
     assert not span.status.is_ok
     assert span.attributes is not None
     assert span.attributes["rpc.grpc.status_code"] == grpc.StatusCode.INTERNAL.value[0]

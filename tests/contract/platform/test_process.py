@@ -34,7 +34,7 @@ async def start(**environment: str) -> Process:
 async def line_with(process: Process, text: str) -> str:
     """Return the first line of its log that has the text."""
     assert process.stderr is not None
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while line := await process.stderr.readline():
             if text in line.decode():
                 return line.decode().strip()
@@ -43,7 +43,7 @@ async def line_with(process: Process, text: str) -> str:
 
 async def ended(process: Process) -> tuple[int, str]:
     """Return the exit status and the last line of a process that ends by itself."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         _, err = await process.communicate()
     assert process.returncode is not None
     return process.returncode, err.decode().strip().splitlines()[-1] if err else ""
@@ -60,7 +60,7 @@ async def test_it_serves_until_sigterm_and_then_ends_well() -> None:
 
 
 async def test_while_it_stops_every_call_is_answered_or_sent_elsewhere() -> None:
-    process = await start(LATHE_SHUTDOWN_PAUSE_SECONDS="0.5")
+    process = await start(LATHE_SHUTDOWN_PAUSE_SECONDS="3")  # time for calls, also if this process has to wait for 2 s
     address = (await line_with(process, "ready")).split("address=")[1].split()[0]
     codes: Counter[grpc.StatusCode] = Counter()
     async with grpc.aio.insecure_channel(address) as channel:

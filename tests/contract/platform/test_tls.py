@@ -62,7 +62,7 @@ async def served(settings: Settings) -> AsyncIterator[tuple[str, Seen]]:
 async def owner(address: str, ca: Path | bytes, *pair: bytes, **call: Any) -> str:
     authorities = ca if isinstance(ca, bytes) else ca.read_bytes()
     async with grpc.aio.secure_channel(address, grpc.ssl_channel_credentials(authorities, *pair)) as channel:
-        answer = await ArchitectureServiceStub(channel).GetArchitecture(GET, timeout=5, **call)
+        answer = await ArchitectureServiceStub(channel).GetArchitecture(GET, timeout=60, **call)
         return str(answer.owner)
 
 
@@ -101,7 +101,7 @@ async def test_a_port_with_tls_takes_nothing_in_the_clear(authority: Authority) 
         served(Settings(**files.settings(), drain_seconds=1)) as (address, _),
         grpc.aio.insecure_channel(address) as channel,
     ):
-        call = ArchitectureServiceStub(channel).GetArchitecture(GET, timeout=5)
+        call = ArchitectureServiceStub(channel).GetArchitecture(GET, timeout=60)
         assert (await refused(call)).code is grpc.StatusCode.UNAVAILABLE
 
 
@@ -171,9 +171,9 @@ async def test_probes_have_a_port_in_the_clear_that_does_nothing_else(guarded: S
     async with served(guarded), grpc.aio.insecure_channel(f"{HOST}:{guarded.probe_port}") as channel:
         probes = health_pb2_grpc.HealthStub(channel)
         for service in ("", "live"):
-            answer = await probes.Check(health_pb2.HealthCheckRequest(service=service), timeout=5)
+            answer = await probes.Check(health_pb2.HealthCheckRequest(service=service), timeout=60)
             assert answer.status == health_pb2.HealthCheckResponse.SERVING
-        call = ArchitectureServiceStub(channel).GetArchitecture(GET, metadata=ANN, timeout=5)
+        call = ArchitectureServiceStub(channel).GetArchitecture(GET, metadata=ANN, timeout=60)
         assert (await refused(call)).code is grpc.StatusCode.UNIMPLEMENTED
 
 
@@ -193,7 +193,7 @@ async def test_a_client_is_told_what_is_wrong(authority: Authority, guarded: Set
         assert await why(f"{HOST}:{guarded.probe_port}", "") == ""
         with open_channel(address, ca, []) as channel:
             ready = grpc.channel_ready_future(channel)
-            await asyncio.to_thread(ready.result, 5)
+            await asyncio.to_thread(ready.result, 60)
     assert await why(address, ca) == "", "nobody listens"
     authority.issue(HOST, valid=-timedelta(hours=1))
     async with served(guarded) as (address, _):

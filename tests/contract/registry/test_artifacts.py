@@ -3,6 +3,7 @@
 import asyncio
 import threading
 import uuid
+from itertools import count
 
 import grpc
 import pytest
@@ -187,6 +188,13 @@ async def sent(registry: Registry, data: bytes) -> FinalizeUploadRequest:
 async def test_a_large_file_is_verified_after_the_call(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("services.operations.runner._BEAT_SECONDS", 0.02)
     monkeypatch.setattr("services.operations.watching.POLL_SECONDS", 0.01)
+    pieces, seen_some = count(), threading.Event()
+
+    def wait(_: Precedence) -> None:
+        if next(pieces) == 20:
+            seen_some.wait(60)
+
+    monkeypatch.setattr(Precedence, "give_way", wait)
     data = random_bytes(60 * MIB)
     request = await sent(registry, data)
     begun = await registry.artifacts.FinalizeUpload(request)
@@ -195,8 +203,12 @@ async def test_a_large_file_is_verified_after_the_call(registry: Registry, monke
     assert again.state in {UPLOAD_STATE_VERIFYING, UPLOAD_STATE_FINALIZED}
     other = FinalizeUploadRequest(name=request.name, digest=digest_of(b"other"))
     assert (await registry.refused(registry.artifacts.FinalizeUpload(other))).reason == "DIGEST_MISMATCH"
-    seen = [upload async for upload in registry.artifacts.WatchUpload(WatchUploadRequest(name=request.name))]
-    assert any(0 < upload.verified_bytes < len(data) for upload in seen), [upload.verified_bytes for upload in seen]
+    seen = []
+    async for upload in registry.artifacts.WatchUpload(WatchUploadRequest(name=request.name)):
+        seen.append(upload)
+        if 0 < upload.verified_bytes < len(data):
+            seen_some.set()
+    assert seen_some.is_set(), [upload.verified_bytes for upload in seen]
     assert [upload.state for upload in seen[:-1]] == [UPLOAD_STATE_VERIFYING] * (len(seen) - 1)
     assert (seen[-1].state, seen[-1].digest, seen[-1].verified_bytes) == (
         UPLOAD_STATE_FINALIZED,
@@ -226,13 +238,13 @@ async def test_a_verification_can_be_cancelled(registry: Registry, monkeypatch: 
 
     def wait(_: Precedence) -> None:
         begun.set()
-        hold.wait(20)
+        hold.wait(60)
 
     monkeypatch.setattr(Precedence, "give_way", wait)
     data = random_bytes(17 * MIB)
     request = await sent(registry, data)
     await registry.artifacts.FinalizeUpload(request)
-    assert await asyncio.to_thread(begun.wait, 20)
+    assert await asyncio.to_thread(begun.wait, 60)
     watching = registry.artifacts.WatchUpload(WatchUploadRequest(name=request.name))
     states = (upload.state async for upload in watching)
     assert await anext(states) == UPLOAD_STATE_VERIFYING

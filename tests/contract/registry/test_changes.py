@@ -42,7 +42,7 @@ def desk(registry: Registry) -> Desk:
 
 async def told(bus: Bus, kind: str, uid: str, count: int) -> list[Change]:
     """Wait for so many changes of a resource and return all there are."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while len(found := await read_after(bus, CHANGES, change_subject(kind, uid), 0)) < count:
             await asyncio.sleep(0.05)
     return [Change.FromString(data) for _, data in found]
@@ -66,12 +66,11 @@ async def test_a_watch_goes_on_after_the_confirmation(registry: Registry, desk: 
     mapping = {"entries": [{"task": "kind", "key": "class", "classes": ["cat"]}]}
     begun = await desk.create(image_folder(first=7100), mapping=mapping)
     assert begun.state == DATASET_STATE_AWAITING_CONFIRMATION
-    watching = asyncio.create_task(watched(registry, begun.name))
-    await asyncio.sleep(0.1)
-    assert not watching.done()
-    await registry.datasets.ConfirmDatasetImport(ConfirmDatasetImportRequest(name=begun.name))
-    async with asyncio.timeout(30):
-        seen = await watching
+    news = aiter(registry.datasets.WatchDataset(WatchDatasetRequest(name=begun.name)))
+    async with asyncio.timeout(60):
+        seen = [await anext(news)]
+        await registry.datasets.ConfirmDatasetImport(ConfirmDatasetImportRequest(name=begun.name))
+        seen += [each async for each in news]
     assert (seen[0].state, seen[-1].state) == (DATASET_STATE_AWAITING_CONFIRMATION, DATASET_STATE_READY)
 
 

@@ -242,11 +242,14 @@ async def test_a_held_dataset_is_not_deleted(desk: Desk) -> None:
     await desk.registry.internal.HoldDataset(
         HoldDatasetRequest(name=made.name, holder="evaluationTasks/2", ttl=Duration(seconds=1))
     )
-    await desk.registry.internal.RenewHolds(RenewHoldsRequest(holders=["evaluationTasks/2"], ttl=Duration(seconds=2)))
+    await desk.registry.internal.RenewHolds(RenewHoldsRequest(holders=["evaluationTasks/2"], ttl=Duration(seconds=600)))
     await asyncio.sleep(1.1)
     renewed = await desk.registry.refused(datasets.DeleteDataset(DeleteDatasetRequest(name=made.name)))
     assert renewed.reason == "IN_USE"
-    await asyncio.sleep(1.0)
+    await desk.registry.internal.HoldDataset(
+        HoldDatasetRequest(name=made.name, holder="evaluationTasks/2", ttl=Duration(seconds=1))
+    )
+    await asyncio.sleep(1.1)
     await datasets.DeleteDataset(DeleteDatasetRequest(name=made.name))
     gone = await desk.registry.refused(datasets.GetDataset(GetDatasetRequest(name=made.name)))
     assert gone.code is grpc.StatusCode.NOT_FOUND

@@ -34,7 +34,7 @@ def group_of(template: str) -> pb.CreateConversionTaskGroupRequest:
 
 async def watched(stub: object, name: str) -> list[pb.ConversionTaskGroup]:
     call = stub.WatchConversionTaskGroup(pb.WatchConversionTaskGroupRequest(name=name))  # type: ignore[attr-defined]
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         return [each async for each in call]
 
 
@@ -51,10 +51,11 @@ async def test_a_group_is_watched_until_its_tasks_have_ended(
     site, stub = served
     made = await stub.CreateConversionTaskGroup(group_of(template))
     assert made.state == TASK_GROUP_STATE_IN_PROGRESS
-    watching = asyncio.create_task(watched(stub, made.name))
-    await asyncio.sleep(0.1)
-    await site.start_worker()
-    seen = await watching
+    news = aiter(stub.WatchConversionTaskGroup(pb.WatchConversionTaskGroupRequest(name=made.name)))
+    async with asyncio.timeout(60):
+        seen = [await anext(news)]
+        await site.start_worker()
+        seen += [each async for each in news]
     assert seen[0].state == TASK_GROUP_STATE_IN_PROGRESS
     assert seen[-1].state == state
     assert {each.state for each in seen[-1].members} == members

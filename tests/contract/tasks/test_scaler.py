@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Mapping
@@ -118,7 +119,7 @@ async def keda(site: Site) -> AsyncIterator[Keda]:
 
 
 async def until(value: int, keda: Keda, **metadata: str) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while await keda.value(**metadata) != value:
             await asyncio.sleep(0.05)
 
@@ -191,7 +192,7 @@ async def test_wrong_metadata_are_named_with_what_to_write(keda: Keda) -> None:
 async def test_hundreds_of_pools_hear_of_a_task_that_any_replica_sends(
     site: Site, keda: Keda, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(demands, "KEPT_SECONDS", 30.0)  # what is heard, is heard by being told
+    monkeypatch.setattr(demands, "KEPT_SECONDS", 3600.0)  # what is heard, is heard by being told
     reads = 0
     read = site.engine.demand._read
 
@@ -205,12 +206,10 @@ async def test_hundreds_of_pools_hear_of_a_task_that_any_replica_sends(
     streams = [keda.stream(device=devices[number % len(devices)]) for number in range(20 * len(devices))]
     assert {(await stream.read()).result for stream in streams} == {False}
     assert reads <= 2
-    async with open_site(settings, tmp_path) as replica:
-        began = time.monotonic()
+    async with open_site(settings, tmp_path) as replica, asyncio.timeout(60):
         task = await replica.create("ok")
         mine = streams[devices.index(DEVICE) :: len(devices)]
         assert {answer.result for answer in await asyncio.gather(*(stream.read() for stream in mine))} == {True}
-        assert time.monotonic() - began < 10  # far below what is kept
         monkeypatch.setattr(demands, "KEPT_SECONDS", 0.1)
         await replica.cancel(task)
         await replica.create("ok", output_model=f"models/{OTHER}")
@@ -237,18 +236,37 @@ async def test_a_stream_ends_well_with_its_server_and_another_server_goes_on(sit
     await site.create("ok")
     async with asking(site) as keda:
         stream = keda.stream(device=DEVICE)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not (await stream.read()).result:
                 pass
 
 
 class Progress(NamedTuple):
-    """How many tasks somebody began to create, how many were created, and how many have ended, at a time."""
+    """How many tasks somebody had begun to create, how many were created, and how many had ended, before a time."""
 
-    at: float
     begun: int
     created: int
     ended: int
+    at: float
+
+
+class Reading:
+    """The last reading of the tables: when it began, and until when answers may be of it."""
+
+    def __init__(self, demand: demands.Demand) -> None:
+        self.began, self.until = 0.0, math.inf
+        self._read, demand._read = demand._read, self
+
+    async def __call__(self) -> Mapping[str, int]:
+        self.began, self.until = time.monotonic(), math.inf
+        found = await self._read()
+        now = time.monotonic()
+        self.until = now + max(demands.KEPT_SECONDS, demands._READINGS * (now - self.began)) + 0.5
+        return found
+
+    def earliest(self) -> float:
+        """Return when what tells the truth from now on was read, or later."""
+        return self.began if (now := time.monotonic()) < self.until else now
 
 
 async def test_the_answers_are_the_truth_of_the_last_moment_while_much_is_done(site: Site, keda: Keda) -> None:
@@ -264,17 +282,19 @@ async def test_the_answers_are_the_truth_of_the_last_moment_while_much_is_done(s
 
     async def progress() -> Progress:
         query = "SELECT count(*) FROM tasks WHERE state = 3"
-        return Progress(time.monotonic(), begun, created, await site.queue._database.fetchval(query))
+        return Progress(begun, created, await site.queue._database.fetchval(query), time.monotonic())
 
+    reading = Reading(site.engine.demand)
     await site.start_worker(concurrency=4)
     creating = asyncio.create_task(create())
     seen = deque([await progress()])
     answers = set()
     while seen[-1].ended < 100:
+        earliest = reading.earliest()
         told = await keda.value(device=DEVICE)
         answers.add(told)
         seen.append(await progress())
-        while seen[1].at < seen[-1].at - demands.KEPT_SECONDS - 0.5:
+        while seen[1].at < earliest:
             seen.popleft()
         before, now = seen[0], seen[-1]
         assert before.created - now.ended <= told <= now.begun - before.ended

@@ -229,7 +229,7 @@ async def test_watch_and_logs_over_the_wire(served: Served) -> None:
     watch = stub.WatchConversionTask(pb.WatchConversionTaskRequest(name=task.name))
     logs = stub.StreamConversionTaskLogs(pb.StreamConversionTaskLogsRequest(name=task.name, follow=True))
     news = aiter(watch)
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(60):
         states = [(await anext(news)).status.state]
         await site.start_worker()
         states += [each.status.state async for each in news]

@@ -31,7 +31,7 @@ from services.tasks.state.reader import LISTING
 from tests.contract.registry.conftest import unique
 from tests.contract.workplace import DEVICE, Workplace
 
-PATIENCE_SECONDS = 20
+PATIENCE_SECONDS = 60
 
 
 class Watch:

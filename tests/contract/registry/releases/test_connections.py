@@ -14,13 +14,9 @@ from lathe.registry.v1.release_service_pb2 import Channel, PromotionRules, Updat
 
 from services.registry.releases.repository import ModelRepositories
 from services.storage import Uploads
+from tests.contract.connections import none_is_held
 from tests.contract.registry.conftest import digest_of, random_bytes
 from tests.contract.registry.releases.desk import Desk
-
-_IN_TRANSACTION = """
-SELECT count(*) FROM pg_stat_activity
-WHERE application_name = 'lathe-registry' AND xact_start < clock_timestamp() - interval '0.3 seconds'
-"""
 
 
 class Gate:
@@ -50,8 +46,7 @@ async def test_promotions_hold_no_connection_while_files_are_copied(
     promotions = [asyncio.create_task(desk.promote(channel, version)) for channel in channels]
     for _ in channels:
         await gate.begun.acquire()
-    await asyncio.sleep(0.4)
-    assert await desk.shelf.database.fetchval(_IN_TRANSACTION) == 0
+    await none_is_held(desk.shelf.database, "registry")
     assert (await desk.get(channels[0])).current_release == ""
     # What is copied cannot be deleted meanwhile, although no row is locked.
     deletion = desk.registry.models.DeleteModelVersion(DeleteModelVersionRequest(name=version))
@@ -85,8 +80,7 @@ async def test_finalizing_holds_no_connection_while_bytes_are_read(desk: Desk, m
     request = FinalizeUploadRequest(name=upload.name, digest=digest_of(data))
     finalizing = [artifacts.FinalizeUpload(request) for _ in range(3)]
     await gate.begun.acquire()
-    await asyncio.sleep(0.4)
-    assert await desk.shelf.database.fetchval(_IN_TRANSACTION) == 0
+    await none_is_held(desk.shelf.database, "registry")
     gate.opened.set()
     assert {artifact.digest.sha256 for artifact in await asyncio.gather(*finalizing)} == {digest_of(data).sha256}
     assert gate.begun.locked()  # the others waited, and found it done
