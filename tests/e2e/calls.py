@@ -6,7 +6,7 @@ import base64
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,8 @@ import grpc
 import pytest
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
+
+from tests.e2e.desk import PATIENCE_SECONDS, wait_for
 
 BUF = Path(sys.executable).with_name("buf")
 PROTOS = Path(__file__).parents[2] / "protos"
@@ -66,11 +68,33 @@ def violations(error: Any) -> list[tuple[str, str]]:
     return [(each.type, each.subject) for each in failure.violations]
 
 
-def buf_curl(address: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run `buf curl` against an address; the last argument is the path of the URL."""
+def buf_command(address: str, *arguments: str) -> list[str]:
+    """Return the command of `buf curl` against an address; the last argument is the path of the URL."""
     *flags, path = arguments
-    command = [str(BUF), "curl", "--protocol", "grpc", "--http2-prior-knowledge", *flags, f"http://{address}/{path}"]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    return [str(BUF), "curl", "--protocol", "grpc", "--http2-prior-knowledge", *flags, f"http://{address}/{path}"]
+
+
+def buf_curl(address: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run `buf curl` against an address."""
+    return subprocess.run(
+        buf_command(address, *arguments), capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False
+    )
+
+
+class Watching:
+    """A program that watches something: it has told how that is now, before what is to be seen happens."""
+
+    def __init__(self, command: Sequence[str], file: Path, environment: Mapping[str, str] | None = None) -> None:
+        self._file = file
+        with file.open("w") as said:
+            self._process = subprocess.Popen(command, stdout=said, env=environment)
+        wait_for(lambda: file.stat().st_size > 0 or self._process.poll() is not None)
+
+    def documents(self) -> list[Any]:
+        """Wait for its end, which must be good, and return all that it told."""
+        status = self._process.wait(PATIENCE_SECONDS)
+        assert status == 0, (status, self._file.read_text())
+        return list(documents(self._file.read_text()))
 
 
 def buf_call(address: str, method: str, request: dict[str, Any] | None = None, *flags: str) -> list[Any]:

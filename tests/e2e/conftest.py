@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,9 @@ from tests.e2e.spans import Receiver, receiving
 from tests.e2e.tiny import network_source, save_weights, template_text
 from tests.unit.package.test_provenance import pair
 
-STOP_SECONDS = 90
+STOP_SECONDS = 180
+# So long it may take the kernel of a busy machine to end what was killed.
+KILLED_SECONDS = 30
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,7 @@ class Suite:
         family = self.family() if self.process.poll() is None else []
         self.process.send_signal(number)
         self.process.wait(STOP_SECONDS)
-        return [process for process in family if alive(process)]
+        return left_of(family)
 
 
 COMMAND = [sys.executable, "-m", "services.cli.main"]
@@ -87,6 +90,14 @@ def alive(process: psutil.Process) -> bool:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
+
+
+def left_of(family: list[psutil.Process]) -> list[psutil.Process]:
+    """Return what is still alive of processes that have ended or were killed."""
+    deadline = time.monotonic() + KILLED_SECONDS
+    while (left := [process for process in family if alive(process)]) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return left
 
 
 def start_suite(data_dir: Path, *flags: str, environment: Mapping[str, str] | None = None) -> Suite:

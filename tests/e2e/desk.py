@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from tests.e2e.conftest import Suite
 
 BUSY = [task_pb2.TASK_STATE_PENDING, task_pb2.TASK_STATE_RUNNING, task_pb2.TASK_STATE_CANCELLING]
-PATIENCE_SECONDS = 120.0
+PATIENCE_SECONDS = 240.0
 Task = TypeVar(
     "Task",
     converter.ConversionTask,
@@ -147,6 +147,19 @@ class Desk:
             time.sleep(0.1)
         return task
 
+    def delete_data(self, name: str) -> None:
+        """Delete a dataset once nothing holds it: ended tasks let go of what they read in the background."""
+        wait_for(lambda: self._deleted(dataset.DeleteDatasetRequest(name=name)))
+
+    def _deleted(self, request: dataset.DeleteDatasetRequest) -> bool:
+        try:
+            self.rpc.datasets.DeleteDataset(request)
+        except grpc.RpcError as error:
+            if error.code() is not grpc.StatusCode.FAILED_PRECONDITION:
+                raise
+            return False
+        return True
+
     def cancel(self, task: Task) -> None:
         """Cancel a task, if it has not ended."""
         with contextlib.suppress(grpc.RpcError):
@@ -172,6 +185,16 @@ class Desk:
     def sandboxes(self, worker: str = "worker-conversion") -> list[psutil.Process]:
         """Return the processes right below a worker: the warm child, and the one of a running task."""
         return psutil.Process(self.pid(worker)).children()
+
+    @contextlib.contextmanager
+    def paused(self, worker: str = "worker-conversion") -> Iterator[psutil.Process]:
+        """Stop a worker for the block, or until it is resumed: it lives, and takes nothing."""
+        process = psutil.Process(self.pid(worker))
+        process.suspend()
+        try:
+            yield process
+        finally:
+            process.resume()
 
     def workdirs(self) -> list[Path]:
         """Return the work directories of all workers: every warm child's, and those of running tasks."""
@@ -200,7 +223,7 @@ class Desk:
             return answer.read()
 
 
-def wait_for(condition: Callable[[], bool], seconds: float = 60.0) -> None:
+def wait_for(condition: Callable[[], bool], seconds: float = 120.0) -> None:
     """Wait until a condition holds."""
     deadline = time.monotonic() + seconds
     while not condition():

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from tests.e2e.desk import Desk, wait_for
 
 CHANNEL = "models/beasts/channels/kept"
 # Two suites start, and a task of which nobody heard is given up, before the first test has its turn.
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(900)
 
 
 def everything(desk: Desk) -> dict[str, Any]:
@@ -51,45 +51,69 @@ def before(beasts: Beasts, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pa
     suite.json("channels", "create", "beasts/kept")
     suite.json("promote", beasts.package, "-c", "kept")
     suite.json("aliases", "set", "beasts@kept", beasts.package.rpartition("/")[2])
-    running = desk.create(desk.keyed, skip_cache=True)
-    wait_for(lambda: desk.get(running).status.state == task_pb2.TASK_STATE_RUNNING)
-    children = desk.sandboxes()
-    for child in children:
-        child.send_signal(signal.SIGSTOP)
+    # The process that is kept warm for the next task is stopped, so that this one begins and does not end.
+    wait_for(lambda: desk.clean() and len(desk.sandboxes()) == 1)
+    (warm,) = desk.sandboxes()
+    stopped = [warm, *warm.children(recursive=True)]
+    for process in stopped:
+        process.suspend()
     try:
+        running = desk.create(desk.keyed, skip_cache=True)
+        wait_for(lambda: desk.get(running).status.state == task_pb2.TASK_STATE_RUNNING)
         waiting = desk.create(beasts.source, skip_cache=True)
         assert desk.get(running).status.state == task_pb2.TASK_STATE_RUNNING
         assert desk.get(waiting).status.state == task_pb2.TASK_STATE_PENDING
         made = suite.json("backup", str(folder))
         seen = everything(desk)
+        assert (made["objects"], made["damaged"]) == (len(desk.keys()), [])
     finally:
-        for child in children:
-            child.send_signal(signal.SIGCONT)
-    assert (made["objects"], made["damaged"]) == (len(desk.keys()), [])
+        for process in stopped:
+            process.resume()
     desk.finish(running)
     desk.finish(waiting)
     return folder, seen, [running.name, waiting.name]
 
 
+@contextmanager
+def running(beasts: Beasts, data_dir: Path, *flags: str) -> Iterator[Desk]:
+    """Run another suite."""
+    suite = start_suite(data_dir, *flags)
+    try:
+        addresses = {name: part["address"] for name, part in suite.parts.items() if part.get("address")}
+        with Connection(addresses, user="tester") as connection:
+            yield replace(beasts.desk, suite=suite, rpc=connection)
+    finally:
+        left = suite.stop()
+    assert left == []
+
+
 @pytest.fixture(scope="module")
-def after(
+def restored(
     beasts: Beasts, before: tuple[Path, dict[str, Any], list[str]], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Desk]:
-    """Another suite, of nothing but the backup."""
+) -> tuple[Path, dict[str, Any]]:
+    """The data of another suite, of nothing but the backup, and what users see there while nobody works."""
     data_dir = tmp_path_factory.mktemp("restored")
     beasts.desk.suite.lathe("restore", str(before[0]), "--data-dir", str(data_dir))
-    suite = start_suite(data_dir)
-    addresses = {name: part["address"] for name, part in suite.parts.items() if part.get("address")}
-    with Connection(addresses, user="tester") as connection:
-        yield replace(beasts.desk, suite=suite, rpc=connection)
-    assert suite.stop() == []
+    with running(beasts, data_dir, "--no-worker") as desk:
+        return data_dir, everything(desk)
+
+
+@pytest.fixture(scope="module")
+def after(beasts: Beasts, restored: tuple[Path, dict[str, Any]]) -> Iterator[Desk]:
+    """That suite, at work."""
+    with running(beasts, restored[0]) as desk:
+        yield desk
 
 
 def test_everything_is_there_and_what_ran_or_waited_ends(
-    beasts: Beasts, before: tuple[Path, dict[str, Any], list[str]], after: Desk, tmp_path: Path
+    beasts: Beasts,
+    before: tuple[Path, dict[str, Any], list[str]],
+    restored: tuple[Path, dict[str, Any]],
+    after: Desk,
+    tmp_path: Path,
 ) -> None:
     _, seen, unfinished = before
-    found = everything(after)
+    _, found = restored
     assert found.keys() == seen.keys()
     for name, value in seen.items():
         assert found[name] == value, name

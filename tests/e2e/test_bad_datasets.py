@@ -117,8 +117,8 @@ def test_a_class_that_no_one_mapped_is_counted_and_asked_about(desk: Desk, tmp_p
     assert made.report.warnings
     desk.rpc.datasets.ConfirmDatasetImport(pb.ConfirmDatasetImportRequest(name=made.name))
     settled = pb.GetDatasetRequest(name=made.name)
-    while (found := desk.rpc.datasets.GetDataset(settled)).state == pb.DATASET_STATE_IMPORTING:
-        pass
+    wait_for(lambda: desk.rpc.datasets.GetDataset(settled).state != pb.DATASET_STATE_IMPORTING)
+    found = desk.rpc.datasets.GetDataset(settled)
     assert (found.state, found.item_count, found.report.dropped_items) == (pb.DATASET_STATE_READY, 2, 2)
     desk.rpc.datasets.DeleteDataset(pb.DeleteDatasetRequest(name=made.name))
 

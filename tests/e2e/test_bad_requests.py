@@ -92,10 +92,11 @@ def test_a_task_whose_overrides_have_such_a_shape(desk: Desk, shape: tuple[int, 
     inputs = [template.ComponentInput(name="image", shape=shape)]
     values = template.Template(components=[template.Component(name="net", inputs=inputs)])
     request = desk.request(desk.keyed, overrides=template.TemplateOverrides(values=values))
+    before = desk.busy()
     refused = refusal(desk.rpc.conversions.CreateConversionTask, request)
     assert refused.code == "INVALID_ARGUMENT"
     assert refused.fields
-    assert desk.busy() == []
+    assert set(desk.busy()) <= set(before)
 
 
 UNKNOWN: dict[str, tuple[Callable[[Desk], Any], Any]] = {

@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.e2e.calls import PROTOS, buf_call, buf_curl, buf_error
+from tests.e2e.calls import PROTOS, Watching, buf_call, buf_command, buf_curl, buf_error
 from tests.e2e.conftest import Suite
 from tests.e2e.desk import Desk
 from tests.e2e.tiny import network_source
@@ -74,12 +74,13 @@ def test_the_main_job_without_any_program_of_ours(desk: Desk, tmp_path: Path) ->
         "source": "VALUE_SOURCE_MODEL_VERSION",
     } in resolved["provenance"]
     spec = {"model_version": version["name"], "template": desk.template}
-    (task,) = buf_call(converter, f"{CONVERTER}/CreateConversionTask", {"task": {"spec": spec}})
-    assert task["status"]["state"] == "TASK_STATE_PENDING"
-    # The schema from the protos this time, as a team does that has them.
-    *_, last = changes = buf_call(
-        converter, f"{CONVERTER}/WatchConversionTask", {"name": task["name"]}, "--schema", str(PROTOS)
-    )
+    with desk.paused():  # so that what it does is seen
+        (task,) = buf_call(converter, f"{CONVERTER}/CreateConversionTask", {"task": {"spec": spec}})
+        assert task["status"]["state"] == "TASK_STATE_PENDING"
+        # The schema from the protos this time, as a team does that has them.
+        asked = ("--schema", str(PROTOS), "-d", json.dumps({"name": task["name"]}))
+        watch = Watching(buf_command(converter, *asked, f"{CONVERTER}/WatchConversionTask"), tmp_path / "watch.json")
+    *_, last = changes = watch.documents()
     assert last["status"]["state"] == "TASK_STATE_SUCCEEDED", last
     assert len(changes) > 2
     (graph,) = buf_call(registry, f"{REGISTRY}.ModelService/GetLineage", {"name": last["result"]["modelVersion"]})

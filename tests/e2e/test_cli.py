@@ -163,7 +163,8 @@ def test_cancel_retry_and_delete(desk: Desk, tmp_path: Path) -> None:
     assert changes[-1]["status"]["state"] == "TASK_STATE_CANCELLED"
     desk.suite.lathe("tasks", "delete", first, again["name"])
     assert desk.suite.lathe("tasks", "get", first, check=False).returncode == 3
-    desk.suite.lathe("models", "delete", pushed["name"])
+    # Ended tasks let go of what they read in the background.
+    wait_for(lambda: desk.suite.lathe("models", "delete", pushed["name"], check=False).returncode == 0)
     wait_for(desk.clean)
 
 
@@ -174,11 +175,12 @@ def test_ctrl_c_while_waiting_leaves_the_task_alone(desk: Desk) -> None:
 
     version = desk.push("patient", desk.weights[0], desk.register("Patient", "    pass").rpartition("/")[2])
     command = [*COMMAND, "convert", version, "-t", "tiny"]
-    waiting = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=desk.suite.environment())
-    assert waiting.stderr
-    name = waiting.stderr.readline().partition(":")[0]
-    os.kill(waiting.pid, signal.SIGINT)
-    said = waiting.communicate(timeout=60)[1]
+    with desk.paused():  # so that the task does not end first
+        waiting = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=desk.suite.environment())
+        assert waiting.stderr
+        name = waiting.stderr.readline().partition(":")[0]
+        os.kill(waiting.pid, signal.SIGINT)
+        said = waiting.communicate(timeout=120)[1]
     assert waiting.returncode == 130, said
     assert "Traceback" not in said
     assert desk.suite.lathe("tasks", "watch", name).returncode == 0

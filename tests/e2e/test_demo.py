@@ -15,10 +15,10 @@ from tests.e2e.conftest import Suite
 
 @pytest.fixture(scope="module")
 def demo(stack: Suite) -> subprocess.CompletedProcess[str]:
-    return stack.lathe("demo", "--part", "digits", "--data-dir", str(stack.data_dir), timeout=380)
+    return stack.lathe("demo", "--part", "digits", "--data-dir", str(stack.data_dir), timeout=900)
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(1000)
 def test_the_demo_ends_with_released_packages_that_know_digits(
     stack: Suite, demo: subprocess.CompletedProcess[str]
 ) -> None:

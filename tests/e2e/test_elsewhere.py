@@ -10,7 +10,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import psutil
 from lathe.registry.v1.device_service_pb2 import GetDeviceRequest
 from lathe.registry.v1.model_service_pb2 import MODEL_FORMAT_ONNX, GetModelVersionRequest
 from lathe.type.v1 import measurement_pb2, task_pb2
@@ -22,23 +21,21 @@ from tests.e2e.desk import Desk, wait_for
 def test_the_device_verifies_what_another_machine_built(desk: Desk, tmp_path: Path) -> None:
     (tmp_path / "net.onnx").write_bytes(graph("Relu"))
     source = desk.push("elsewhere", tmp_path / "net.onnx", "", format=MODEL_FORMAT_ONNX)
-    device, go = psutil.Process(desk.pid("worker-conversion")), tmp_path / "go"
-    environment = device.environ()
+    go = tmp_path / "go"
     command = [sys.executable, "-m", "tests.e2e.stand_in", str(go)]
-    device.send_signal(signal.SIGSTOP)  # it lives, and takes nothing for now
-    try:
-        with subprocess.Popen(command, env=environment, cwd=Path(__file__).parents[2]) as stand_in:
-            try:
-                task = desk.create(source, template="templates/onnx-cpu-x86-64-onnxruntime-fp32")
-                wait_for(lambda: desk.get(task).status.state == task_pb2.TASK_STATE_RUNNING)
-                device.send_signal(signal.SIGCONT)
-                wait_for(lambda: _conversions(desk) == (2, 1))
-                go.touch()
-                done = desk.finish(task)
-            finally:
-                stand_in.send_signal(signal.SIGTERM)
-    finally:
-        device.send_signal(signal.SIGCONT)
+    with (
+        desk.paused() as device,
+        subprocess.Popen(command, env=device.environ(), cwd=Path(__file__).parents[2]) as stand_in,
+    ):
+        try:
+            task = desk.create(source, template="templates/onnx-cpu-x86-64-onnxruntime-fp32")
+            wait_for(lambda: desk.get(task).status.state == task_pb2.TASK_STATE_RUNNING)
+            device.resume()
+            wait_for(lambda: _conversions(desk) == (2, 1))
+            go.touch()
+            done = desk.finish(task)
+        finally:
+            stand_in.send_signal(signal.SIGTERM)
     assert done.status.state == task_pb2.TASK_STATE_SUCCEEDED, done.status
     assert [attempt.outcome for attempt in done.attempts] == [
         task_pb2.ATTEMPT_OUTCOME_HANDED_ON,

@@ -32,7 +32,7 @@ class Web:
     def post(self, method: str, body: Any, **headers: str) -> urllib3.BaseHTTPResponse:
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
         kind = {"content-type": "application/json", "x-lathe-user": "web"}
-        return self._http.request("POST", f"{self._url}/{method}", body=data, headers={**kind, **headers}, timeout=60)
+        return self._http.request("POST", f"{self._url}/{method}", body=data, headers={**kind, **headers}, timeout=240)
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,6 @@ from tests.e2e.calls import refusal
 from tests.e2e.desk import Desk, wait_for
 
 SLEEP = "    import time\n    time.sleep(600)"
-PROMISED_SECONDS = 5.0
 
 
 def begin(beasts: Beasts, kind: str, data: str) -> tuple[str, Any]:
@@ -54,7 +53,7 @@ def test_a_dataset_stays_while_a_task_reads_it(beasts: Beasts, kind: str) -> Non
 
     cancel(desk, task)
     wait_for(desk.clean)
-    desk.rpc.datasets.DeleteDataset(dataset.DeleteDatasetRequest(name=data))
+    desk.delete_data(data)
     assert refusal(desk.rpc.datasets.GetDataset, get).code == "NOT_FOUND"
     # What it was derived from, and its images, are still there.
     items = desk.rpc.datasets.ListDatasetItems(dataset.ListDatasetItemsRequest(parent=beasts.scenes, page_size=1))
@@ -63,9 +62,9 @@ def test_a_dataset_stays_while_a_task_reads_it(beasts: Beasts, kind: str) -> Non
 
 
 def cancel(desk: Desk, task: Any) -> None:
-    """Cancel a running task, which must end within the time that is promised."""
+    """Cancel a running task, which would go on for longer than is waited for here."""
     kind_of(task.name).call(desk.rpc, "Cancel", name=task.name)
-    wait_for(lambda: desk.get(task).status.state == task_pb2.TASK_STATE_CANCELLED, PROMISED_SECONDS)
+    wait_for(lambda: desk.get(task).status.state == task_pb2.TASK_STATE_CANCELLED)
     ended = desk.get(task)
     assert [attempt.outcome for attempt in ended.attempts] == [task_pb2.ATTEMPT_OUTCOME_CANCELLED]
     assert not ended.HasField("result")

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.e2e.calls import documents
+from tests.e2e.calls import Watching, documents
+from tests.e2e.conftest import COMMAND
 from tests.e2e.desk import Desk
 from tests.e2e.spans import Receiver
 from tests.e2e.tiny import MEAN, SCALE, network_source
@@ -39,21 +40,23 @@ class Converted:
 
 
 @pytest.fixture(scope="module")
-def converted(desk: Desk) -> dict[str, Converted]:
-    """Both checkpoints, each for one runtime; the second waits while the first runs."""
+def converted(desk: Desk, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Converted]:
+    """Both checkpoints, each for one runtime; the second waits while the first runs, and both are watched from then on.
+
+    No work begins before that, however long the commands take.
+    """
+    suite, folder = desk.suite, tmp_path_factory.mktemp("watched")
     arguments = {
         "onnxruntime": [desk.keyed],
         "openvino": [desk.plain, "--set", "runtime=openvino", "--set", "components.net.state_dict_key="],
     }
-    made = {}
-    for runtime in RUNTIMES:
-        made[runtime] = desk.suite.json("convert", *arguments[runtime], "-t", "tiny", "--no-wait", "--skip-cache")
-    results = {}
-    for runtime in RUNTIMES:
-        watched = desk.suite.lathe("tasks", "watch", made[runtime]["name"], "--output", "json", check=False)
-        assert watched.returncode == 0, watched.stdout + watched.stderr
-        results[runtime] = Converted(made[runtime], list(documents(watched.stdout)))
-    return results
+    made, watches = {}, {}
+    with desk.paused():
+        for runtime in RUNTIMES:
+            made[runtime] = suite.json("convert", *arguments[runtime], "-t", "tiny", "--no-wait", "--skip-cache")
+            command = [*COMMAND, "tasks", "watch", made[runtime]["name"], "--output", "json"]
+            watches[runtime] = Watching(command, folder / runtime, suite.environment())
+    return {runtime: Converted(made[runtime], watches[runtime].documents()) for runtime in RUNTIMES}
 
 
 @pytest.fixture(scope="module", params=RUNTIMES)
@@ -78,7 +81,9 @@ def test_progress_moves_and_says_what_it_is_doing(converted: dict[str, Converted
     statuses = [change["status"] for each in converted.values() for change in each.changes]
     for each in converted.values():
         progress = [change["status"].get("progress", 0.0) for change in each.changes]
-        revisions = [int(change["status"]["revision"]) for change in each.changes]
+        # While it waits, it is told again whenever its place in the queue moves.
+        begun = [change["status"] for change in each.changes if change["status"]["state"] != "TASK_STATE_PENDING"]
+        revisions = [int(status["revision"]) for status in begun]
         assert progress == sorted(progress)
         assert progress[-1] == 1.0
         assert revisions == sorted(set(revisions))

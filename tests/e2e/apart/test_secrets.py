@@ -9,6 +9,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ import pytest
 
 from tests.certificates import Authority
 from tests.e2e.conftest import COMMAND, Suite, start_suite
+from tests.e2e.desk import wait_for
 from tests.e2e.spans import receiving
 from tests.e2e.tiny import network_source, save_weights, template_text
 from tests.unit.platform.provider import AUDIENCE, ISSUER, Provider, provider
@@ -46,7 +48,7 @@ class Desk:
         environment = self.suite.environment() | {"LATHE_TLS_CA_FILE": str(self.ca), "LATHE_TOKEN": token}
         environment |= {"LATHE_PROJECT": project} if project else {}
         done = subprocess.run(
-            [*COMMAND, *words], capture_output=True, text=True, env=environment, timeout=300, check=False
+            [*COMMAND, *words], capture_output=True, text=True, env=environment, timeout=500, check=False
         )
         self.said += done.stdout + done.stderr
         assert done.returncode == code or (code and done.returncode), f"{words}: {done.stdout}{done.stderr}"
@@ -59,10 +61,23 @@ def login() -> Iterator[Provider]:
         yield found
 
 
-def family_of_engines(suite: Suite) -> list[psutil.Process]:
-    """Return the children of workers and services: what reads strangers' files."""
+def engines_of(suite: Suite) -> dict[str, bytes]:
+    """Return the environments of the children of workers and services: of what reads strangers' files."""
     own = {part["pid"] for name, part in suite.parts.items() if name not in {"postgres", "nats", "s3"}}
-    return [child for pid in own for child in psutil.Process(pid).children(recursive=True)]
+    found = {}
+    for child in (child for pid in own for child in psutil.Process(pid).children(recursive=True)):
+        with suppress(psutil.NoSuchProcess):  # one that has just ended
+            found[f"environment of process {child.pid}"] = repr(child.environ()).encode()
+    return found
+
+
+def commands_of(suite: Suite) -> dict[str, bytes]:
+    """Return the command lines of all processes."""
+    found = {}
+    for process in suite.family():
+        with suppress(psutil.NoSuchProcess):
+            found[f"command of {process.name()}"] = repr(process.cmdline()).encode()
+    return found
 
 
 def work(desk: Desk, folder: Path, ada: str, eve: str) -> str:
@@ -117,7 +132,7 @@ def look_from_elsewhere(desk: Desk, folder: Path, ada: str, task: str) -> None:
     assert "models/bobs" not in desk.lathe("models", "lineage", "tiny/1", "-o", "json", token=ada, project="vision")
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 def test_secrets_stay_where_they_belong(tmp_path: Path, login: Provider) -> None:
     files = Authority(tmp_path).issue("127.0.0.1")
     tokens, state = tmp_path / "tokens.json", tmp_path / "state"
@@ -152,11 +167,8 @@ def test_secrets_stay_where_they_belong(tmp_path: Path, login: Provider) -> None
             me = json.loads(work(desk, tmp_path, ada, eve))
             assert (me["user"], me["authentication"], me["groups"]) == ("ada", "AUTHENTICATION_JWT", ["ops", "vision"])
             desk.lathe("whoami", token=PLAIN_TOKEN)
-            engines = family_of_engines(suite)
-            assert engines, "each worker keeps a child ready"
-            texts = {f"environment of process {each.pid}": repr(each.environ()).encode() for each in engines}
-            texts |= asyncio.run(rows(suite))
-            texts |= {f"command of {each.name()}": repr(each.cmdline()).encode() for each in suite.family()}
+            wait_for(lambda: bool(engines_of(suite)))  # each worker keeps a child ready
+            texts = engines_of(suite) | asyncio.run(rows(suite)) | commands_of(suite)
         finally:
             left = suite.stop(signal.SIGINT)
         assert left == []
