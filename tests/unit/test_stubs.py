@@ -42,7 +42,7 @@ port = server.add_insecure_port("127.0.0.1:0")
 server.start()
 with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
     request = pb.GetConversionTaskRequest(name="conversionTasks/x")
-    task = rpc.ConversionServiceStub(channel).GetConversionTask(request, timeout=30)
+    task = rpc.ConversionServiceStub(channel).GetConversionTask(request, timeout=120)
 assert (task.name, dict(task.labels)) == ("conversionTasks/x", {"a": "b"})
 server.stop(0)
 """

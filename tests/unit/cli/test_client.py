@@ -59,10 +59,10 @@ def test_every_call_names_its_caller_and_has_a_deadline(recorder: Recorder, addr
 
 def test_without_a_token_none_is_sent(recorder: Recorder, address: str) -> None:
     with Connection({"registry": address}, user="ada") as connection:
-        connection.models.GetModel(model_service_pb2.GetModelRequest(), timeout=5)
+        connection.models.GetModel(model_service_pb2.GetModelRequest(), timeout=50)
     assert "authorization" not in recorder.metadata
     assert recorder.seconds_left is not None
-    assert recorder.seconds_left < 6
+    assert recorder.seconds_left < 51
 
 
 def test_addresses_come_from_options_then_environment_then_the_running_stack_then_defaults(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ def lathe(*arguments: str, cwd: Path, **environment: str) -> subprocess.Complete
         text=True,
         cwd=cwd,
         env={**inherited, **environment},
-        timeout=60,
+        timeout=240,
         check=False,
     )
 
@@ -146,4 +146,4 @@ def test_logs_follow_until_interrupted(logs: Path) -> None:
         file.write("again\n")
     assert follower.stdout.readline() == "again\n"
     follower.send_signal(2)
-    assert follower.wait(timeout=20) == 130
+    assert follower.wait(timeout=120) == 130

@@ -59,7 +59,7 @@ def channel() -> Iterator[grpc.Channel]:
 def failure_of(channel: grpc.Channel, key: str) -> Failure | None:
     call = channel.unary_unary(f"/test/{key}", empty_pb2.Empty.SerializeToString, empty_pb2.Empty.FromString)
     with pytest.raises(grpc.RpcError) as caught:
-        call(empty_pb2.Empty(), timeout=10)
+        call(empty_pb2.Empty(), timeout=60)
     return explain(caught.value)
 
 
