@@ -48,7 +48,9 @@ async def test_thousands_of_calls_of_many_connections_are_answered_or_refused_wi
             full.set()
         return found
 
-    async with serving(Settings(max_calls=300, drain_seconds=1)) as client, AsyncExitStack() as stack:
+    # On a busy machine it takes long until all have arrived, and gRPC's own patience with a connection ends.
+    settings = Settings(max_calls=300, default_deadline_seconds=240, drain_seconds=1)
+    async with serving(settings) as client, AsyncExitStack() as stack:
         client.toy.behavior = wait_until_it_is_full
         options = [("grpc.use_local_subchannel_pool", 1)]
         channels = [
@@ -56,7 +58,11 @@ async def test_thousands_of_calls_of_many_connections_are_answered_or_refused_wi
             for _ in range(20)
         ]
         stubs = [ArchitectureServiceStub(channel) for channel in channels]
-        codes = Counter(await asyncio.gather(*(code(stub.GetArchitecture(GET)) for stub in stubs for _ in range(150))))
+        codes = Counter(
+            await asyncio.gather(
+                *(code(stub.GetArchitecture(GET, wait_for_ready=True)) for stub in stubs for _ in range(150))
+            )
+        )
     assert codes.keys() == {grpc.StatusCode.OK, grpc.StatusCode.RESOURCE_EXHAUSTED}
     assert codes.total() == 3000
 
