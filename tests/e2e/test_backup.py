@@ -24,8 +24,6 @@ from tests.e2e.conftest import start_suite
 from tests.e2e.desk import Desk, wait_for
 
 CHANNEL = "models/beasts/channels/kept"
-# Two suites start, and a task of which nobody heard is given up, before the first test has its turn.
-pytestmark = pytest.mark.timeout(900)
 
 
 def everything(desk: Desk) -> dict[str, Any]:

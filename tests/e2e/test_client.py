@@ -59,7 +59,6 @@ def test_a_large_version_is_imported(stack: Suite, tmp_path: Path, monkeypatch: 
         assert caught.value.message.name.startswith(f"models/{model}/imports/")
 
 
-@pytest.mark.timeout(600)
 @pytest.mark.skipif("STUBS_FROM_INDEX" not in os.environ, reason="installs from the package index of Node.js")
 @pytest.mark.skipif(not shutil.which("npm"), reason="Node.js is not installed")
 def test_a_node_client_goes_from_an_empty_installation_to_a_release(tmp_path: Path) -> None:

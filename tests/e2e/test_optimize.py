@@ -94,7 +94,6 @@ def reference(archive: Path, given: np.ndarray[Any, np.dtype[np.float32]]) -> np
     return scores
 
 
-@pytest.mark.timeout(900)
 def test_a_second_search_goes_on_from_the_record(desk: Desk, source: str, found: dict[str, Any]) -> None:
     words = {"tensor_information": SHAPE}
     for seconds in BUDGETS:

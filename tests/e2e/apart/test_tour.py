@@ -22,7 +22,6 @@ def blocks() -> list[str]:
     return re.findall(r"```bash\n(.*?)```", section, re.DOTALL)
 
 
-@pytest.mark.timeout(600)
 @pytest.mark.skipif(not all(map(shutil.which, NEEDED)), reason=f"the tour needs {' and '.join(NEEDED)}")
 @pytest.mark.parametrize("tool", ["grpcurl", "buf"])
 def test_the_tour_runs_from_an_empty_installation(tool: str, tmp_path: Path) -> None:
