@@ -34,7 +34,7 @@ _NOT_INHERITED = (
 )
 # If one is set, the services need a token of their own, with which they call each other.
 _ASK_FOR_TOKENS = ("LATHE_AUTH_TOKENS_FILE", "LATHE_AUTH_ISSUER")
-_HEALTHY_SECONDS = 90.0
+_HEALTHY_SECONDS = 180.0  # five workers import their frameworks on what processors there are
 _WORKER_GRACE_SECONDS = 15.0
 _SERVICE_GRACE_SECONDS = 15.0
 _TICK_SECONDS = 0.2
