@@ -76,6 +76,8 @@ class Picker:
         self._held = 0
         # Sources that may have a message: the others said that they have none, and nothing was told of them since.
         self._maybe = set(self._sources)
+        # Sources that had none when they were asked, since a message came or there was nobody left to ask.
+        self._empty = set[str]()
         # When all were last taken to have one, and when something was told of each, by the monotonic clock.
         self._looked = time.monotonic()
         self._told = dict.fromkeys(self._sources, -math.inf)
@@ -133,7 +135,11 @@ class Picker:
         self._wake.set()
 
     def _next(self) -> str | None:
-        return next((name for name in self._order() if name in self._maybe), None)
+        # Who had nothing comes after the others, or what is told of it again and again would keep them from their turn.
+        if not (now := self._maybe - self._empty):
+            self._empty.clear()
+            now = self._maybe
+        return next((name for name in self._order() if name in now), None)
 
     async def _ask(self, name: str) -> None:
         self._maybe.discard(name)
@@ -150,6 +156,9 @@ class Picker:
         await self._wait_for_answer()
         if self._arrived:
             self._maybe.add(name)
+            self._empty.clear()
+        else:
+            self._empty.add(name)
 
     def _request(self, name: str) -> bytes:
         told_just_now = time.monotonic() - self._told[name] < MOMENT_SECONDS

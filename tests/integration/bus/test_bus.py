@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import nats.errors
@@ -23,6 +23,7 @@ from services.bus.topology import (
     task_subject,
 )
 from services.local.nats import NatsServer
+from tests.eventually import PATIENCE_SECONDS, eventually
 
 
 @pytest.fixture
@@ -31,12 +32,6 @@ async def bus(fresh_nats_url: str) -> AsyncIterator[Bus]:
     await ensure_topology(bus, ["k"], ["d"])
     yield bus
     await bus.close()
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
-        while not condition():
-            await asyncio.sleep(0.01)
 
 
 async def test_topology_is_made_once_however_often_it_is_asked_for(bus: Bus) -> None:
@@ -95,15 +90,15 @@ async def test_a_restart_of_the_server_is_survived(tmp_path: Path) -> None:
         taking = asyncio.create_task(puller.take(1))
         await mirror.wait()
         server.stop()
-        await until(lambda: not bus.connected and not other.connected)
+        await eventually(lambda: not bus.connected and not other.connected)
         with pytest.raises(BusUnavailableError):
             await bus.publish(task_subject("k", "d", "1"), b"lost to nobody")
         server = NatsServer(tmp_path / "nats", server.port, durable=False)
         server.start()
-        await until(lambda: other.connected)
+        await eventually(lambda: other.connected)
         await other.publish(control_subject("k", "1"), b"cancel")
         await other.publish(task_subject("k", "d", "1"), b"work")
-        await until(lambda: "k.1" in mirror)
+        await eventually(lambda: "k.1" in mirror)
         assert [message.data for message in await taking] == [b"work"]
     mirroring.cancel()
     await asyncio.gather(bus.close(), other.close())
@@ -118,6 +113,6 @@ async def test_a_wanted_end_is_no_warning(fresh_nats_url: str, capsys: pytest.Ca
 
 async def test_a_wrong_password_is_told_and_not_repeated_for_ever(fresh_nats_url: str) -> None:
     scheme, _, address = fresh_nats_url.rpartition("@")
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         with pytest.raises(nats.errors.Error, match="Authorization Violation"):
             await Bus.connect(f"{scheme}x@{address}", "test")

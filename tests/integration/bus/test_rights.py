@@ -50,6 +50,7 @@ from services.bus.topology import (
     worker_key,
 )
 from services.local.nats import NatsServer
+from tests.eventually import PATIENCE_SECONDS
 
 USERS = {
     "registry": registry_rights(["dataset"]),
@@ -95,7 +96,7 @@ async def heard(bus: Bus, subject: str, say: Callable[[], Awaitable[object]]) ->
     subscription = await bus.subscribe(subject, hear)
     await bus.nc.flush()
     await say()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         data = await got
     await subscription.unsubscribe()
     return data
@@ -158,7 +159,7 @@ async def test_a_task_goes_its_way_with_the_rights_of_a_service_and_of_a_worker(
 
 async def mirrored(mirror: Mirror) -> None:
     running = asyncio.create_task(mirror.run())
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         await mirror.wait()
     running.cancel()
     with contextlib.suppress(asyncio.CancelledError):
@@ -178,7 +179,9 @@ async def test_the_registry_and_those_who_watch_have_what_they_need(
 
         await carver.subscribe(queues_subject("carving"), answer)
         await carver.nc.flush()
-        assert (await registry.nc.request(queues_subject("carving"), b"", timeout=5)).data == b"none wait"
+        assert (
+            await registry.nc.request(queues_subject("carving"), b"", timeout=PATIENCE_SECONDS)
+        ).data == b"none wait"
         news = change_subject("dataset", "d1")
         stored = stored_subject("*", "*")
         for bus in (registry, watcher):
@@ -192,10 +195,10 @@ async def test_the_registry_and_those_who_watch_have_what_they_need(
         assert "bob.oak.rt.1" in await timings.keys()
         assert (await timings.get("bob.oak.rt.1")).value == b"kept"
         changes = await watcher.js.pull_subscribe("lathe.changes.dataset.*", "my-team", CHANGES)
-        (first, *_) = await changes.fetch(1, timeout=5)
+        (first, *_) = await changes.fetch(1, timeout=PATIENCE_SECONDS)
         await first.ack_sync()
         pushed = await watcher.js.subscribe("lathe.changes.dataset.*", stream=CHANGES, durable="pushed")
-        assert (await pushed.next_msg(timeout=5)).data == b"news"
+        assert (await pushed.next_msg(timeout=PATIENCE_SECONDS)).data == b"news"
     assert not [line for line in logs if line["event"] == "bus.refused"]
 
 
@@ -290,7 +293,7 @@ async def test_what_a_role_must_not_do_is_refused_and_told(
             await bus.nc.publish(subject, b"{}")
         for subject in FORBIDDEN_TO_HEAR[name]:
             await bus.nc.subscribe(subject)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             while len(told := refusals(logs)) < len(FORBIDDEN_TO_SAY[name]) + len(FORBIDDEN_TO_HEAR[name]):
                 await bus.nc.flush()
                 await asyncio.sleep(0.01)
