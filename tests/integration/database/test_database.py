@@ -8,6 +8,7 @@ import asyncpg
 import pytest
 
 from services.database.pool import Database
+from tests.eventually import PATIENCE_SECONDS, eventually
 
 MOST = 4
 
@@ -81,19 +82,28 @@ async def test_a_cancelled_transaction_leaves_a_usable_pool(database: Database) 
             await connection.execute("INSERT INTO things VALUES ('a')")
             await connection.execute("SELECT pg_sleep(60)")
 
+    async def sleeps() -> bool:
+        asked = (
+            "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND datname = current_database())"
+        )
+        return bool(await database.fetchval(asked))
+
     task = asyncio.create_task(hold())
-    await asyncio.sleep(0.1)
+    await eventually(sleeps)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     assert await asyncio.gather(*(database.fetchval("SELECT count(*) FROM things") for _ in range(8))) == [0] * 8
 
 
 async def test_lost_connections_are_replaced(database: Database, database_url: str) -> None:
-    own = await database.fetchval("SELECT pg_backend_pid()")
+    closed = asyncio.Event()
+    async with database.connection() as connection:
+        own = await connection.fetchval("SELECT pg_backend_pid()")
+        connection.add_termination_listener(lambda _: closed.set())
     other = await asyncpg.connect(database_url)
     await other.execute("SELECT pg_terminate_backend($1)", own)
     await other.close()
-    await asyncio.sleep(0.1)
+    await asyncio.wait_for(closed.wait(), PATIENCE_SECONDS)
     assert await database.fetchval("SELECT 1") == 1
 
 
@@ -111,7 +121,7 @@ async def test_who_waits_for_a_connection_gets_the_first_that_is_given_back(data
             waiting = [asyncio.create_task(database.fetchval("SELECT 1")) for _ in range(3)]
             await asyncio.sleep(0.1)
             assert not any(each.done() for each in waiting)
-        assert await asyncio.wait_for(asyncio.gather(*waiting), 10) == [1, 1, 1]
+        assert await asyncio.wait_for(asyncio.gather(*waiting), PATIENCE_SECONDS) == [1, 1, 1]
 
 
 async def test_a_query_takes_the_connection_of_the_one_before(database: Database) -> None:

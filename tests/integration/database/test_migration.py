@@ -14,11 +14,12 @@ from hypothesis import strategies as st
 from services.database.migration import NewerSchemaError, newest_revision
 from services.database.pool import Database, migrate
 from services.resources.search import grams, squash
+from tests.eventually import PATIENCE_SECONDS
 from tests.integration.database import migrations
 
 
 async def _versions(url: str, schema: str) -> list[str]:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         database = await Database.connect(url, schema)
         rows = await database.fetch(f'SELECT version_num FROM "{schema}".alembic_version')
         await database.close()
