@@ -16,6 +16,7 @@ from engines.spec.devices import load_catalog
 from services.tasks.worker.process import turns_on
 from services.tasks.worker.runner import SandboxRunner
 from services.tasks.worker.turn import Turn
+from tests.eventually import PATIENCE_SECONDS, eventually
 
 
 async def test_a_job_waits_for_the_turn_of_another_and_says_so(tmp_path: Path) -> None:
@@ -23,12 +24,13 @@ async def test_a_job_waits_for_the_turn_of_another_and_says_so(tmp_path: Path) -
     await first.take(said.append)
     await first.take()
     waiting = asyncio.create_task(second.take(said.append))
+    await eventually(lambda: bool(said))
     await asyncio.sleep(0.3)
     assert not waiting.done()
     assert [progress.message for progress in said] == ["Waiting for the accelerator, on which another task runs"]
     first.end()
     first.end()
-    await asyncio.wait_for(waiting, 10)
+    await asyncio.wait_for(waiting, PATIENCE_SECONDS)
     second.end()
 
 
@@ -41,7 +43,7 @@ async def test_a_job_that_is_stopped_while_it_waits_leaves_no_turn_behind(tmp_pa
     with pytest.raises(asyncio.CancelledError):
         await waiting
     held.end()
-    await asyncio.wait_for(later.take(), 10)
+    await asyncio.wait_for(later.take(), PATIENCE_SECONDS)
     later.end()
 
 
