@@ -198,10 +198,10 @@ async def test_an_answer_that_comes_too_late_goes_back(bus: Bus, monkeypatch: py
     with monkeypatch.context() as hurried:
         hurried.setattr(pick, "ANSWER_SECONDS", 0.0)
         hurried.setattr(pick, "LOOK_SECONDS", 0.0)
-        async with Counting(bus, TASKS, SOURCES, 1, lambda: ["b"]) as picker:
-            taken = [await asyncio.wait_for(picker.take(), PATIENCE_SECONDS)]
-            await eventually(lambda: picker.answers == picker._asked)
-        assert picker.left == []
+        async with Counting(bus, TASKS, SOURCES, 1, lambda: ["b"]) as hurrying:
+            taken = [await asyncio.wait_for(hurrying.take(), PATIENCE_SECONDS)]
+            await eventually(lambda: hurrying.answers == hurrying._asked)
+        assert hurrying.left == []
     async with Picker(bus, TASKS, SOURCES, 2, lambda: KINDS) as picker:
         taken += [await asyncio.wait_for(picker.take(), PATIENCE_SECONDS) for _ in range(2)]
     assert len({message.metadata.sequence.stream for message in taken}) == 3
