@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.message import Message
@@ -24,7 +25,7 @@ from engines.failures import EngineFailure, FailureReason
 from engines.runtimes.timings import TIMINGS, kept_name, read_timings, write_timings
 from engines.sandbox import Progress, Sandbox
 from services.bus.connection import Bus
-from services.bus.topology import Timing, ensure_topology, on_device
+from services.bus.topology import TASKS, Timing, ensure_topology, on_device
 from services.database.pool import Database, migrate
 from services.platform.background import end
 from services.platform.errors import invalid_argument, not_found, unavailable
@@ -46,21 +47,45 @@ DEVICE = "cpu-x86-64"
 DEFAULT = "projects/default"
 KEEPER = "keeper"
 """The stand-in for a runtime that keeps timings."""
-# A busy machine may stop a process for seconds, and no message and no worker must count as lost for that.
+# A busy machine may stop a process for seconds, and no message, worker or event must count as lost for that.
 TIMING = Timing(ack_wait=8.0, heartbeat=0.3, worker_ttl=8.0, max_deliver=3, retry_delay=0.05)
 OPTIONS = TaskOptions(
     timing=TIMING,
     relay_poll=0.2,
     sweep_every=0.2,
-    republish_after=0.5,
-    lost_after=0.3,
-    stalled_after=2.0,
-    verifier_lost_after=0.5,
-    cancel_after=15.0,
+    republish_after=20.0,
+    lost_after=60.0,
+    stalled_after=60.0,
+    verifier_lost_after=60.0,
+    cancel_after=60.0,
     watch_poll=0.5,
 )
-PROMPT = replace(OPTIONS, timing=replace(TIMING, ack_wait=2.0, worker_ttl=2.0), cancel_after=4.0)
+PROMPT = replace(OPTIONS, timing=replace(TIMING, ack_wait=4.0, worker_ttl=4.0), lost_after=0.3)
 """For tests in which workers die."""
+RESENDING = replace(OPTIONS, republish_after=3.0)
+"""For tests in which messages to workers are lost."""
+PATIENCE = 60.0
+"""Seconds that tests wait for what comes at once if the machine has time."""
+
+T = TypeVar("T")
+
+
+async def eventually(ask: Callable[[], Awaitable[T]], right: Callable[[T], object] = bool) -> T:
+    """Ask until the answer is right, and return it."""
+    ends = time.monotonic() + PATIENCE
+    while not right(found := await ask()):
+        assert time.monotonic() < ends, f"it stays like this: {found}"
+        await asyncio.sleep(0.02)
+    return found
+
+
+async def comes_true(condition: Callable[[], object]) -> None:
+    """Return once something holds in this process."""
+
+    async def ask() -> object:
+        return condition()
+
+    await eventually(ask)
 
 
 class EchoKind:
@@ -114,11 +139,11 @@ class EchoKind:
         )
         device = spec.output_model.removeprefix("models/") or DEVICE
         if not self.hint:
-            return PreparedTask(work, device, project or DEFAULT, "an echo", 30, 1 << 30, owned=self.owned)
+            return PreparedTask(work, device, project or DEFAULT, "an echo", 600, 1 << 30, owned=self.owned)
         hinted = ConversionWork()
         hinted.CopyFrom(work)
         hinted.source_digest = self.hint
-        return PreparedTask(hinted, device, project or DEFAULT, "an echo", 30, 1 << 30, bare=work)
+        return PreparedTask(hinted, device, project or DEFAULT, "an echo", 600, 1 << 30, bare=work)
 
     async def hold(self, task_name: str, spec: Message) -> bool:
         assert isinstance(spec, pb.ConversionSpec)
@@ -356,21 +381,26 @@ class Site:
         assert isinstance(found, pb.ConversionTask)
         return found
 
-    async def reach(self, task: pb.ConversionTask, *states: int, timeout: float = 60.0) -> pb.ConversionTask:
-        """Wait until the task is in one of the states."""
-        return await self.until(task, lambda found: found.status.state in states, timeout)
+    async def reach(self, task: pb.ConversionTask, *states: int) -> pb.ConversionTask:
+        """Wait until the task is in one of the states. One that is RUNNING is claimed; its job may begin later."""
+        return await self.until(task, lambda found: found.status.state in states)
 
     async def until(
-        self, task: pb.ConversionTask, condition: Callable[[pb.ConversionTask], bool], timeout: float = 60.0
+        self, task: pb.ConversionTask, condition: Callable[[pb.ConversionTask], object]
     ) -> pb.ConversionTask:
-        found = task
-        try:
-            async with asyncio.timeout(timeout):
-                while not condition(found := await self.get(task)):
-                    await asyncio.sleep(0.02)
-        except TimeoutError:
-            raise AssertionError(f"it stays like this: {found}") from None
-        return found
+        return await eventually(lambda: self.get(task), condition)
+
+    async def began(self, count: int) -> None:
+        """Wait until so many jobs have begun."""
+        await comes_true(lambda: len(self.jobs.runs) >= count)
+
+    async def on_the_way(self, count: int) -> None:
+        """Wait until so many messages are on the way to workers or in their hands; a task is created before."""
+
+        async def messages() -> int:
+            return (await self.bus.js.stream_info(TASKS)).state.messages
+
+        await eventually(messages, lambda found: found == count)
 
     async def start_worker(
         self,
@@ -382,13 +412,15 @@ class Site:
         here: bool = False,
         timings: Mapping[str, str] | None = None,
         sandbox: Sandbox | None = None,
+        drain: float = 0.1,
     ) -> Worker:
+        """Start a worker; returns when the site knows of it, or when it has ended already, being `idle`."""
         runner = InProcessRunner(self.jobs.run, self.folder / "work")
         pool = Pool([EchoWork(version)], DEVICE, concurrency, on_device=here, timings=timings or {}, sandbox=sandbox)
         bus = await Bus.connect(self.settings.nats_url, "worker")
         timing = self.options.timing
         worker = Worker(
-            pool, bus, self.workers_blobs, runner, timing=timing, drain_seconds=0.1, name=name, idle_exit_seconds=idle
+            pool, bus, self.workers_blobs, runner, timing=timing, drain_seconds=drain, name=name, idle_exit_seconds=idle
         )
 
         async def run() -> None:
@@ -399,9 +431,7 @@ class Site:
                 self.ended.add(worker.name)
 
         self._workers.append((worker, asyncio.create_task(run())))
-        async with asyncio.timeout(60):
-            while worker.name not in self.engine.workers.alive() and worker.name not in self.ended:
-                await asyncio.sleep(0.01)
+        await comes_true(lambda: worker.name in self.ended or worker.name in self.engine.workers.alive())
         return worker
 
     async def stop_workers(self) -> None:

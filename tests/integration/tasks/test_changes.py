@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,7 +21,7 @@ from services.bus.streams import read_after
 from services.bus.topology import CHANGES, change_subject, ensure_topology
 from services.changes import outbox
 from services.platform.settings import Settings
-from tests.integration.tasks.kit import Site, open_site
+from tests.integration.tasks.kit import Site, eventually, open_site
 
 
 async def published(bus: Bus, uid: str = "*") -> list[Change]:
@@ -35,10 +34,7 @@ async def published(bus: Bus, uid: str = "*") -> list[Change]:
 
 
 async def until(site: Site, uid: str, condition: Callable[[list[Change]], bool]) -> list[Change]:
-    async with asyncio.timeout(60):
-        while not condition(found := await published(site.bus, uid)):
-            await asyncio.sleep(0.05)
-    return found
+    return await eventually(lambda: published(site.bus, uid), condition)
 
 
 async def test_a_life_is_told_from_creation_to_deletion(site: Site) -> None:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from lathe.converter.v1 import conversion_service_pb2 as pb
 from lathe.type.v1 import failure_pb2, task_pb2
 
 from services.bus.topology import TASKS, on_device, work_consumer
 from services.platform.settings import Settings
-from tests.integration.tasks.kit import DEVICE, OPTIONS, PROMPT, Site, open_site
+from tests.integration.tasks.kit import DEVICE, OPTIONS, PROMPT, RESENDING, Site, open_site
 
 HANDED_ON, SUCCEEDED = task_pb2.ATTEMPT_OUTCOME_HANDED_ON, task_pb2.ATTEMPT_OUTCOME_SUCCEEDED
 VERIFIED = "the device, from what was built"
@@ -75,7 +75,7 @@ async def test_a_failure_on_the_device_is_one_of_the_task(site: Site) -> None:
 async def test_it_waits_for_a_worker_on_the_device_as_long_as_operators_allow(
     task_settings: Settings, tmp_path: Path
 ) -> None:
-    async with open_site(task_settings, tmp_path, replace(OPTIONS, verification_wait=600)) as site:
+    async with open_site(task_settings, tmp_path, replace(RESENDING, verification_wait=600)) as site:
         site.jobs.release.set()
         await site.start_worker(name="builder")
         task = await site.until(await site.create("elsewhere"), lambda found: len(found.attempts) == 1)
@@ -90,6 +90,7 @@ async def test_it_waits_for_a_worker_on_the_device_as_long_as_operators_allow(
         assert (told(done)[-1], done.result.hardware) == (("device", SUCCEEDED), VERIFIED)
 
 
+@pytest.mark.parametrize("site", [replace(OPTIONS, verifier_lost_after=0.5)], indirect=True, ids=["impatient"])
 async def test_it_ends_as_it_is_if_all_workers_on_the_device_go(site: Site) -> None:
     task = await handed_on(site)
     await site.stop_workers()
@@ -99,20 +100,17 @@ async def test_it_ends_as_it_is_if_all_workers_on_the_device_go(site: Site) -> N
     assert told(done) == [("builder", HANDED_ON), returned, ("builder", SUCCEEDED)]
     assert done.result.hardware == "elsewhere"
     assert site.kind.completed == [task.name]
-    async with asyncio.timeout(60):
-        while (await site.bus.js.stream_info(TASKS)).state.messages:
-            await asyncio.sleep(0.02)
+    await site.on_the_way(0)
 
 
-async def test_another_worker_on_the_device_takes_it_over(task_settings: Settings, tmp_path: Path) -> None:
-    async with open_site(task_settings, tmp_path, replace(OPTIONS, verifier_lost_after=600)) as site:
-        task = await handed_on(site)
-        await site.stop_workers()
-        await site.start_worker(name="next", here=True)
-        site.jobs.going_on.set()
-        done = await site.reach(task, task_pb2.TASK_STATE_SUCCEEDED)
-        assert told(done)[-1] == ("next", SUCCEEDED)
-        assert done.result.hardware == VERIFIED
+async def test_another_worker_on_the_device_takes_it_over(site: Site) -> None:
+    task = await handed_on(site)
+    await site.stop_workers()
+    await site.start_worker(name="next", here=True)
+    site.jobs.going_on.set()
+    done = await site.reach(task, task_pb2.TASK_STATE_SUCCEEDED)
+    assert told(done)[-1] == ("next", SUCCEEDED)
+    assert done.result.hardware == VERIFIED
 
 
 async def test_it_can_be_cancelled_on_the_device(site: Site) -> None:
@@ -146,6 +144,4 @@ async def test_workers_on_the_device_that_die_of_it_end_it(task_settings: Settin
         await site.start_worker(name="device", here=True)
         failed = await site.reach(task, task_pb2.TASK_STATE_FAILED)
         assert failed.status.failure.reason == failure_pb2.FAILURE_REASON_WORKER_LOST
-        async with asyncio.timeout(60):
-            while (await site.bus.js.stream_info(TASKS)).state.messages:
-                await asyncio.sleep(0.02)
+        await site.on_the_way(0)

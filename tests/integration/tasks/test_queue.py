@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,13 +14,13 @@ from lathe.internal.v1.queue_pb2 import QueueReport
 from lathe.type.v1 import task_pb2
 
 from engines.sandbox import Layer, Sandbox
-from services.bus.topology import TASKS, queues_subject
+from services.bus.topology import queues_subject
 from services.database.pool import Database
 from services.platform.access import DEFAULT_PROJECT, Access, Permit, Role, enter
 from services.platform.errors import LatheError
 from services.platform.identity import Caller, Proof, acting_as, become
 from services.platform.settings import Settings
-from tests.integration.tasks.kit import OPTIONS, Site, open_site
+from tests.integration.tasks.kit import OPTIONS, RESENDING, Site, eventually, open_site
 
 
 async def in_order(site: Site, tasks: list[pb.ConversionTask]) -> list[str]:
@@ -38,20 +37,16 @@ async def create(site: Site, count: int, first: int = 0, **fields: Any) -> list[
 
 async def until_waiting(site: Site, count: int) -> None:
     """Wait until so many tasks wait to be sent."""
-    async with asyncio.timeout(60):
-        while await site.queue.waiting() != count:
-            await asyncio.sleep(0.02)
+    await eventually(site.queue.waiting, lambda waiting: waiting == count)
 
 
 async def places(site: Site, tasks: Sequence[pb.ConversionTask], expected: Sequence[int]) -> None:
     """Wait until tasks have these places; figures are kept for a second."""
-    found: list[int] = []
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(60):
-            while found != list(expected):
-                await asyncio.sleep(0.1)
-                found = [(await site.get(task)).status.queue.position for task in tasks]
-    assert found == list(expected)
+
+    async def told() -> list[int]:
+        return [(await site.get(task)).status.queue.position for task in tasks]
+
+    await eventually(told, lambda found: found == list(expected))
 
 
 async def test_a_higher_priority_goes_first(site: Site) -> None:
@@ -106,9 +101,9 @@ async def test_no_more_is_sent_than_workers_soon_take(site: Site) -> None:
     for task in tasks[:2]:
         await site.reach(task, task_pb2.TASK_STATE_RUNNING)
     await until_waiting(site, 7)
+    await site.on_the_way(3)
     await asyncio.sleep(0.5)
     assert await site.queue.waiting() == 7
-    assert (await site.bus.js.stream_info(TASKS)).state.messages == 3
     site.jobs.release.set()
     for task in tasks:
         await site.reach(task, task_pb2.TASK_STATE_SUCCEEDED)
@@ -137,18 +132,13 @@ async def test_what_was_marked_and_never_sent_is_found(task_settings: Settings, 
         database = await Database.connect(task_settings.database_url, "echo")
         await database.execute("UPDATE queue SET sent = now()")
         await database.close()
-    async with open_site(task_settings, tmp_path) as site:
+    async with open_site(task_settings, tmp_path, RESENDING) as site:
         await site.start_worker()
         await site.reach(task, task_pb2.TASK_STATE_SUCCEEDED)
 
 
 async def test_replicas_send_each_task_once(task_settings: Settings, tmp_path: Path) -> None:
-    # A busy machine must not take what it has not written yet for lost.
-    options = replace(OPTIONS, republish_after=20.0)
-    async with (
-        open_site(task_settings, tmp_path / "a", options) as first,
-        open_site(task_settings, tmp_path / "b", options) as second,
-    ):
+    async with open_site(task_settings, tmp_path / "a") as first, open_site(task_settings, tmp_path / "b") as second:
         tasks = [await site.create("ok", seed=2 * n + i) for n in range(20) for i, site in enumerate((first, second))]
         await asyncio.gather(*(site.engine.dispatcher.look() for site in (first, second) for _ in range(5)))
         await first.start_worker(concurrency=4)
@@ -167,9 +157,7 @@ async def test_rows_that_an_older_release_left_are_forgotten(task_settings: Sett
             "FROM generate_series(1, 6) AS n"
         )
         await in_order(site, await create(site, 2))
-        async with asyncio.timeout(30):
-            while await database.fetchval("SELECT count(*) FROM queue"):
-                await asyncio.sleep(0.05)
+        await eventually(lambda: database.fetchval("SELECT count(*) FROM queue"), lambda rows: rows == 0)
         await database.close()
 
 
@@ -210,15 +198,12 @@ async def test_estimates_come_from_what_ran_before(site: Site) -> None:
 
 async def test_a_watch_tells_when_a_task_comes_forward(site: Site) -> None:
     first, _, third = await create(site, 3)
-    positions: list[int] = []
     await places(site, [third], [3])
-    async for task in site.engine.streams.watch(pb.WatchConversionTaskRequest(name=third.name)):
-        positions.append(task.status.queue.position)
-        if len(positions) == 1:
-            await site.cancel(first)
-        if len(positions) == 2:
-            break
-    assert positions == [3, 2]
+    watching = site.engine.streams.watch(pb.WatchConversionTaskRequest(name=third.name))
+    async with asyncio.timeout(60):
+        assert (await anext(watching)).status.queue.position == 3
+        await site.cancel(first)
+        assert (await anext(watching)).status.queue.position == 2
 
 
 async def test_a_service_reports_its_queues(site: Site) -> None:
@@ -227,7 +212,7 @@ async def test_a_service_reports_its_queues(site: Site) -> None:
     sandbox = Sandbox({"seccomp": Layer(True, "socket"), "landlock": Layer(False, "Function not implemented")})
     worker = await site.start_worker(concurrency=2, sandbox=sandbox)
     subject = queues_subject("conversion")
-    report = QueueReport.FromString((await site.bus.nc.request(subject, b"", timeout=5)).data)
+    report = QueueReport.FromString((await site.bus.nc.request(subject, b"", timeout=60)).data)
     assert report.kind == "conversion"
     queues = {queue.device: queue for queue in report.queues}
     assert (queues["cpu-x86-64"].workers, queues["cpu-x86-64"].slots) == (1, 2)

@@ -80,6 +80,7 @@ async def test_no_more_run_than_may_and_others_pass(task_settings: Settings, tmp
             await site.reach(task, task_pb2.TASK_STATE_RUNNING)
         for task in mine[:2]:
             await site.reach(task, task_pb2.TASK_STATE_RUNNING)
+        await site.began(5)
         await asyncio.sleep(3 * OPTIONS.relay_poll)
         states = [(await site.get(task)).status.state for task in mine]
         assert states == [task_pb2.TASK_STATE_RUNNING] * 2 + [task_pb2.TASK_STATE_PENDING] * 4

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 
 import asyncpg
 import pytest
@@ -19,7 +20,10 @@ from services.platform.interceptors import deadline
 from services.tasks.api import completion
 from services.tasks.api.completion import MAX_FAULTS
 from services.tasks.api.sweeper import Sweeper
-from tests.integration.tasks.kit import OPTIONS, Site
+from tests.integration.tasks.kit import RESENDING, Site, comes_true
+
+SWEPT = replace(RESENDING, stalled_after=2.0)
+swept = pytest.mark.parametrize("site", [SWEPT], indirect=True, ids=["swept"])
 
 
 async def unrecorded(site: Site) -> pb.ConversionTask:
@@ -34,15 +38,17 @@ async def unrecorded(site: Site) -> pb.ConversionTask:
     return task
 
 
+@swept
 async def test_work_that_is_done_is_never_repeated_for_a_sibling_that_is_away(site: Site) -> None:
     task = await unrecorded(site)
-    await asyncio.sleep(OPTIONS.stalled_after + 2 * OPTIONS.sweep_every)  # as long as a stalled task is given
+    await asyncio.sleep(SWEPT.stalled_after + 2 * SWEPT.sweep_every)  # as long as a stalled task is given
     site.kind.answers.clear()
     done = await site.reach(task, task_pb2.TASK_STATE_SUCCEEDED)
     assert len(done.attempts) == 1
     assert site.jobs.runs == ["ok"]
 
 
+@swept
 async def test_a_sibling_that_hangs_holds_up_its_own_tasks_alone(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     task = await unrecorded(site)
     asked, answers = asyncio.Event(), asyncio.Event()
@@ -56,7 +62,7 @@ async def test_a_sibling_that_hangs_holds_up_its_own_tasks_alone(site: Site, mon
     async with asyncio.timeout(60):
         await asked.wait()
     lost = await site.create("hang", seed=1)
-    await asyncio.sleep(0.1)
+    await site.on_the_way(1)
     await site.bus.js.purge_stream(TASKS)
     await site.start_worker()
     await site.reach(lost, task_pb2.TASK_STATE_RUNNING)  # the sweep sent it again
@@ -64,6 +70,7 @@ async def test_a_sibling_that_hangs_holds_up_its_own_tasks_alone(site: Site, mon
     assert (await site.reach(task, task_pb2.TASK_STATE_SUCCEEDED)).result.hardware == "at last"
 
 
+@swept
 async def test_a_sibling_that_is_away_keeps_no_lost_task_from_being_found(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -77,14 +84,12 @@ async def test_a_sibling_that_is_away_keeps_no_lost_task_from_being_found(
         await site.reach(held, task_pb2.TASK_STATE_SUCCEEDED)
         await site.stop_workers()
         lost = await site.create("ok", seed=1)
-        await asyncio.sleep(0.1)
+        await site.on_the_way(1)
         await site.bus.js.purge_stream(TASKS)
         await site.start_worker()
         await site.reach(lost, task_pb2.TASK_STATE_SUCCEEDED)
         assert site.kind.holding == {held.name}
-    async with asyncio.timeout(60):
-        while site.kind.holding:
-            await asyncio.sleep(0.02)
+    await comes_true(lambda: not site.kind.holding)
 
 
 async def test_what_a_creation_held_is_released_though_the_call_is_out_of_time(
@@ -111,9 +116,7 @@ async def test_what_a_creation_held_is_released_though_the_call_is_out_of_time(
             async with deadline.start(seconds):
                 await site.create("ok")
         seconds *= 2
-    async with asyncio.timeout(60):
-        while site.kind.holding:
-            await asyncio.sleep(0.02)
+    await comes_true(lambda: not site.kind.holding)
     assert left == [None]
 
 
@@ -132,9 +135,7 @@ async def test_what_a_task_holds_is_held_for_as_long_as_it_waits(site: Site, mon
         sweeper._renew_at = 0.0
         async with asyncio.timeout(60):
             await tried.wait()
-    async with asyncio.timeout(60):
-        while not site.kind.renewed:
-            await asyncio.sleep(0.02)
+    await comes_true(lambda: site.kind.renewed)
     assert site.kind.renewed == [held.name]  # the next sweep made up for it, and the one after had no need to
 
 
@@ -150,6 +151,7 @@ async def test_a_server_that_is_away_fails_no_task_that_is_done(
     assert len(done.attempts) == 1
 
 
+@swept
 async def test_a_fault_that_stays_ends_a_task_whose_event_is_lost(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     task = await unrecorded(site)
 

@@ -10,7 +10,7 @@ from lathe.type.v1 import task_pb2
 
 from services.platform.errors import LatheError
 from services.tasks.api import streams
-from tests.integration.tasks.kit import Site
+from tests.integration.tasks.kit import Site, comes_true, eventually
 
 
 def watch_request(task: pb.ConversionTask, after: int = 0) -> pb.WatchConversionTaskRequest:
@@ -31,9 +31,7 @@ async def test_a_watch_ends_with_the_task_and_resumes(site: Site) -> None:
             seen.append(news)  # noqa: PERF401 - as they come, not at the end
 
     watching = asyncio.create_task(watch())
-    async with asyncio.timeout(60):
-        while not seen:  # a worker that is faster than the watch would hide what came first
-            await asyncio.sleep(0.01)
+    await comes_true(lambda: seen)  # a worker that is faster than the watch would hide what came first
     await site.start_worker()
     async with asyncio.timeout(60):
         await watching
@@ -81,9 +79,7 @@ async def test_a_log_comes_in_batches_and_from_its_end(site: Site, ended: bool) 
         site.jobs.going_on.set()
         await site.reach(task, task_pb2.TASK_STATE_SUCCEEDED)
     else:
-        async with asyncio.timeout(60):
-            while len(await lines(site, task)) < 5:
-                await asyncio.sleep(0.02)
+        await eventually(lambda: lines(site, task), lambda found: len(found) == 5)
     known = await lines(site, task)
     assert await lines(site, task, tail_lines=2) == known[-2:]
     assert await lines(site, task, tail_lines=100) == known
@@ -115,9 +111,7 @@ def test_empty_lines_fill_a_batch_too() -> None:
 async def test_a_live_log_is_read_from_the_stream(site: Site) -> None:
     await site.start_worker()
     task = await site.create("lines")
-    async with asyncio.timeout(60):
-        while len(found := await lines(site, task)) < 5:
-            await asyncio.sleep(0.02)
+    found = await eventually(lambda: lines(site, task), lambda found: len(found) >= 5)
     assert found[:5] == [f"line {number}" for number in range(1, 6)]
 
 

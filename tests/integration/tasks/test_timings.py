@@ -73,8 +73,7 @@ async def test_equal_work_of_two_owners_in_flight_is_done_twice(site: Site) -> N
     for owner in (ANN, BEN):
         with acting_as(owner):
             tasks.append(await site.create("time-and-wait"))
-    for task in tasks:
-        await site.reach(task, task_pb2.TASK_STATE_RUNNING)
+    await site.began(2)
     site.jobs.release.set()
     for task in tasks:
         await site.reach(task, task_pb2.TASK_STATE_SUCCEEDED)
@@ -92,11 +91,9 @@ async def test_a_task_whose_outcome_is_for_everybody_keeps_nothing_and_is_lent_n
 
 
 async def test_what_tasks_kept_at_the_same_time_is_merged_by_the_next(site: Site) -> None:
-    tasks = []
     with acting_as(ANN):
-        for seed in (1, 2):
-            tasks.append(await site.create("time-and-wait", seed=seed))
-            await site.reach(tasks[-1], task_pb2.TASK_STATE_RUNNING)
+        tasks = [await site.create("time-and-wait", seed=seed) for seed in (1, 2)]
+        await site.began(2)  # with what was kept before
         site.jobs.release.set()
         for task in tasks:
             await site.reach(task, task_pb2.TASK_STATE_SUCCEEDED)

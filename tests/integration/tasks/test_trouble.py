@@ -7,7 +7,6 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -31,11 +30,10 @@ from services.tasks.api.projector import Projector
 from services.tasks.api.relay import Outbox
 from services.tasks.state.rows import Change, timestamp
 from services.tasks.worker import attempt as attempts
-from tests.integration.tasks.kit import DEVICE, OPTIONS, PROMPT, Site, open_site
+from tests.integration.tasks.kit import DEVICE, PROMPT, RESENDING, Site, comes_true, eventually, open_site
 
 in_haste = pytest.mark.parametrize("site", [PROMPT], indirect=True, ids=["prompt"])
-# Workers that only events tell of never lived, and must not be taken for dead.
-in_no_haste = pytest.mark.parametrize("site", [replace(OPTIONS, lost_after=600.0)], indirect=True, ids=["patient"])
+resending = pytest.mark.parametrize("site", [RESENDING], indirect=True, ids=["resending"])
 
 
 def event(task: pb.ConversionTask, attempt: int, worker: str = "w", **kind: Any) -> event_pb2.TaskEvent:
@@ -56,7 +54,6 @@ def success() -> event_pb2.TaskSucceeded:
     return done
 
 
-@in_no_haste
 async def test_repeated_and_late_events_change_nothing(site: Site) -> None:
     task = await site.create("ok")
     for _ in range(3):
@@ -78,9 +75,10 @@ async def test_repeated_and_late_events_change_nothing(site: Site) -> None:
     assert site.kind.completed.count(task.name) == 1
 
 
+@resending
 async def test_a_purged_queue_is_filled_again(site: Site) -> None:
     tasks = [await site.create("ok", seed=number) for number in range(3)]
-    await asyncio.sleep(0.1)
+    await site.on_the_way(1)
     await site.bus.js.purge_stream(TASKS)
     await site.start_worker()
     for task in tasks:
@@ -117,9 +115,7 @@ async def test_a_task_that_kills_every_worker_is_given_up(site: Site) -> None:
     await site.start_worker()
     failed = await site.reach(task, task_pb2.TASK_STATE_FAILED)
     assert failed.status.failure.reason == failure_pb2.FAILURE_REASON_WORKER_LOST
-    async with asyncio.timeout(30):  # the message goes once the task has failed
-        while (await site.bus.js.stream_info(TASKS)).state.messages:
-            await asyncio.sleep(0.02)
+    await site.on_the_way(0)  # the message goes once the task has failed
 
 
 @in_haste
@@ -178,11 +174,10 @@ async def test_an_unreadable_advisory_is_put_away(site: Site) -> None:
     subject = f"$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.{TASKS}.conversion-{DEVICE}"
     for payload in (b"not json", b"{}", b'{"consumer": "conversion-x", "stream_seq": "y", "deliveries": 1}'):
         await site.bus.publish(subject, payload)
-    async with asyncio.timeout(30):
-        while (info := await site.bus.js.consumer_info(ADVISORIES, "conversion-deadletters")).ack_floor is None or (
-            info.ack_floor.stream_seq < 3
-        ):
-            await asyncio.sleep(0.02)
+    info = await eventually(
+        lambda: site.bus.js.consumer_info(ADVISORIES, "conversion-deadletters"),
+        lambda found: found.ack_floor is not None and found.ack_floor.stream_seq >= 3,
+    )
     assert info.num_ack_pending == 0
 
 
@@ -198,7 +193,7 @@ async def test_messages_stay_deletable_while_postgresql_is_away(site: Site, monk
     await site.start_worker()
     task = await site.reach(await site.create("hang"), task_pb2.TASK_STATE_RUNNING)
     await site.cancel(task)
-    assert await outbox(site) == 0
+    await everything_is_sent(site)
 
 
 async def test_a_restart_of_nats_loses_nothing(database_url: str, tmp_path: Path) -> None:
@@ -232,7 +227,7 @@ async def test_two_replicas_share_the_work(task_settings: Settings, tmp_path: Pa
             await first.reach(task, task_pb2.TASK_STATE_SUCCEEDED)
         effects = first.kind.completed + second.kind.completed
         assert len(set(effects)) == 30  # two equal tasks each: the work is done once
-        assert await outbox(first) == 0
+        await everything_is_sent(first)
 
 
 async def test_what_a_dead_process_left_waiting_is_sent(task_settings: Settings, tmp_path: Path) -> None:
@@ -244,23 +239,15 @@ async def test_what_a_dead_process_left_waiting_is_sent(task_settings: Settings,
         await site.reach(task, task_pb2.TASK_STATE_SUCCEEDED)
 
 
-async def outbox(site: Site) -> int:
-    """Return what is left in the outbox, once there was time to send it."""
-    for _ in range(1500):
-        count = await site.outbox.count()
-        if count == 0:
-            break
-        await asyncio.sleep(0.02)
-    return count
+async def everything_is_sent(site: Site) -> None:
+    await eventually(site.outbox.count, lambda left: left == 0)
 
 
 async def start_worker_process(site: Site) -> asyncio.subprocess.Process:
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "tests.integration.tasks.worker_process", site.settings.nats_url, str(site.folder)
     )
-    async with asyncio.timeout(60):
-        while not site.engine.workers.serves("cpu-x86-64"):
-            await asyncio.sleep(0.02)
+    await comes_true(lambda: site.engine.workers.serves(DEVICE))
     return process
 
 
@@ -281,7 +268,6 @@ async def test_a_claim_that_waits_is_written_with_what_follows_it(task_settings:
         assert not claims.take([UUID(task.uid)])
 
 
-@in_no_haste
 async def test_a_completion_that_ends_while_its_row_is_written_counts(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,7 +11,7 @@ from lathe.type.v1 import failure_pb2, task_pb2
 
 from services.bus.topology import WORKERS, worker_key
 from services.platform.background import end
-from tests.integration.tasks.kit import DEVICE, Site
+from tests.integration.tasks.kit import DEVICE, Site, comes_true
 
 
 @asynccontextmanager
@@ -25,9 +25,7 @@ async def alive(site: Site, name: str, *formats: str) -> AsyncIterator[None]:
             await asyncio.sleep(0.1)
 
     announcing = asyncio.create_task(announce())
-    async with asyncio.timeout(60):
-        while name not in site.engine.workers.alive():
-            await asyncio.sleep(0.02)
+    await comes_true(lambda: name in site.engine.workers.alive())
     yield
     await end([announcing])
 

@@ -7,13 +7,14 @@ from typing import Any
 
 import pytest
 from lathe.type.v1 import failure_pb2, task_pb2
+from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from prometheus_client import REGISTRY, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from services.platform import telemetry
 from services.platform.telemetry import TASK_ATTRIBUTE
-from tests.integration.tasks.kit import DEVICE, Site
+from tests.integration.tasks.kit import DEVICE, Site, comes_true, eventually
 
 LABELS = {"kind": "conversion", "device": DEVICE}
 
@@ -39,6 +40,7 @@ async def test_a_scrape_tells_the_queues_and_what_runs(site: Site) -> None:
     await site.start_worker(concurrency=1)
     running = await site.create("hang")
     await site.reach(running, task_pb2.TASK_STATE_RUNNING)
+    await site.began(1)
     waiting = [await site.create("ok", seed=seed) for seed in range(3)]
     follower = await site.create("ok", seed=1)
     now = await scrape()
@@ -54,7 +56,12 @@ async def test_a_scrape_tells_the_queues_and_what_runs(site: Site) -> None:
         await site.reach(task, task_pb2.TASK_STATE_SUCCEEDED)
     cached = await site.create("ok", seed=1)
     assert cached.origin.cache_hit
-    after = await scrape()
+
+    def ended(samples: dict[str, list[Any]]) -> float:
+        return value(samples, "lathe_tasks_ended_total", state="succeeded") or 0
+
+    # Counted a moment after it is written.
+    after = await eventually(scrape, lambda samples: ended(samples) - ended(before) == 5)
     assert value(after, "lathe_tasks_waiting") == value(after, "lathe_tasks_running") == 0
     assert value(after, "lathe_task_stage", task=running.uid, stage="executing") is None
 
@@ -63,7 +70,6 @@ async def test_a_scrape_tells_the_queues_and_what_runs(site: Site) -> None:
 
     assert grown("lathe_tasks_created_total", how="queued") == 4
     assert grown("lathe_tasks_created_total", how="shared") == grown("lathe_tasks_created_total", how="cached") == 1
-    assert grown("lathe_tasks_ended_total", state="succeeded") == 5
     assert grown("lathe_task_stage_seconds_count", stage="executing") == 4
     assert grown("lathe_task_wait_seconds_count") == 4
     published = {each.labels["operation"]: each.value for each in after["lathe_bus_seconds_count"]}
@@ -97,9 +103,13 @@ async def test_spans_lead_from_the_call_to_the_steps_of_the_engine(site: Site, e
     with telemetry.continue_trace("Create", ""):
         created = await site.create("files", seed=7)
     await site.reach(created, task_pb2.TASK_STATE_SUCCEEDED)
-    async with asyncio.timeout(60):
-        while "conversion.run" not in (spans := {span.name: span for span in exporter.get_finished_spans()}):
-            await asyncio.sleep(0.02)  # it ends after the event that ends the task
+
+    def finished() -> dict[str, ReadableSpan]:
+        return {span.name: span for span in exporter.get_finished_spans()}
+
+    # They end after the event that ends the task, and after its row is written.
+    await comes_true(lambda: {"conversion.run", "conversion.complete"} <= finished().keys())
+    spans = finished()
     assert {(span.attributes or {}).get(TASK_ATTRIBUTE) for span in spans.values()} == {created.uid}
     assert len({span.context.trace_id for span in spans.values()}) == 1
 
