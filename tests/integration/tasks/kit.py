@@ -27,7 +27,7 @@ from engines.sandbox import Progress, Sandbox
 from services.bus.connection import Bus
 from services.bus.topology import TASKS, Timing, ensure_topology, on_device
 from services.database.pool import Database, migrate
-from services.platform.background import end
+from services.platform.background import end, supervise
 from services.platform.errors import invalid_argument, not_found, unavailable
 from services.platform.settings import Settings
 from services.tasks.api.options import TaskOptions
@@ -460,7 +460,7 @@ async def open_site(
         site.database = database
         site.outbox, site.queue = Outbox(database), TaskQueue(database)
         site.engine = build_engine(site.kind, database, site.bus, site.blobs, options)
-        running = [asyncio.create_task(_forever(run)) for run in site.engine.background] if background else []
+        running = [asyncio.create_task(supervise(run)) for run in site.engine.background] if background else []
         try:
             yield site
         finally:
@@ -468,7 +468,3 @@ async def open_site(
             await end(running)
             await site.bus.close()
             await database.close()
-
-
-async def _forever(run: Callable[[], Awaitable[None]]) -> None:
-    await run()
