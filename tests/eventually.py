@@ -4,13 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import time
 from collections.abc import Awaitable, Callable
+from typing import TypeVar, overload
 
 PATIENCE_SECONDS = 60.0
 
+T = TypeVar("T")
 
-async def eventually(condition: Callable[[], bool | Awaitable[bool]]) -> None:
-    """Return once a condition holds; TimeoutError if it does not within PATIENCE_SECONDS."""
-    async with asyncio.timeout(PATIENCE_SECONDS):
-        while not (await holds if inspect.isawaitable(holds := condition()) else holds):
-            await asyncio.sleep(0.02)
+
+@overload
+async def eventually(ask: Callable[[], Awaitable[T]], right: Callable[[T], object] = bool) -> T: ...
+
+
+@overload
+async def eventually(ask: Callable[[], T], right: Callable[[T], object] = bool) -> T: ...
+
+
+async def eventually(ask: Callable[[], object], right: Callable[..., object] = bool) -> object:
+    """Ask until the answer is right, and return it; AssertionError with the last one after PATIENCE_SECONDS."""
+    ends = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        found = ask()
+        if inspect.isawaitable(found):
+            found = await found
+        if right(found):
+            return found
+        assert time.monotonic() < ends, f"it stays like this: {found}"
+        await asyncio.sleep(0.02)

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.message import Message
@@ -40,6 +39,7 @@ from services.tasks.worker.presence import Pool
 from services.tasks.worker.runner import Slot
 from services.tasks.worker.timings import MOST_BYTES
 from services.tasks.worker.worker import Worker
+from tests.eventually import eventually
 from tests.in_process import InProcessRunner
 from tests.integration.tasks import migrations
 
@@ -64,28 +64,6 @@ PROMPT = replace(OPTIONS, timing=replace(TIMING, ack_wait=4.0, worker_ttl=4.0), 
 """For tests in which workers die."""
 RESENDING = replace(OPTIONS, republish_after=3.0)
 """For tests in which messages to workers are lost."""
-PATIENCE = 60.0
-"""Seconds that tests wait for what comes at once if the machine has time."""
-
-T = TypeVar("T")
-
-
-async def eventually(ask: Callable[[], Awaitable[T]], right: Callable[[T], object] = bool) -> T:
-    """Ask until the answer is right, and return it."""
-    ends = time.monotonic() + PATIENCE
-    while not right(found := await ask()):
-        assert time.monotonic() < ends, f"it stays like this: {found}"
-        await asyncio.sleep(0.02)
-    return found
-
-
-async def comes_true(condition: Callable[[], object]) -> None:
-    """Return once something holds in this process."""
-
-    async def ask() -> object:
-        return condition()
-
-    await eventually(ask)
 
 
 class EchoKind:
@@ -392,7 +370,7 @@ class Site:
 
     async def began(self, count: int) -> None:
         """Wait until so many jobs have begun."""
-        await comes_true(lambda: len(self.jobs.runs) >= count)
+        await eventually(lambda: len(self.jobs.runs) >= count)
 
     async def on_the_way(self, count: int) -> None:
         """Wait until so many messages are on the way to workers or in their hands; a task is created before."""
@@ -431,7 +409,7 @@ class Site:
                 self.ended.add(worker.name)
 
         self._workers.append((worker, asyncio.create_task(run())))
-        await comes_true(lambda: worker.name in self.ended or worker.name in self.engine.workers.alive())
+        await eventually(lambda: worker.name in self.ended or worker.name in self.engine.workers.alive())
         return worker
 
     async def stop_workers(self) -> None:

@@ -21,7 +21,8 @@ from services.bus.streams import read_after
 from services.bus.topology import CHANGES, change_subject, ensure_topology
 from services.changes import outbox
 from services.platform.settings import Settings
-from tests.integration.tasks.kit import Site, eventually, open_site
+from tests.eventually import eventually
+from tests.integration.tasks.kit import Site, open_site
 
 
 async def published(bus: Bus, uid: str = "*") -> list[Change]:

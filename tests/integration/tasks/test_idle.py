@@ -8,7 +8,8 @@ import random
 from lathe.converter.v1 import conversion_service_pb2 as pb
 from lathe.type.v1 import task_pb2
 
-from tests.integration.tasks.kit import Site, comes_true
+from tests.eventually import eventually
+from tests.integration.tasks.kit import Site
 
 DONE = task_pb2.TASK_STATE_SUCCEEDED
 
@@ -21,7 +22,7 @@ async def test_a_worker_ends_when_idle_and_not_before(site: Site) -> None:
     assert worker.name not in site.ended
     site.jobs.release.set()
     await site.reach(hanging, DONE)
-    await comes_true(lambda: worker.name in site.ended and worker.name not in site.engine.workers.alive())
+    await eventually(lambda: worker.name in site.ended and worker.name not in site.engine.workers.alive())
 
 
 async def test_no_task_is_lost_that_is_sent_while_a_worker_ends(site: Site) -> None:

@@ -21,7 +21,8 @@ from services.platform.errors import LatheError
 from services.platform.identity import Caller, Proof, acting_as, become
 from services.platform.settings import Settings
 from services.tasks.state.turns import Flow
-from tests.integration.tasks.kit import OPTIONS, RESENDING, Site, eventually, open_site
+from tests.eventually import eventually
+from tests.integration.tasks.kit import OPTIONS, RESENDING, Site, open_site
 
 
 async def in_order(site: Site, tasks: list[pb.ConversionTask]) -> list[str]:

@@ -9,7 +9,8 @@ from lathe.converter.v1 import conversion_service_pb2 as pb
 from lathe.type.v1 import task_pb2
 
 from services.platform.errors import LatheError, invalid_argument
-from tests.integration.tasks.kit import DEVICE, Site, comes_true
+from tests.eventually import eventually
+from tests.integration.tasks.kit import DEVICE, Site
 
 
 async def test_a_cache_hit_is_done_at_once(site: Site) -> None:
@@ -71,7 +72,7 @@ async def test_a_pool_at_zero_answers_for_the_workers_that_it_had(site: Site) ->
     await site.start_worker(version="2")
     first = await site.reach(await site.create("ok"), task_pb2.TASK_STATE_SUCCEEDED)
     await site.stop_workers()
-    await comes_true(lambda: not site.engine.workers.serves(DEVICE))
+    await eventually(lambda: not site.engine.workers.serves(DEVICE))
     assert (await site.create("ok")).origin.cache_hit == first.name
     assert (await site.create("ok", seed=1)).status.state == task_pb2.TASK_STATE_PENDING
 

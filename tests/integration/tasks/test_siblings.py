@@ -20,7 +20,8 @@ from services.platform.interceptors import deadline
 from services.tasks.api import completion
 from services.tasks.api.completion import MAX_FAULTS
 from services.tasks.api.sweeper import Sweeper
-from tests.integration.tasks.kit import RESENDING, Site, comes_true
+from tests.eventually import eventually
+from tests.integration.tasks.kit import RESENDING, Site
 
 SWEPT = replace(RESENDING, stalled_after=2.0)
 swept = pytest.mark.parametrize("site", [SWEPT], indirect=True, ids=["swept"])
@@ -89,7 +90,7 @@ async def test_a_sibling_that_is_away_keeps_no_lost_task_from_being_found(
         await site.start_worker()
         await site.reach(lost, task_pb2.TASK_STATE_SUCCEEDED)
         assert site.kind.holding == {held.name}
-    await comes_true(lambda: not site.kind.holding)
+    await eventually(lambda: not site.kind.holding)
 
 
 async def test_what_a_creation_held_is_released_though_the_call_is_out_of_time(
@@ -116,7 +117,7 @@ async def test_what_a_creation_held_is_released_though_the_call_is_out_of_time(
             async with deadline.start(seconds):
                 await site.create("ok")
         seconds *= 2
-    await comes_true(lambda: not site.kind.holding)
+    await eventually(lambda: not site.kind.holding)
     assert left == [None]
 
 
@@ -135,7 +136,7 @@ async def test_what_a_task_holds_is_held_for_as_long_as_it_waits(site: Site, mon
         sweeper._renew_at = 0.0
         async with asyncio.timeout(60):
             await tried.wait()
-    await comes_true(lambda: site.kind.renewed)
+    await eventually(lambda: site.kind.renewed)
     assert site.kind.renewed == [held.name]  # the next sweep made up for it, and the one after had no need to
 
 

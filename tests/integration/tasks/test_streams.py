@@ -10,7 +10,8 @@ from lathe.type.v1 import task_pb2
 
 from services.platform.errors import LatheError
 from services.tasks.api import streams
-from tests.integration.tasks.kit import Site, comes_true, eventually
+from tests.eventually import eventually
+from tests.integration.tasks.kit import Site
 
 
 def watch_request(task: pb.ConversionTask, after: int = 0) -> pb.WatchConversionTaskRequest:
@@ -31,7 +32,7 @@ async def test_a_watch_ends_with_the_task_and_resumes(site: Site) -> None:
             seen.append(news)  # noqa: PERF401 - as they come, not at the end
 
     watching = asyncio.create_task(watch())
-    await comes_true(lambda: seen)  # a worker that is faster than the watch would hide what came first
+    await eventually(lambda: seen)  # a worker that is faster than the watch would hide what came first
     await site.start_worker()
     async with asyncio.timeout(60):
         await watching

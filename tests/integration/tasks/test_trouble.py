@@ -30,7 +30,8 @@ from services.tasks.api.projector import Projector
 from services.tasks.api.relay import Outbox
 from services.tasks.state.rows import Change, timestamp
 from services.tasks.worker import attempt as attempts
-from tests.integration.tasks.kit import DEVICE, PROMPT, RESENDING, Site, comes_true, eventually, open_site
+from tests.eventually import eventually
+from tests.integration.tasks.kit import DEVICE, PROMPT, RESENDING, Site, open_site
 
 in_haste = pytest.mark.parametrize("site", [PROMPT], indirect=True, ids=["prompt"])
 resending = pytest.mark.parametrize("site", [RESENDING], indirect=True, ids=["resending"])
@@ -247,7 +248,7 @@ async def start_worker_process(site: Site) -> asyncio.subprocess.Process:
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "tests.integration.tasks.worker_process", site.settings.nats_url, str(site.folder)
     )
-    await comes_true(lambda: site.engine.workers.serves(DEVICE))
+    await eventually(lambda: site.engine.workers.serves(DEVICE))
     return process
 
 

@@ -11,7 +11,8 @@ from lathe.type.v1 import failure_pb2, task_pb2
 
 from services.bus.topology import WORKERS, worker_key
 from services.platform.background import end
-from tests.integration.tasks.kit import DEVICE, Site, comes_true
+from tests.eventually import eventually
+from tests.integration.tasks.kit import DEVICE, Site
 
 
 @asynccontextmanager
@@ -25,7 +26,7 @@ async def alive(site: Site, name: str, *formats: str) -> AsyncIterator[None]:
             await asyncio.sleep(0.1)
 
     announcing = asyncio.create_task(announce())
-    await comes_true(lambda: name in site.engine.workers.alive())
+    await eventually(lambda: name in site.engine.workers.alive())
     yield
     await end([announcing])
 

@@ -14,7 +14,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from services.platform import telemetry
 from services.platform.telemetry import TASK_ATTRIBUTE
-from tests.integration.tasks.kit import DEVICE, Site, comes_true, eventually
+from tests.eventually import eventually
+from tests.integration.tasks.kit import DEVICE, Site
 
 LABELS = {"kind": "conversion", "device": DEVICE}
 
@@ -108,7 +109,7 @@ async def test_spans_lead_from_the_call_to_the_steps_of_the_engine(site: Site, e
         return {span.name: span for span in exporter.get_finished_spans()}
 
     # They end after the event that ends the task, and after its row is written.
-    await comes_true(lambda: {"conversion.run", "conversion.complete"} <= finished().keys())
+    await eventually(lambda: {"conversion.run", "conversion.complete"} <= finished().keys())
     spans = finished()
     assert {(span.attributes or {}).get(TASK_ATTRIBUTE) for span in spans.values()} == {created.uid}
     assert len({span.context.trace_id for span in spans.values()}) == 1
