@@ -40,6 +40,7 @@ class Following:
         result: The job's result, or the first failure.
         exited: Set when the process and its supervisor are gone and reaped.
         tail: The last lines that the child printed.
+        lines: How many it has printed.
         progress: The last progress report.
         risk: The step that the job declares risky; empty if there is none.
         on_progress: Called or awaited with each report.
@@ -57,6 +58,7 @@ class Following:
             future.add_done_callback(lambda done: done.cancelled() or done.exception())
         self.exited = asyncio.Event()
         self.tail: deque[str] = deque(maxlen=_TAIL_LINES)
+        self.lines = 0
         self.progress: Progress | None = None
         self.risk = ""
         self.on_progress: OnProgress | None = None
@@ -93,6 +95,7 @@ class Following:
     async def _follow_log(self, pipe: Pipe) -> None:
         async for line in pipe.lines():
             self.tail.append(line)
+            self.lines += 1
             await self._tell(self.on_log, line)
 
     async def _follow_control(self, pipe: Pipe) -> None:

@@ -21,7 +21,8 @@ from engines.sandbox.types import Limits, Sandbox
 
 _STARTUP_SECONDS = 300.0
 _STACKS_SECONDS, _STACKS_PATIENCE_SECONDS = 0.3, 5.0
-_STACKS_BEGIN = "(most recent call first):"
+_FRAME = '  File "'
+"""How `faulthandler` begins the line of a frame."""
 _REPRO = '''"""Runs this job again, on the inputs in this directory.
 
     python repro.py           in the sandbox, with the same limits
@@ -204,10 +205,12 @@ class Child:
 
         On a busy machine it takes a while to hear of that; a job that hears no signal is not waited for long.
         """
+        following, before, ends = self._following, self._following.lines, monotonic() + _STACKS_PATIENCE_SECONDS
         self._handles.process.send_signal(signal.SIGUSR1)
-        until, there = monotonic() + _STACKS_PATIENCE_SECONDS, False
-        while not there and monotonic() < until:
-            there = any(_STACKS_BEGIN in line for line in self._following.tail)
+        begun = False
+        while self.alive and not begun and monotonic() < ends:
+            printed = list(following.tail)[-(following.lines - before) :] if following.lines > before else []
+            begun = any(line.startswith(_FRAME) for line in printed)
             await asyncio.sleep(_STACKS_SECONDS)  # also when they have begun: the rest follows
 
     def _note(self, used: Usage) -> None:

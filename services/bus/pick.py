@@ -54,7 +54,8 @@ class Picker:
         stream: The stream.
         sources: The consumers, by any name.
         capacity: How many messages may be held at once.
-        order: Returns the names of the sources, those first that are to be asked first.
+        order: Returns the names of the sources, those first that are to be asked first. One that had nothing when
+            it was asked comes after those that were not asked since.
 
     Attributes:
         left: Messages that nobody took before the end; each is delivered, and has to be given back.
@@ -76,7 +77,7 @@ class Picker:
         self._held = 0
         # Sources that may have a message: the others said that they have none, and nothing was told of them since.
         self._maybe = set(self._sources)
-        # Sources that had none when they were asked, since a message came or there was nobody left to ask.
+        # Sources from which nothing came when they were asked, since a message came or there was nobody left to ask.
         self._empty = set[str]()
         # When all were last taken to have one, and when something was told of each, by the monotonic clock.
         self._looked = time.monotonic()
@@ -136,10 +137,11 @@ class Picker:
 
     def _next(self) -> str | None:
         # Who had nothing comes after the others, or what is told of it again and again would keep them from their turn.
-        if not (now := self._maybe - self._empty):
+        # So a message that comes for it just then waits for at most one of theirs.
+        if not (untried := self._maybe - self._empty):
             self._empty.clear()
-            now = self._maybe
-        return next((name for name in self._order() if name in now), None)
+            untried = self._maybe
+        return next((name for name in self._order() if name in untried), None)
 
     async def _ask(self, name: str) -> None:
         self._maybe.discard(name)

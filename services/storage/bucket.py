@@ -109,10 +109,10 @@ class Bucket:
         """Return a URL per key that lets its holder send this request until it expires."""
 
         def sign(client: Minio, _stop: threading.Event) -> list[str]:
-            if self._public_endpoint != self._endpoint:
-                client = connect(self._public_endpoint, self._signer, self._http)
+            elsewhere = self._public_endpoint != self._endpoint
+            public = connect(self._public_endpoint, self._signer, self._http) if elsewhere else client
             return [
-                client.get_presigned_url(method, self.name, key, expires, extra_query_params=dict(query))
+                public.get_presigned_url(method, self.name, key, expires, extra_query_params=dict(query))
                 for key in keys
             ]
 
@@ -230,11 +230,11 @@ class Bucket:
 
     @cached_property
     def _http(self) -> urllib3.PoolManager:
-        return pool(self._ca_file, total=2, backoff_factor=0.2, status_forcelist=(500, 502, 503, 504))
+        return pool(self._ca_file, 2, pause=0.4, statuses=(500, 502, 503, 504))
 
     @cached_property
     def _unrepeated(self) -> Minio:
-        return connect(self._endpoint, self._signer, pool(self._ca_file, total=0))
+        return connect(self._endpoint, self._signer, pool(self._ca_file, 0))
 
 
 def _date_of(header: str) -> datetime:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from services.storage.hashing import BLOCK_BYTES
@@ -19,12 +19,16 @@ CONNECTIONS = 16
 _TIMEOUT_SECONDS = 60
 
 
-def pool(ca_file: Path | None, **retries: Any) -> urllib3.PoolManager:
+def pool(
+    ca_file: Path | None, repeats: int, *, pause: float = 0.0, statuses: Collection[int] = ()
+) -> urllib3.PoolManager:
     """Return connections to a store.
 
     Args:
         ca_file: Certificates that are trusted beside those of the machine.
-        retries: Of `urllib3.Retry`: which requests are sent again; the last answer is returned, whatever it says.
+        repeats: How often a request is sent again that had no answer; the last answer is returned, whatever it says.
+        pause: Before the second repeat, in seconds; twice as long before each that follows.
+        statuses: Those of answers that are asked for again.
     """
     import certifi
     import urllib3
@@ -36,7 +40,7 @@ def pool(ca_file: Path | None, **retries: Any) -> urllib3.PoolManager:
         cert_reqs="CERT_REQUIRED",
         ca_certs=os.environ.get("SSL_CERT_FILE") or certifi.where(),
         ca_cert_data=ca_file.read_text(encoding="ascii") if ca_file else None,
-        retries=urllib3.Retry(**retries, raise_on_status=False),
+        retries=urllib3.Retry(repeats, backoff_factor=pause / 2, status_forcelist=statuses, raise_on_status=False),
     )
 
 

@@ -25,8 +25,8 @@ from tests.e2e.tiny import network_source, save_weights, template_text
 from tests.unit.package.test_provenance import pair
 
 STOP_SECONDS = 180
-# So long it may take the kernel of a busy machine to end what was killed.
-KILLED_SECONDS = 30
+# So long it may take until what has ended is seen to have; less than services and workers are given to end.
+KILLED_SECONDS = 5
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def alive(process: psutil.Process) -> bool:
 
 
 def left_of(family: list[psutil.Process]) -> list[psutil.Process]:
-    """Return what is still alive of processes that have ended or were killed."""
+    """Return what is still alive of processes that should have ended."""
     deadline = time.monotonic() + KILLED_SECONDS
     while (left := [process for process in family if alive(process)]) and time.monotonic() < deadline:
         time.sleep(0.1)

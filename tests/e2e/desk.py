@@ -194,7 +194,8 @@ class Desk:
         try:
             yield process
         finally:
-            process.resume()
+            with contextlib.suppress(psutil.NoSuchProcess):  # it was replaced
+                process.resume()
 
     def workdirs(self) -> list[Path]:
         """Return the work directories of all workers: every warm child's, and those of running tasks."""

@@ -73,7 +73,7 @@ def before(beasts: Beasts, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pa
 
 
 @contextmanager
-def running(beasts: Beasts, data_dir: Path, *flags: str) -> Iterator[Desk]:
+def running_suite(beasts: Beasts, data_dir: Path, *flags: str) -> Iterator[Desk]:
     """Run another suite."""
     suite = start_suite(data_dir, *flags)
     try:
@@ -92,14 +92,14 @@ def restored(
     """The data of another suite, of nothing but the backup, and what users see there while nobody works."""
     data_dir = tmp_path_factory.mktemp("restored")
     beasts.desk.suite.lathe("restore", str(before[0]), "--data-dir", str(data_dir))
-    with running(beasts, data_dir, "--no-worker") as desk:
+    with running_suite(beasts, data_dir, "--no-worker") as desk:
         return data_dir, everything(desk)
 
 
 @pytest.fixture(scope="module")
 def after(beasts: Beasts, restored: tuple[Path, dict[str, Any]]) -> Iterator[Desk]:
     """That suite, at work."""
-    with running(beasts, restored[0]) as desk:
+    with running_suite(beasts, restored[0]) as desk:
         yield desk
 
 

@@ -40,7 +40,7 @@ class Pool:
 
 
 class Presence:
-    """The entries of one worker, whose name is `worker`.
+    """The entries of one worker.
 
     Args:
         bus: The connection.

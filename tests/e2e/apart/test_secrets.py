@@ -76,7 +76,7 @@ def commands_of(suite: Suite) -> dict[str, bytes]:
     found = {}
     for process in suite.family():
         with suppress(psutil.NoSuchProcess):
-            found[f"command of {process.name()}"] = repr(process.cmdline()).encode()
+            found[f"command of {process.name()} {process.pid}"] = repr(process.cmdline()).encode()
     return found
 
 
@@ -167,8 +167,14 @@ def test_secrets_stay_where_they_belong(tmp_path: Path, login: Provider) -> None
             me = json.loads(work(desk, tmp_path, ada, eve))
             assert (me["user"], me["authentication"], me["groups"]) == ("ada", "AUTHENTICATION_JWT", ["ops", "vision"])
             desk.lathe("whoami", token=PLAIN_TOKEN)
-            wait_for(lambda: bool(engines_of(suite)))  # each worker keeps a child ready
-            texts = engines_of(suite) | asyncio.run(rows(suite)) | commands_of(suite)
+            texts: dict[str, bytes] = {}
+
+            def some_child() -> bool:
+                texts.update(engines_of(suite))
+                return bool(texts)
+
+            wait_for(some_child)  # each worker keeps one ready
+            texts |= asyncio.run(rows(suite)) | commands_of(suite)
         finally:
             left = suite.stop(signal.SIGINT)
         assert left == []

@@ -160,14 +160,14 @@ async def test_a_restart_of_the_server_is_survived(tmp_path: Path, monkeypatch: 
         await ensure_topology(bus, KINDS, ["d"])
         for number in range(4):
             await send(bus, "b", str(number))
-        async with Picker(bus, TASKS, SOURCES, 1, lambda: KINDS) as picker:
+        async with Counting(bus, TASKS, SOURCES, 1, lambda: KINDS) as picker:
             await (await picker.take()).ack_sync(PATIENCE_SECONDS)
             await asyncio.to_thread(server.stop)
             monkeypatch.setattr(pick, "ANSWER_SECONDS", 0.05)
             picker.release()
             taking = asyncio.create_task(picker.take())
             await asyncio.sleep(1.0)
-            monkeypatch.setattr(pick, "ANSWER_SECONDS", PATIENCE_SECONDS)
+            monkeypatch.setattr(pick, "ANSWER_SECONDS", 2.0)
             await asyncio.to_thread(server.start)
             assert (await asyncio.wait_for(taking, PATIENCE_SECONDS)).data == b"b"
             await asyncio.sleep(0.2)
@@ -177,19 +177,21 @@ async def test_a_restart_of_the_server_is_survived(tmp_path: Path, monkeypatch: 
 
             # One that was asked for as the server went away may come as well, and goes back.
             await eventually(no_other)
+            assert picker.messages <= 3, "what it asked for while the server was away has come as well"
     finally:
         await bus.close()
         server.stop()
 
 
 class Counting(Picker):
-    """Counts what comes for its requests."""
+    """Counts the answers to its requests, and those of them that are messages of the stream."""
 
-    answers = 0
+    answers = messages = 0
 
     async def _receive(self, message: Msg) -> None:
         await super()._receive(message)
         self.answers += 1
+        self.messages += bool(message.reply)
 
 
 async def test_an_answer_that_comes_too_late_goes_back(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -373,7 +373,7 @@ class Site:
         await eventually(lambda: len(self.jobs.runs) >= count)
 
     async def on_the_way(self, count: int) -> None:
-        """Wait until so many messages are on the way to workers or in their hands; a task is created before."""
+        """Wait until so many messages are on the way to workers or in their hands; a task is written first."""
 
         async def messages() -> int:
             return (await self.bus.js.stream_info(TASKS)).state.messages

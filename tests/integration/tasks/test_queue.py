@@ -111,6 +111,7 @@ async def test_no_more_is_sent_than_workers_soon_take(site: Site) -> None:
     await site.on_the_way(3)
     await asyncio.sleep(0.5)
     assert await site.queue.waiting() == 7
+    await site.on_the_way(3)
     site.jobs.release.set()
     for task in tasks:
         await site.reach(task, task_pb2.TASK_STATE_SUCCEEDED)
