@@ -215,13 +215,16 @@ async def test_estimates_come_from_what_ran_before(site: Site) -> None:
 
 
 async def test_a_watch_tells_when_a_task_comes_forward(site: Site) -> None:
-    first, _, third = await create(site, 3)
+    _, second, third = await one_sent(site, 2)
     await places(site, [third], [3])
     watching = site.engine.streams.watch(pb.WatchConversionTaskRequest(name=third.name))
     async with asyncio.timeout(60):
-        assert (await anext(watching)).status.queue.position == 3
-        await site.cancel(first)
-        assert (await anext(watching)).status.queue.position == 2
+        positions = [(await anext(watching)).status.queue.position]
+        await site.cancel(second)
+        while positions[-1] == 3:
+            positions.append((await anext(watching)).status.queue.position)
+    assert positions[0] == 3
+    assert positions[-1] == 2
 
 
 async def test_a_service_reports_its_queues(site: Site) -> None:
