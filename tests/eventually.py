@@ -34,3 +34,12 @@ async def eventually(ask: Callable[[], object], right: Callable[..., object] = b
             return found
         assert not last, f"it stays like this: {found}"
         await asyncio.sleep(0.02)
+
+
+def wait_for(ask: Callable[[], T], seconds: float = 120.0) -> T:
+    """Ask until the answer is true, and return it: `eventually`, for tests without an event loop."""
+    ends = time.monotonic() + seconds
+    while not (found := ask()):
+        assert time.monotonic() < ends, ask
+        time.sleep(0.1)
+    return found

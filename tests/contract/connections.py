@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from services.database.pool import Database
+from tests.eventually import eventually
 
 _IN_TRANSACTION = """
 SELECT count(*) FROM pg_stat_activity
@@ -19,6 +20,4 @@ async def none_is_held(database: Database, service: str) -> None:
     has ended would be for good.
     """
     await asyncio.sleep(0.4)
-    async with asyncio.timeout(60):
-        while await database.fetchval(_IN_TRANSACTION, f"lathe-{service}"):
-            await asyncio.sleep(0.05)
+    await eventually(lambda: database.fetchval(_IN_TRANSACTION, f"lathe-{service}"), lambda held: not held)

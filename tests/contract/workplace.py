@@ -50,12 +50,12 @@ from services.template import main as template
 from tests.contract.registry.conftest import Registry
 from tests.contract.registry.dataset_desk import Desk
 from tests.contract.registry.samples import manifest, onnx_model
+from tests.eventually import PATIENCE_SECONDS
 from tests.in_process import Function, InProcessRunner, serve_in_process, with_free_addresses
 
 DEVICE = "cpu-x86-64"
 CLASSES = ("0", "1", "2")
 ENDED = frozenset({TASK_STATE_SUCCEEDED, TASK_STATE_FAILED, TASK_STATE_CANCELLED})
-PATIENCE_SECONDS = 60
 
 
 class Workplace:

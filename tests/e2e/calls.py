@@ -16,7 +16,8 @@ import pytest
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
-from tests.e2e.desk import PATIENCE_SECONDS, wait_for
+from tests.e2e.desk import PATIENCE_SECONDS
+from tests.eventually import wait_for
 
 BUF = Path(sys.executable).with_name("buf")
 PROTOS = Path(__file__).parents[2] / "protos"

@@ -17,6 +17,7 @@ import psutil
 import pytest
 from lathe_client.connection import Connection
 
+from tests.children import alive
 from tests.e2e import beasts as pictures
 from tests.e2e.beasts import Beasts
 from tests.e2e.desk import Desk
@@ -83,13 +84,6 @@ COMMAND = [sys.executable, "-m", "services.cli.main"]
 
 def clean_environment() -> dict[str, str]:
     return {key: value for key, value in os.environ.items() if not key.startswith("LATHE_")}
-
-
-def alive(process: psutil.Process) -> bool:
-    try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
 
 
 def left_of(family: list[psutil.Process]) -> list[psutil.Process]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -30,6 +30,7 @@ from services.local.endpoints import read_endpoints
 from services.local.roster import WORKERS
 from services.local.s3 import S3Server
 from tests.e2e.tiny import network_source
+from tests.eventually import wait_for
 
 if TYPE_CHECKING:
     from tests.e2e.conftest import Suite
@@ -222,11 +223,3 @@ class Desk:
         """Return what the bucket holds under a key."""
         with self._s3.get_object(S3Server.bucket, key) as answer:
             return answer.read()
-
-
-def wait_for(condition: Callable[[], bool], seconds: float = 120.0) -> None:
-    """Wait until a condition holds."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, condition
-        time.sleep(0.1)

@@ -21,7 +21,8 @@ from lathe_client.connection import Connection
 
 from tests.e2e.beasts import Beasts
 from tests.e2e.conftest import start_suite
-from tests.e2e.desk import Desk, wait_for
+from tests.e2e.desk import Desk
+from tests.eventually import wait_for
 
 CHANNEL = "models/beasts/channels/kept"
 

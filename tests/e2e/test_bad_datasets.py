@@ -16,7 +16,8 @@ from lathe.type.v1 import failure_pb2
 from services.platform.words import from_values, word
 from tests.e2e.beasts import archive, npz, png, tensors
 from tests.e2e.calls import refusal
-from tests.e2e.desk import Desk, wait_for
+from tests.e2e.desk import Desk
+from tests.eventually import wait_for
 
 ANIMALS = {"template": "templates/tiny", "entries": [{"task": "animal", "key": "animal"}]}
 SIDE = 60_000

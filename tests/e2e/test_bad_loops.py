@@ -20,8 +20,9 @@ from lathe.type.v1.precision_pb2 import PRECISION_FP32, PRECISION_INT8
 from services.platform.words import word
 from tests.e2e.beasts import COUNT, Beasts, archive, npz, png, tensors
 from tests.e2e.calls import Refusal, refusal, refusal_of, violations
-from tests.e2e.desk import Desk, wait_for
+from tests.e2e.desk import Desk
 from tests.e2e.test_bad_datasets import poisoned
+from tests.eventually import wait_for
 
 FEW = {name: array[:2] for name, array in tensors().items()}
 

@@ -16,8 +16,9 @@ from lathe.type.v1 import failure_pb2, task_pb2
 
 from services.platform.words import number, word
 from tests.e2e.calls import Refusal, refusal_of
-from tests.e2e.desk import Desk, wait_for
+from tests.e2e.desk import Desk
 from tests.e2e.optimizing import create, good_graph, huge_graph, nan_graph, save_cnn, write_bad_sources
+from tests.eventually import wait_for
 
 PUSHED = {
     "pickle.pt": ("TORCHSCRIPT", "INVALID_MODEL", ("'pickle.pt'", "looks like a Python pickle", "Upload")),

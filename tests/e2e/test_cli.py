@@ -12,8 +12,9 @@ import pytest
 from services.local.ports import free_port
 from tests.e2e.calls import documents
 from tests.e2e.conftest import Suite
-from tests.e2e.desk import Desk, wait_for
+from tests.e2e.desk import Desk
 from tests.e2e.tiny import network_source
+from tests.eventually import wait_for
 
 EXIT = {
     0: ["models", "list"],

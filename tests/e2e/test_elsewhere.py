@@ -15,7 +15,8 @@ from lathe.registry.v1.model_service_pb2 import MODEL_FORMAT_ONNX, GetModelVersi
 from lathe.type.v1 import measurement_pb2, task_pb2
 
 from tests.contract.workplace import graph
-from tests.e2e.desk import Desk, wait_for
+from tests.e2e.desk import Desk
+from tests.eventually import wait_for
 
 
 def test_the_device_verifies_what_another_machine_built(desk: Desk, tmp_path: Path) -> None:

@@ -13,7 +13,8 @@ from lathe.registry.v1 import architecture_service_pb2 as architecture
 from lathe.type.v1 import failure_pb2, task_pb2
 
 from services.platform.words import word
-from tests.e2e.desk import Desk, wait_for
+from tests.e2e.desk import Desk
+from tests.eventually import wait_for
 
 # Where the account's home really is: $HOME is another folder in the sandbox.
 AT_HOME = "import os, pwd; home = pwd.getpwuid(os.getuid()).pw_dir"

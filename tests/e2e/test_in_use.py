@@ -13,7 +13,8 @@ from lathe_client.tasks import kind_of
 
 from tests.e2e.beasts import Beasts
 from tests.e2e.calls import refusal
-from tests.e2e.desk import Desk, wait_for
+from tests.e2e.desk import Desk
+from tests.eventually import wait_for
 
 SLEEP = "    import time\n    time.sleep(600)"
 

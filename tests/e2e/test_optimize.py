@@ -16,9 +16,10 @@ from lathe.registry.v1 import model_service_pb2 as model
 from lathe.type.v1 import failure_pb2, task_pb2
 
 from tests.e2e.calls import buf_call, refusal
-from tests.e2e.desk import Desk, wait_for
+from tests.e2e.desk import Desk
 from tests.e2e.loop import self_contained
 from tests.e2e.optimizing import DEVICE, create, good_graph, nan_graph, save_cnn
+from tests.eventually import wait_for
 
 SERVICE = "lathe.optimizer.v1.OptimizationService"
 SHAPE = "input_0:float(1*1*8*8)"

@@ -15,7 +15,8 @@ from lathe.converter.v1 import conversion_service_pb2 as converter
 from lathe.type.v1 import task_pb2
 
 from tests.e2e.calls import refusal_of
-from tests.e2e.desk import Desk, wait_for
+from tests.e2e.desk import Desk
+from tests.eventually import wait_for
 
 FROZEN_DEADLINE_SECONDS = 5.0
 
@@ -70,16 +71,10 @@ def assert_done(
 ) -> None:
     """Wait until all is well again; then there is one task, the first call's if that made one, and it is done."""
     wait_for(lambda: desk.suite.lathe("status", check=False).returncode == 0)
-    answers: list[converter.ConversionTask] = []
-
-    def accepted() -> bool:
-        """Ask again, as clients do: what passes may take some moments more to pass."""
-        if again := try_to_create(desk, request):
-            answers.append(again)
-        return bool(answers)
-
-    wait_for(accepted)
-    assert task is None or answers[0].name == task.name
-    ended = desk.finish(answers[0])
+    # Asked again, as clients do: what passes may take some moments more to pass.
+    created = wait_for(lambda: try_to_create(desk, request))
+    assert created is not None
+    assert task is None or created.name == task.name
+    ended = desk.finish(created)
     assert ended.status.state == task_pb2.TASK_STATE_SUCCEEDED, ended.status
     wait_for(desk.clean)

@@ -11,7 +11,7 @@ from typing import Any
 import psutil
 
 from tests.e2e.conftest import Suite
-from tests.e2e.desk import wait_for
+from tests.eventually import wait_for
 
 APIS = ["registry", "template", "converter", "quantizer", "optimizer", "evaluator"]
 WORKERS = ["worker-conversion", "worker-quantization", "worker-optimization", "worker-profile", "worker-evaluation"]

@@ -17,6 +17,7 @@ from lathe.converter.v1.conversion_service_pb2 import WatchConversionTaskRequest
 from services.bus.connection import BusUnavailableError
 from services.platform import errors
 from services.platform.errors import LatheError
+from tests.eventually import eventually
 
 from .conftest import Client, refused
 
@@ -153,7 +154,4 @@ async def test_a_cancelled_call_reaches_its_handler_and_the_log(client: Client, 
 
 async def called(log_lines: Lines) -> list[dict[str, Any]]:
     """Return the lines of calls once there is one: it is written after the handler has ended, or has sent a status."""
-    async with asyncio.timeout(60):
-        while not (found := [line for line in log_lines() if "code" in line]):
-            await asyncio.sleep(0.01)
-    return found
+    return await eventually(lambda: [line for line in log_lines() if "code" in line])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +14,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from prometheus_client import REGISTRY
 
 from services.platform import errors, telemetry
+from tests.eventually import eventually
 
 from .conftest import Client, refused
 
@@ -63,10 +63,7 @@ async def test_what_cannot_be_sent_because_the_client_is_gone_is_no_fault(client
             WatchConversionTaskRequest(name="conversionTasks/unsent")
         ):
             pass
-    async with asyncio.timeout(60):
-        while not (codes := [line["code"] for line in log_lines() if "sent" in line]):
-            await asyncio.sleep(0.01)
-    assert codes == ["CANCELLED"]
+    assert await eventually(lambda: [line["code"] for line in log_lines() if "sent" in line]) == ["CANCELLED"]
     assert not [line for line in log_lines() if line["level"] == "error"]
 
 

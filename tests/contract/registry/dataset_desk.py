@@ -26,8 +26,7 @@ from lathe.type.v1.digest_pb2 import File
 
 from services.platform.words import from_values, word
 from tests.contract.registry.conftest import Registry, unique
-
-PATIENCE_SECONDS = 60
+from tests.eventually import PATIENCE_SECONDS
 
 
 def png(shade: int, width: int = 12, height: int = 8) -> bytes:

@@ -26,6 +26,7 @@ from services.tasks.api import demand as demands
 from services.tasks.api.scaler import SERVICE, Scaler
 from tests.contract.requests import request_of
 from tests.contract.suite import Suite
+from tests.eventually import eventually
 from tests.in_process import serve_in_process
 from tests.integration.tasks.kit import DEVICE, OPTIONS, TIMING, Site, open_site
 
@@ -119,9 +120,7 @@ async def keda(site: Site) -> AsyncIterator[Keda]:
 
 
 async def until(value: int, keda: Keda, **metadata: str) -> None:
-    async with asyncio.timeout(60):
-        while await keda.value(**metadata) != value:
-            await asyncio.sleep(0.05)
+    await eventually(lambda: keda.value(**metadata), lambda told: told == value)
 
 
 async def test_what_waits_and_what_runs_counts_and_what_follows_another_does_not(site: Site, keda: Keda) -> None:

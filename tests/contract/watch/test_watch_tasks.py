@@ -30,8 +30,7 @@ from services.registry.watch import tasks
 from services.tasks.state.reader import LISTING
 from tests.contract.registry.conftest import unique
 from tests.contract.workplace import DEVICE, Workplace
-
-PATIENCE_SECONDS = 60
+from tests.eventually import PATIENCE_SECONDS
 
 
 class Watch:

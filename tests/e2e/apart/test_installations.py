@@ -13,8 +13,9 @@ import pytest
 from lathe.template.v1 import template_service_pb2
 from lathe_client.connection import Connection
 
-from tests.e2e.conftest import COMMAND, STOP_SECONDS, alive, clean_environment, left_of, start_suite
-from tests.e2e.desk import wait_for
+from tests.children import alive
+from tests.e2e.conftest import COMMAND, STOP_SECONDS, clean_environment, left_of, start_suite
+from tests.eventually import wait_for
 
 
 def test_kill_9_leaves_nothing_behind_and_the_next_start_finds_the_state(tmp_path: Path) -> None:

@@ -21,9 +21,9 @@ import pytest
 
 from tests.certificates import Authority
 from tests.e2e.conftest import COMMAND, Suite, start_suite
-from tests.e2e.desk import wait_for
 from tests.e2e.spans import receiving
 from tests.e2e.tiny import network_source, save_weights, template_text
+from tests.eventually import wait_for
 from tests.unit.platform.provider import AUDIENCE, ISSUER, Provider, provider
 
 SERVICE_TOKEN = "planted-token-of-the-services"

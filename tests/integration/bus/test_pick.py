@@ -25,7 +25,7 @@ SOURCES = {kind: Source(work_consumer(kind, "d"), sent_subject(kind, "d")) for k
 
 @pytest.fixture(autouse=True)
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let no answer come too late because the machine is busy, but where a test hurries."""
+    """Let no answer come too late because the machine is busy, unless a test hurries."""
     monkeypatch.setattr(pick, "ANSWER_SECONDS", PATIENCE_SECONDS)
 
 

@@ -28,7 +28,7 @@ from services.local.errors import LocalError
 from services.local.nats import NatsServer
 from services.local.postgres import PostgresServer
 from services.local.s3 import S3Server
-from tests.integration.local.processes import named
+from tests.children import named
 
 Server = PostgresServer | NatsServer | S3Server
 KINDS: list[type[Any]] = [PostgresServer, NatsServer, S3Server]

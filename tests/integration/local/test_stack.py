@@ -10,8 +10,7 @@ import subprocess
 import sys
 import textwrap
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -23,7 +22,8 @@ from services.local.health import port_answers, service_health
 from services.local.nats import NatsServer
 from services.local.roster import ServiceEntry, WorkerEntry
 from services.local.stack import Stack, Stopped
-from tests.integration.local.processes import alive, named
+from tests.children import alive, named
+from tests.eventually import wait_for
 
 ROOT = Path(__file__).parents[3]
 SERVICES = (
@@ -58,13 +58,6 @@ def descends(process: psutil.Process, before: set[psutil.Process]) -> bool:
         return bool(before & set(process.parents()))
     except psutil.NoSuchProcess:
         return True  # gone: nothing that was left behind
-
-
-def wait_for(condition: Callable[[], bool], seconds: float = 120) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 @pytest.fixture(scope="module")

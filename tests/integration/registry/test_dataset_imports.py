@@ -33,6 +33,7 @@ from services.platform.settings import Settings
 from services.registry.datasets import imports, job
 from services.registry.datasets.imports import import_backlog
 from services.registry.main import NEEDS, build
+from tests.children import alive
 from tests.contract.registry.conftest import Registry, unique
 from tests.contract.registry.dataset_desk import Desk, archive, png
 from tests.eventually import PATIENCE_SECONDS, eventually
@@ -228,13 +229,6 @@ async def test_a_deletion_elsewhere_ends_an_import(
 def children_of(settings: Settings, parent: int | None = None) -> list[psutil.Process]:
     """Return the processes below one that import for a registry; servers fork for connections meanwhile."""
     return [each for each in psutil.Process(parent).children(recursive=True) if str(settings.data_dir) in told(each)]
-
-
-def alive(process: psutil.Process) -> bool:
-    try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
 
 
 async def pass_leases(database: Database) -> None:

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import threading
 import uuid
@@ -47,13 +46,6 @@ def keys(bucket: Bucket) -> Callable[[str], Awaitable[list[str]]]:
 def names_in(folder: Path) -> set[str]:
     """Return the names of the files in a folder; none if it does not exist."""
     return {path.name for path in folder.iterdir()} if folder.exists() else set()
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Wait for something that tells nobody when it happens."""
-    async with asyncio.timeout(60):
-        while not condition():
-            await asyncio.sleep(0.001)
 
 
 class Hold:

@@ -19,7 +19,8 @@ from services.platform.settings import Settings
 from services.storage import ContentStore, MeteredStore, S3ContentStore, hash_bytes, hash_file
 from services.storage.bucket import Bucket
 from services.storage.keys import content_key
-from tests.integration.storage.conftest import Hold, names_in, random_bytes, until
+from tests.eventually import eventually
+from tests.integration.storage.conftest import Hold, names_in, random_bytes
 from tests.integration.storage.front import MINIO, front
 
 HOUR = timedelta(hours=1)
@@ -145,13 +146,13 @@ async def test_a_cancelled_fetch_leaves_nothing(
     digest = await store.put_bytes(random_bytes(8 << 20))
     monkeypatch.setattr("services.storage.s3_store.ahead", held)
     fetch = asyncio.create_task(store.fetch(digest, tmp_path / "x"))
-    await until(hold.begun.is_set)
+    await eventually(hold.begun.is_set)
     assert names_in(tmp_path)
     fetch.cancel()
     with pytest.raises(asyncio.CancelledError):
         await fetch
     hold.over.set()
-    await until(lambda: not names_in(tmp_path))
+    await eventually(lambda: not names_in(tmp_path))
 
 
 async def test_a_metered_store_is_a_store(store: S3ContentStore, tmp_path: Path) -> None:

@@ -15,7 +15,8 @@ from services.platform.settings import Settings
 from services.storage import S3ContentStore, StagedPart, Uploads, hash_bytes
 from services.storage.bucket import Bucket
 from services.storage.keys import content_key
-from tests.integration.storage.conftest import Hold, random_bytes, until
+from tests.eventually import eventually
+from tests.integration.storage.conftest import Hold, random_bytes
 
 MIB = 1 << 20
 SIZE = 33 * MIB
@@ -204,7 +205,7 @@ async def test_a_commit_that_was_cut_off_is_repeated(uploads: Uploads, store: S3
     await send(data, await uploads.open(upload_id, len(data)))
     hold = Hold()
     commit = asyncio.create_task(uploads.verify_and_commit(upload_id, len(data), digest, hold))
-    await until(hold.begun.is_set)
+    await eventually(hold.begun.is_set)
     commit.cancel()
     with pytest.raises(asyncio.CancelledError):
         await commit
@@ -223,7 +224,7 @@ async def test_a_part_that_is_replaced_while_it_is_read_changes_nothing(
     await send(data, parts)
     hold = Hold()
     commit = asyncio.create_task(uploads.verify_and_commit(upload_id, SIZE, hash_bytes(data), hold))
-    await until(hold.begun.is_set)
+    await eventually(hold.begun.is_set)
     await send(other, parts)
     hold.over.set()
     await refused(commit, "DIGEST_MISMATCH")
@@ -247,7 +248,7 @@ async def test_a_small_file_does_not_wait_for_large_ones(uploads: Uploads, store
     commits = [
         asyncio.create_task(uploads.verify_and_commit(name, len(large), hash_bytes(large), hold)) for name in names
     ]
-    await until(hold.begun.is_set)
+    await eventually(hold.begun.is_set)
     small = random_bytes(1000)
     await send(small, await uploads.open(name := uuid.uuid4().hex, len(small)))
     await uploads.verify_and_commit(name, len(small), hash_bytes(small))
